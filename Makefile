@@ -1,0 +1,46 @@
+# What one does with Atelier from a checkout. `make help` lists it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench clean
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+run: $(STAMP) ## Serve, and make a first picture; ONCE=1 stops after it
+	@$(BIN)/atelier quickstart $(if $(ONCE),--once)
+
+test: $(STAMP)-dev ## Run all the tests
+	@$(BIN)/python -m pytest $(TESTS)
+
+check: $(STAMP)-dev ## Lint, types, import rules, migrations
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@scratch=$$(mktemp -d) && ATELIER_DATA_DIR=$$scratch $(BIN)/atelier db check; status=$$?; rm -rf $$scratch; exit $$status
+
+bench: $(STAMP)-dev ## Print the README's numbers, each a ratio measured side by side
+	@$(BIN)/python -m bench
+
+clean: ## Remove the virtual environment and what was built; data stays
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "Atelier needs Python 3.11 or newer as $(PYTHON); set PYTHON=/path/to/python3.11." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "Python's venv module is missing: apt install python3-venv (or your system's package)." >&2; exit 1; }
+	@$(PYTHON) .ci/room.py
+	@echo "Installing into $(VENV); the first time takes a minute or two."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt "torch==2.13.0"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[worker]"
+	@touch $@
+
+$(STAMP)-dev: $(STAMP)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[worker,dev]"
+	@touch $@

@@ -1,0 +1,78 @@
+"""Reading what a client sent: JSON objects of a bounded size, and query parameters with a range."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+
+from app.errors import BadRequest, BodyTooLarge, InvalidParam, UnsupportedMediaType
+
+_decoder = msgspec.json.Decoder()
+
+
+async def read_object(request: Request, most_bytes: int) -> dict[str, Any]:
+    """The body as a JSON object. Raises UnsupportedMediaType, BodyTooLarge or BadRequest."""
+    content_type = request.headers.get("content-type", "")
+    if content_type.split(";")[0].strip().lower() != "application/json":
+        raise UnsupportedMediaType(
+            "Did not attempt to load JSON data because the request Content-Type was not 'application/json'."
+        )
+    try:
+        value = _decoder.decode(await _read(request, most_bytes))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise BadRequest("Invalid JSON payload received or JSON payload is empty.") from None
+    if not isinstance(value, dict):
+        raise BadRequest(f"The JSON body must be an object, not {_json_name(value)}.")
+    return value
+
+
+async def _read(request: Request, most_bytes: int) -> bytes:
+    too_large = BodyTooLarge(f"The request body is larger than {most_bytes} bytes.")
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > most_bytes:
+        raise too_large
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > most_bytes:
+            raise too_large
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _json_name(value: object) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case list():
+            return "an array"
+        case str():
+            return "a string"
+    return "a number"
+
+
+def query_int(request: Request, name: str, default: int, low: int, high: int) -> int:
+    """A whole number of the query string. Raises InvalidParam outside low..high."""
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and low <= int(text) <= high):
+        raise InvalidParam(f"{name} must be a number between {low} and {high}, got '{text[:40]}'", params=name)
+    return int(text)
+
+
+def query_time(request: Request, name: str) -> float | None:
+    """An ISO 8601 time of the query string as seconds since 1970; without an offset it is UTC."""
+    text = request.query_params.get(name)
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text.replace(" ", "+"))
+    except ValueError:
+        raise InvalidParam(f"{name} must be an ISO 8601 time, got '{text[:40]}'", params=name) from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

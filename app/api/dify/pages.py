@@ -1,0 +1,58 @@
+"""What Dify tells of an app: `/info` and `/parameters`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from app.graph.graph import Graph
+from app.graph.inputs import input_form
+
+_FILE_UPLOAD = {
+    "image": {
+        "enabled": False,
+        "number_limits": 3,
+        "detail": "high",
+        "transfer_methods": ["remote_url", "local_file"],
+    }
+}
+_SYSTEM_PARAMETERS = {
+    "image_file_size_limit": 10,
+    "video_file_size_limit": 100,
+    "audio_file_size_limit": 50,
+    "file_size_limit": 15,
+    "workflow_file_upload_limit": 10,
+}
+
+
+def info(graph: Graph) -> dict[str, Any]:
+    document = graph.document
+    return {
+        "name": document.name,
+        "description": document.description,
+        "tags": list(document.tags),
+        "mode": document.mode,
+        "author_name": None,
+    }
+
+
+def parameters(graph: Graph) -> dict[str, Any]:
+    features = graph.document.features
+
+    def feature(name: str, default: Any) -> Any:
+        value = features.get(name)
+        return default if value is None else value
+
+    return {
+        "opening_statement": feature("opening_statement", ""),
+        "suggested_questions": feature("suggested_questions", []),
+        "suggested_questions_after_answer": feature("suggested_questions_after_answer", {"enabled": False}),
+        "speech_to_text": feature("speech_to_text", {"enabled": False}),
+        "text_to_speech": feature("text_to_speech", {"enabled": False, "voice": "", "language": ""}),
+        "retriever_resource": feature("retriever_resource", {"enabled": True}),
+        "annotation_reply": {"enabled": False},
+        "more_like_this": {"enabled": False},
+        "user_input_form": input_form(graph),
+        "sensitive_word_avoidance": feature("sensitive_word_avoidance", {"enabled": False, "type": "", "configs": []}),
+        "file_upload": feature("file_upload", _FILE_UPLOAD),
+        "system_parameters": _SYSTEM_PARAMETERS,
+    }

@@ -1,0 +1,129 @@
+"""Dify's verbs for workflow apps. A handler is: parse, one service call, render."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from app.api.auth import authenticate
+from app.api.body import query_int, query_time, read_object
+from app.api.dify import pages, wire
+from app.api.dify.wire import Wire
+from app.api.sse import EventStream
+from app.domain.request import Caller
+from app.domain.run import Run, RunStatus
+from app.errors import AtelierError, InvalidParam
+from app.runs.publications import Publications
+from app.runs.service import RunService
+from app.settings import Settings
+from app.store.runs import LogQuery
+
+logger = logging.getLogger(__name__)
+
+_JSON = "application/json; charset=utf-8"
+
+Handler = Callable[[Request, Caller], Awaitable[Response]]
+
+
+class DifyApi:
+    """The routes below `/v1`."""
+
+    def __init__(self, service: RunService, publications: Publications, render: Wire, settings: Settings) -> None:
+        self._service = service
+        self._publications = publications
+        self._wire = render
+        self._settings = settings
+
+    def routes(self) -> list[Route]:
+        return [
+            self._route("/v1/workflows/run", "POST", self._run),
+            self._route("/v1/workflows/run/{run_id}", "GET", self._detail),
+            self._route("/v1/workflows/tasks/{task_id}/stop", "POST", self._stop),
+            self._route("/v1/workflows/logs", "GET", self._logs),
+            self._route("/v1/info", "GET", self._info),
+            self._route("/v1/parameters", "GET", self._parameters),
+        ]
+
+    def _route(self, path: str, method: str, handler: Handler) -> Route:
+        async def endpoint(request: Request) -> Response:
+            return await handler(request, await authenticate(request, self._publications))
+
+        return Route(path, endpoint, methods=[method])
+
+    async def _run(self, request: Request, caller: Caller) -> Response:
+        body = await read_object(request, self._settings.max_body_bytes)
+        asked = wire.read_run_request(body, caller)
+        run = await self._service.submit(asked)
+        names = {"X-Workflow-Run-Id": run.id, "X-Task-Id": run.task_id}
+        if asked.response_mode == "streaming":
+            return EventStream(self._frames(run), names)  # type: ignore[return-value]
+        run = await self._service.wait(run)
+        return Response(wire.encode(self._wire.blocking_answer(run)), headers=names, media_type=_JSON)
+
+    async def _frames(self, run: Run) -> AsyncIterator[bytes]:
+        yield wire.PING  # at once, so that the connection is no longer pending
+        try:
+            async for news in self._service.follow(run.id):
+                frame = self._wire.frame(news, run)
+                if frame is not None:
+                    yield frame
+        except AtelierError as error:
+            yield self._wire.error_frame(run, error.code, error.message, error.status)
+        except Exception:
+            logger.exception("stream failed", extra={"action": "stream_failed", "run": run.id})
+            message = "Internal Server Error, please contact support."
+            yield self._wire.error_frame(run, "internal_server_error", message, 500)
+
+    async def _detail(self, request: Request, caller: Caller) -> Response:
+        run = await self._service.get(caller, request.path_params["run_id"])
+        return _json(self._wire.detail(run))
+
+    async def _stop(self, request: Request, caller: Caller) -> Response:
+        wire.read_user(await read_object(request, self._settings.max_body_bytes))
+        await self._service.stop(caller, request.path_params["task_id"])
+        return _json({"result": "success"})
+
+    async def _logs(self, request: Request, caller: Caller) -> Response:
+        query = LogQuery(
+            app_id=caller.app_id,
+            page=query_int(request, "page", 1, 1, 99_999),
+            limit=query_int(request, "limit", 20, 1, 100),
+            statuses=_statuses(request.query_params.get("status")),
+            keyword=request.query_params.get("keyword") or None,
+            user=request.query_params.get("created_by_end_user_session_id"),
+            created_before=query_time(request, "created_at__before"),
+            created_after=query_time(request, "created_at__after"),
+        )
+        total, page = await self._service.logs(caller, query)
+        answer = {
+            "page": query.page,
+            "limit": query.limit,
+            "total": total,
+            "has_more": total > query.page * query.limit,
+            "data": [self._wire.log_entry(run) for run in page],
+        }
+        return _json(answer)
+
+    async def _info(self, request: Request, caller: Caller) -> Response:
+        return _json(pages.info((await self._service.publication(caller)).graph))
+
+    async def _parameters(self, request: Request, caller: Caller) -> Response:
+        return _json(pages.parameters((await self._service.publication(caller)).graph))
+
+
+def _json(body: object) -> Response:
+    return Response(wire.encode(body), media_type=_JSON)
+
+
+def _statuses(text: str | None) -> tuple[RunStatus, ...]:
+    if not text:
+        return ()
+    try:
+        return (RunStatus(text),)
+    except ValueError:
+        known = ", ".join(status.value for status in RunStatus)
+        raise InvalidParam(f"status must be one of {known}, got '{text[:40]}'", params="status") from None

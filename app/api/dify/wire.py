@@ -1,0 +1,301 @@
+"""The only place that knows Dify's field names: requests in, answers and events out (contract: Dify 1.14)."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from typing import Any, cast
+
+import msgspec
+
+from app import ids
+from app.domain.artifact import MARK, is_artifact
+from app.domain.event import Event, EventKind, Tick
+from app.domain.request import Caller, ResponseMode, RunRequest
+from app.domain.run import Run, Step
+from app.errors import InvalidParam
+from app.events.feed import Fact, Silence
+from app.graph.answer import markdown
+from app.runs.movement import system_variables
+
+SignUrl = Callable[[str, str], str]
+
+PING = b"event: ping\n\n"
+
+_encoder = msgspec.json.Encoder()
+
+
+def encode(body: Any) -> bytes:
+    return _encoder.encode(body)
+
+
+def read_user(body: dict[str, Any]) -> str:
+    """The end-user of a body. Raises InvalidParam when there is none."""
+    user = body.get("user")
+    if isinstance(user, int | float) and not isinstance(user, bool) and user:
+        user = str(user)
+    if not isinstance(user, str) or not user.strip():
+        raise InvalidParam("Arg user must be provided.", params="user")
+    return user
+
+
+def read_run_request(body: dict[str, Any], caller: Caller) -> RunRequest:
+    """The body of `POST /workflows/run`. Raises InvalidParam with the field."""
+    user = read_user(body)
+    if "inputs" not in body:
+        raise InvalidParam("inputs is required: an object with the workflow's variables", params="inputs")
+    inputs = body["inputs"]
+    if not isinstance(inputs, dict):
+        raise InvalidParam("inputs must be an object with the workflow's variables", params="inputs")
+    mode = body.get("response_mode") or "blocking"
+    if mode not in ("blocking", "streaming"):
+        raise InvalidParam("response_mode must be 'blocking' or 'streaming'", params="response_mode")
+    if body.get("files"):
+        raise InvalidParam("files are not supported by this workflow", params="files")
+    return RunRequest(caller, inputs, user, cast("ResponseMode", mode))
+
+
+class Wire:
+    """Renders runs for Dify's clients. File URLs are signed each time that something is rendered."""
+
+    def __init__(self, sign: SignUrl) -> None:
+        self._sign = sign
+
+    def blocking_answer(self, run: Run) -> dict[str, Any]:
+        return {
+            "task_id": run.task_id,
+            "workflow_run_id": run.id,
+            "data": {
+                "id": run.id,
+                "workflow_id": run.workflow_id,
+                "status": run.status.value,
+                "outputs": self._value(run, run.outputs),
+                "error": run.error,
+                "elapsed_time": run.elapsed_s,
+                "total_tokens": 0,
+                "total_steps": run.total_steps,
+                "created_at": int(run.created_at),
+                "finished_at": _seconds(run.finished_at),
+            },
+        }
+
+    def detail(self, run: Run) -> dict[str, Any]:
+        """`GET /workflows/run/{id}`: as in Dify the inputs are a string of JSON, the outputs an object."""
+        return {
+            "id": run.id,
+            "workflow_id": run.workflow_id,
+            "status": run.status.value,
+            "inputs": encode(self._inputs(run)).decode(),
+            "outputs": self._value(run, run.outputs),
+            "error": run.error,
+            "total_steps": run.total_steps,
+            "total_tokens": 0,
+            "created_at": int(run.created_at),
+            "finished_at": _seconds(run.finished_at),
+            "elapsed_time": run.elapsed_s,
+        }
+
+    def log_entry(self, run: Run) -> dict[str, Any]:
+        return {
+            "id": run.task_id,
+            "workflow_run": {
+                "id": run.id,
+                "version": run.workflow_id,
+                "status": run.status.value,
+                "triggered_from": "app-run",
+                "error": run.error,
+                "elapsed_time": run.elapsed_s,
+                "total_tokens": 0,
+                "total_steps": run.total_steps,
+                "created_at": int(run.created_at),
+                "finished_at": _seconds(run.finished_at),
+                "exceptions_count": run.exceptions_count,
+            },
+            "details": None,
+            "created_from": "service-api",
+            "created_by_role": "end_user",
+            "created_by_account": None,
+            "created_by_end_user": {
+                "id": ids.end_user_id(run.app_id, run.user),
+                "type": "service_api",
+                "is_anonymous": False,
+                "session_id": run.user,
+            },
+            "created_at": int(run.created_at),
+        }
+
+    def frame(self, news: Fact | Tick | Silence, run: Run) -> bytes | None:
+        """An event as one SSE frame, `data: {json}` and an empty line; None for what Dify has no event for."""
+        if isinstance(news, Silence):
+            return PING
+        if isinstance(news, Tick):
+            name, fields = "node_progress", _progress(news)
+        else:
+            name, fields = _EVENT_NAMES[news.event.kind], self._fields(news)
+        envelope = {"event": name, "workflow_run_id": run.id, "task_id": run.task_id, "data": fields}
+        return b"data: " + encode(envelope) + b"\n\n"
+
+    def error_frame(self, run: Run, code: str, message: str, status: int) -> bytes:
+        """What a stream says that can't go on."""
+        body = {"event": "error", "workflow_run_id": run.id, "task_id": run.task_id}
+        return b"data: " + encode({**body, "code": code, "message": message, "status": status}) + b"\n\n"
+
+    def _fields(self, fact: Fact) -> dict[str, Any]:
+        run, step = fact.run, fact.step
+        match fact.event.kind:
+            case EventKind.RUN_STARTED:
+                return self._run_started(run)
+            case EventKind.RUN_FINISHED:
+                return self._run_finished(run)
+            case EventKind.TEXT_CHUNK:
+                return self._text_chunk(run, fact.event)
+        if step is None:
+            raise LookupError(f"event {fact.event.seq} of run {run.id} speaks of a step that is not there")
+        if fact.event.kind == EventKind.STEP_STARTED:
+            return _step_started(step)
+        finished = self._step_finished(run, step)
+        if fact.event.kind == EventKind.STEP_RETRIED:
+            lost = fact.event.payload or {}
+            finished |= {"status": "retry", "error": lost.get("error"), "retry_index": lost.get("retry_index")}
+            finished |= {"outputs": None, "finished_at": int(fact.event.created_at), "files": []}
+        return finished
+
+    def _run_started(self, run: Run) -> dict[str, Any]:
+        return {
+            "id": run.id,
+            "workflow_id": run.workflow_id,
+            "inputs": self._inputs(run),
+            "created_at": int(run.created_at),
+            "reason": "initial",
+        }
+
+    def _run_finished(self, run: Run) -> dict[str, Any]:
+        outputs = self._value(run, run.outputs)
+        return {
+            "id": run.id,
+            "workflow_id": run.workflow_id,
+            "status": run.status.value,
+            "outputs": outputs,
+            "error": run.error,
+            "elapsed_time": run.elapsed_s,
+            "total_tokens": 0,
+            "total_steps": run.total_steps,
+            "created_by": {"id": ids.end_user_id(run.app_id, run.user), "user": run.user},
+            "created_at": int(run.created_at),
+            "finished_at": _seconds(run.finished_at),
+            "exceptions_count": run.exceptions_count,
+            "files": _files(outputs),
+        }
+
+    def _step_finished(self, run: Run, step: Step) -> dict[str, Any]:
+        outputs = None if step.outputs is None else self._value(run, step.outputs)
+        return {
+            "id": step.id,
+            "node_id": step.node_id,
+            "node_type": step.kind,
+            "title": step.title,
+            "index": step.index,
+            "predecessor_node_id": step.predecessor_node_id,
+            "inputs": None if step.inputs is None else self._value(run, step.inputs),
+            "inputs_truncated": False,
+            "process_data": step.process_data,
+            "process_data_truncated": False,
+            "outputs": outputs,
+            "outputs_truncated": False,
+            "status": step.status.value,
+            "error": step.error,
+            "elapsed_time": (step.finished_at or step.created_at) - step.created_at,
+            "execution_metadata": None,
+            "created_at": int(step.created_at),
+            "finished_at": _seconds(step.finished_at),
+            "files": _files(outputs or {}),
+            "iteration_id": None,
+            "loop_id": None,
+        }
+
+    def _text_chunk(self, run: Run, event: Event) -> dict[str, Any]:
+        chunk = event.payload or {}
+        text = markdown(chunk.get("value"), lambda file: self._sign(file[MARK], file["extension"]))
+        return {"text": text, "from_variable_selector": list(chunk.get("selector", ()))}
+
+    def _inputs(self, run: Run) -> dict[str, Any]:
+        system = {f"sys.{name}": value for name, value in system_variables(run).items()}
+        return {**self._value(run, run.inputs), **system}
+
+    def _value(self, run: Run, value: Any) -> Any:
+        """The value with every file as Dify shows it: the current shape, and the keys that 0.6 had."""
+        if is_artifact(value):
+            return self._file(run, value)
+        if isinstance(value, dict):
+            return {key: self._value(run, item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._value(run, item) for item in value]
+        return value
+
+    def _file(self, run: Run, file: dict[str, Any]) -> dict[str, Any]:
+        record = base64.urlsafe_b64encode(encode({"record_id": file[MARK]})).decode()
+        kind = file["mime_type"].partition("/")[0]
+        return {
+            "dify_model_identity": "__dify__file__",
+            "__variant": "FileVar",
+            "id": None,
+            "tenant_id": run.app_id,
+            "type": kind if kind in ("image", "audio", "video") else "document",
+            "transfer_method": "tool_file",
+            "remote_url": None,
+            "reference": f"dify-file-ref:{record}",
+            "filename": file["filename"],
+            "extension": file["extension"],
+            "mime_type": file["mime_type"],
+            "size": file["size"],
+            "related_id": file[MARK],
+            "url": self._sign(file[MARK], file["extension"]),
+        }
+
+
+_EVENT_NAMES = {
+    EventKind.RUN_STARTED: "workflow_started",
+    EventKind.STEP_STARTED: "node_started",
+    EventKind.STEP_RETRIED: "node_retry",
+    EventKind.STEP_FINISHED: "node_finished",
+    EventKind.TEXT_CHUNK: "text_chunk",
+    EventKind.RUN_FINISHED: "workflow_finished",
+}
+
+
+def _step_started(step: Step) -> dict[str, Any]:
+    return {
+        "id": step.id,
+        "node_id": step.node_id,
+        "node_type": step.kind,
+        "title": step.title,
+        "index": step.index,
+        "predecessor_node_id": step.predecessor_node_id,
+        "inputs": None,
+        "inputs_truncated": False,
+        "created_at": int(step.created_at),
+        "extras": {},
+        "iteration_id": None,
+        "loop_id": None,
+        "agent_strategy": None,
+    }
+
+
+def _progress(tick: Tick) -> dict[str, Any]:
+    return {
+        "id": tick.step_id,
+        "node_id": tick.node_id,
+        "step": tick.step,
+        "steps": tick.steps,
+        "eta_s": tick.eta_s,
+    }
+
+
+def _files(outputs: dict[str, Any]) -> list[dict[str, Any]]:
+    """The files at the top level of rendered outputs: a file, or the items of a list that are files."""
+    items = (item for value in outputs.values() for item in (value if isinstance(value, list) else [value]))
+    return [item for item in items if isinstance(item, dict) and "dify_model_identity" in item]
+
+
+def _seconds(moment: float | None) -> int | None:
+    return None if moment is None else int(moment)

@@ -1,0 +1,69 @@
+"""The only place where a URL is signed, and where a signature is checked.
+
+Dify's scheme: HMAC-SHA256 over `file-preview|id|timestamp|nonce`, base64url with padding, unescaped in the query.
+Better than there: compared in constant time, and a timestamp from the future is refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+import secrets
+from pathlib import Path
+
+from app import clock, ids
+from app.errors import Forbidden, InvalidParam
+from app.settings import Settings
+
+_CLOCK_SKEW_S = 60
+
+
+class UrlSigner:
+    """Signs URLs under `/files/tools`. Whoever has the URL may read the file until it expires."""
+
+    def __init__(self, secret: bytes, public_url: str, valid_s: int) -> None:
+        self._secret = secret
+        self._public_url = public_url
+        self._valid_s = valid_s
+
+    def sign(self, artifact_id: str, extension: str) -> str:
+        """The URL of an artifact from now on for as long as the settings say; `extension` begins with a dot."""
+        timestamp, nonce = str(int(clock.time())), ids.new_nonce()
+        signature = self._signature(artifact_id, timestamp, nonce)
+        path = f"/files/tools/{artifact_id}{extension}"
+        return f"{self._public_url}{path}?timestamp={timestamp}&nonce={nonce}&sign={signature}"
+
+    def check(self, artifact_id: str, timestamp: str, nonce: str, signature: str) -> None:
+        """Raises InvalidParam for a timestamp that is none, Forbidden for a wrong or expired signature."""
+        if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= 12):
+            raise InvalidParam("timestamp must be a number of seconds since 1970", params="timestamp")
+        expected = self._signature(artifact_id, timestamp, nonce)
+        if not hmac.compare_digest(expected.encode(), signature.encode()):
+            raise Forbidden("Invalid request.")
+        age_s = clock.time() - int(timestamp)
+        if age_s > self._valid_s or age_s < -_CLOCK_SKEW_S:
+            raise Forbidden("Invalid request.")
+
+    def _signature(self, artifact_id: str, timestamp: str, nonce: str) -> str:
+        message = f"file-preview|{artifact_id}|{timestamp}|{nonce}".encode()
+        return base64.urlsafe_b64encode(hmac.digest(self._secret, message, hashlib.sha256)).decode()
+
+
+def open_signer(settings: Settings) -> UrlSigner:
+    """The signer of these settings; without a secret key one is made on first use and kept in the data folder."""
+    secret = settings.secret_key.encode() or _kept_secret(settings.data_dir / "secret")
+    return UrlSigner(secret, settings.public_url, settings.files_access_timeout_s)
+
+
+def _kept_secret(path: Path) -> bytes:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_bytes()
+    secret = secrets.token_urlsafe(32).encode()
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(secret)
+    return secret

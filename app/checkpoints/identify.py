@@ -1,0 +1,115 @@
+"""A file or folder → Checkpoint: usable, or with the sentence that says why not."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from app.checkpoints.checkpoint import SD1, Checkpoint, Family
+from app.checkpoints.header import Unreadable, tensor_shapes
+from app.checkpoints.kinds import NotUsable, check_words, family_of, family_of_unet
+
+INDEX = "model_index.json"
+COMPONENTS = ("unet", "vae", "text_encoder")
+PICKLES = frozenset({".ckpt", ".pt", ".pth"})
+SUFFIXES = PICKLES | {".safetensors", ".gguf"}
+
+
+def looks_like_checkpoint(path: Path) -> bool:
+    """Is this something that a person would call a checkpoint, usable or not?"""
+    if path.suffix.lower() in SUFFIXES and path.is_file():
+        return True
+    return path.is_dir() and ((path / INDEX).is_file() or (path / "unet").is_dir())
+
+
+def identify(path: Path) -> Checkpoint:
+    """What `path` is, from the headers of its files. It never raises: what can't be read has that as its `problem`."""
+    folder = path.is_dir()
+    family, side, problem = None, SD1.side, None
+    try:
+        family, side = _folder(path) if folder else _file(path)
+    except (Unreadable, NotUsable) as error:
+        problem = f"{path.name} {error}"
+    except OSError as error:
+        problem = f"{path.name} can't be read: {error.strerror or error}."
+    return Checkpoint(
+        name=path.name if folder else path.stem,
+        path=str(path),
+        family=family.name if family else None,
+        problem=problem,
+        side=side,
+        guidance_scale=(family or SD1).guidance_scale,
+        size_bytes=sum(size for _, size in fingerprint(path)),
+    )
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files that make up a checkpoint: itself, or a folder's index and what its components' folders hold."""
+    if not path.is_dir():
+        return [path]
+    files = [path / INDEX]
+    for part in (*COMPONENTS, "scheduler"):
+        with suppress(OSError), os.scandir(path / part) as entries:
+            files += sorted(Path(entry.path) for entry in entries if entry.is_file())
+    return files
+
+
+def fingerprint(path: Path) -> tuple[tuple[int, int], ...]:
+    """(mtime_ns, size) of each of its files: a checkpoint with another fingerprint is another checkpoint."""
+    stats = []
+    for file in files_of(path):
+        with suppress(OSError):
+            stats.append(file.stat())
+    return tuple((stat.st_mtime_ns, stat.st_size) for stat in stats)
+
+
+def _file(path: Path) -> tuple[Family, int]:
+    suffix = path.suffix.lower()
+    if suffix in PICKLES:
+        raise NotUsable(
+            f"is a pickle ({suffix}), which can run code when it is opened. Get or make the .safetensors version of it."
+        )
+    if suffix == ".gguf":
+        raise NotUsable("is a GGUF file, which Atelier can't read. Get the .safetensors version of it.")
+    family = family_of(tensor_shapes(path))
+    return family, family.side
+
+
+def _folder(path: Path) -> tuple[Family, int]:
+    if not (path / INDEX).is_file():
+        raise NotUsable(f"is a diffusers folder without its {INDEX}. Copy the whole folder.")
+    kind = _json(path / INDEX).get("_class_name")
+    if kind != "StableDiffusionPipeline":
+        raise NotUsable(f"is a diffusers folder for {kind}, and Atelier paints with StableDiffusionPipeline only.")
+    for part in COMPONENTS:
+        _check_component(path / part)
+    unet, vae = _json(path / "unet/config.json"), _json(path / "vae/config.json")
+    family = family_of_unet(unet.get("in_channels", 4), unet.get("cross_attention_dim"))
+    check_words(family, _json(path / "text_encoder/config.json").get("vocab_size", 0))
+    latents = unet.get("sample_size")
+    scale = 2 ** (len(vae.get("block_out_channels", [0] * 4)) - 1)
+    return family, latents * scale if isinstance(latents, int) else family.side
+
+
+def _check_component(folder: Path) -> None:
+    weights = sorted(folder.glob("*.safetensors"))
+    if not (folder / "config.json").is_file():
+        raise NotUsable(f"has no {folder.name}/config.json. Copy the whole folder.")
+    if not weights:
+        raise NotUsable(f"has no .safetensors file in {folder.name}/. Copy the whole folder, in its safetensors form.")
+    for file in weights:
+        try:
+            tensor_shapes(file)
+        except Unreadable as error:
+            raise Unreadable(f"can't be used, because its {folder.name}/{file.name} {error}") from error
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise Unreadable(f"has a damaged {path.name} ({error}). Copy the whole folder again.") from error

@@ -1,0 +1,228 @@
+"""`atelier`: serve, run, quickstart, keys, workflows, checkpoints, db, settings."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from app import client, clock
+from app.checkpoints.catalogue import open_catalogue
+from app.errors import AtelierError, DocumentInvalid, InvalidParam
+from app.graph.graph import load_graph
+from app.serving import Server, create_key, open_store, prepare, publish_file
+from app.settings import Settings, load_settings, variable_name
+from app.store import accounts
+from app.store.migrate import current_version, differences, upgrade
+from app.store.schema import SCHEMA_HEAD
+from workers.lease import LeaseKeeper
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Requests for pictures as durable workflow runs.")
+keys = typer.Typer(no_args_is_help=True, help="Bearer keys: each opens one app.")
+workflows = typer.Typer(no_args_is_help=True, help="Workflow documents (Dify DSL) and the apps that run them.")
+db = typer.Typer(no_args_is_help=True, help="The database.")
+app.add_typer(keys, name="keys")
+app.add_typer(workflows, name="workflows")
+app.add_typer(db, name="db")
+
+out = Console(soft_wrap=True, highlight=False)
+
+Port = Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")]
+Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
+
+
+def main() -> None:
+    """The console command: errors that we know get one sentence, exit status 1."""
+    try:
+        app()
+    except AtelierError as error:
+        sys.exit(f"atelier: {error.message}")
+
+
+def _settings(**overrides: Any) -> Settings:
+    return load_settings(**{name: value for name, value in overrides.items() if value is not None})
+
+
+def _server(settings: Settings) -> Server:
+    return Server(settings, LeaseKeeper(settings) if settings.worker == "embedded" else None)
+
+
+@app.command()
+def serve(host: Host = None, port: Port = None) -> None:
+    """Serve the API, with a worker beside it."""
+    settings = _settings(host=host, port=port)
+    server = _server(settings)
+    prepare(settings)
+    out.print(f"Atelier listens on {server.url}")
+    server.run()
+
+
+@app.command()
+def quickstart(
+    host: Host = None,
+    port: Port = None,
+    once: Annotated[bool, typer.Option(help="Stop after the picture.")] = False,
+    prompt: Annotated[str, typer.Option(help="What to paint.")] = client.FIRST_PROMPT,
+) -> None:
+    """Serve, make one picture through the API as a client would, and go on serving."""
+    settings = _settings(host=host, port=port)
+    server = _server(settings)
+    key = prepare(settings)
+    with server.beside() as stop:
+        client.wait_until_ready(server.url, server.failed)
+        picture = client.paint(server.url, key, {"prompt": prompt, "seed": 7}, Path("out"))
+        out.print(f"\nYour picture: {picture}\nThe same again:\n\n{client.curl(server.url, key, prompt)}\n")
+        if once:
+            stop()
+        else:
+            out.print(f"Atelier listens on {server.url} until you press Ctrl-C.")
+
+
+@app.command()
+def run(
+    inputs: Annotated[list[str], typer.Argument(help="Inputs as name=value; a single text is the prompt.")],
+    url: Annotated[str, typer.Option(help="Where Atelier listens.")] = "http://127.0.0.1:8000",
+    key: Annotated[str, typer.Option(envvar="ATELIER_KEY", help="A key of the app; default: the quickstart's.")] = "",
+    folder: Annotated[Path, typer.Option("--out", help="Where pictures are saved.")] = Path("out"),
+) -> None:
+    """Run a workflow over HTTP with a progress bar, and save its pictures."""
+    if len(inputs) == 1 and "=" not in inputs[0]:
+        inputs = [f"prompt={inputs[0]}"]
+    values: dict[str, Any] = dict(pair.partition("=")[::2] for pair in inputs)
+    picture = client.paint(url, key or client.kept_key(_settings().data_dir), values, folder)
+    out.print(str(picture))
+
+
+@app.command()
+def checkpoints() -> None:
+    """List the installed checkpoints, and where to put more."""
+    settings = _settings()
+    table = Table("name", "family", "size", "state", box=None)
+    catalogue = open_catalogue(settings.checkpoints_dir, settings.default_checkpoint)
+    for found in catalogue.list():
+        size = f"{found.size_bytes / 1e6:,.0f} MB"
+        table.add_row(found.name, found.family or "", size, found.problem or "usable")
+    out.print(table)
+    try:
+        out.print(f"\nA request without a model_name gets {catalogue.default().name}.")
+    except InvalidParam as error:
+        out.print(f"\n{error.message}")
+    out.print(f"Put more, as .safetensors files or diffusers folders, into {settings.checkpoints_dir}")
+
+
+@app.command(name="settings")
+def list_settings() -> None:
+    """List every setting with its value, its default and its meaning."""
+    settings = _settings()
+    table = Table("variable", "value", "default", "meaning", box=None)
+    for name, field in Settings.model_fields.items():
+        value = getattr(settings, name)
+        shown = "(set)" if name == "secret_key" and value else str(value)
+        table.add_row(variable_name(name), shown, str(field.default), field.description or "")
+    out.print(table)
+
+
+@keys.command("create")
+def keys_create(
+    app_name: Annotated[str, typer.Option("--app", help="The app that the key opens.")] = "text-to-image",
+    label: Annotated[str, typer.Option(help="What the key is for.")] = "",
+) -> None:
+    """Make a key. It is shown once: only its hash is stored."""
+    with open_store(_settings()) as store:
+        out.print(store.commit_blocking(lambda tx: create_key(tx, app_name, label)))
+
+
+@keys.command("list")
+def keys_list() -> None:
+    """List the keys by their first characters."""
+    table = Table("id", "key", "app", "label", "made", "state", box=None)
+    with open_store(_settings()) as store:
+        for key in store.read_blocking(accounts.list_keys):
+            made = time.strftime("%Y-%m-%d %H:%M", time.localtime(key.created_at))
+            state = "revoked" if key.revoked_at else "live"
+            table.add_row(key.id, f"{key.prefix}…", key.app_name, key.label, made, state)
+    out.print(table)
+
+
+@keys.command("revoke")
+def keys_revoke(key_id: Annotated[str, typer.Argument(help="The key's id, from `keys list`.")]) -> None:
+    """End a key; it is refused within seconds."""
+    with open_store(_settings()) as store:
+        if not store.commit_blocking(lambda tx: accounts.revoke_key(tx, key_id, clock.time())):
+            raise InvalidParam(f"There is no live key with the id {key_id}.")
+
+
+@workflows.command("check")
+def workflows_check(files: Annotated[list[Path], typer.Argument(help="Workflow documents.")]) -> None:
+    """Check documents; every problem of every file is listed."""
+    failed = False
+    for file in files:
+        try:
+            graph = load_graph(_read(file))
+            out.print(f"{file}: {len(graph.nodes)} nodes, no problem")
+        except DocumentInvalid as error:
+            failed = True
+            out.print(f"{file}:", *(f"  {problem}" for problem in error.problems), sep="\n")
+    if failed:
+        raise typer.Exit(1)
+
+
+@workflows.command("publish")
+def workflows_publish(
+    file: Annotated[Path, typer.Argument(help="A workflow document.")],
+    name: Annotated[str, typer.Option("--app", help="The app's name; default: the file's name.")] = "",
+) -> None:
+    """Publish a document as the version that an app runs; a new app is created. Runs under way keep theirs."""
+    text = _read(file)
+    load_graph(text)
+    app_name = name or file.stem
+    with open_store(_settings()) as store:
+        store.commit_blocking(lambda tx: publish_file(tx, app_name, text))
+    out.print(f"The app {app_name} runs {file}. A key for it: atelier keys create --app {app_name}")
+
+
+@workflows.command("list")
+def workflows_list() -> None:
+    """List the apps and the version that each runs."""
+    table = Table("app", "workflow id", "version", box=None)
+    with open_store(_settings()) as store:
+        for row in store.read_blocking(accounts.list_apps):
+            table.add_row(*row)
+    out.print(table)
+
+
+@db.command("upgrade")
+def db_upgrade() -> None:
+    """Bring the database to this version's tables."""
+    settings = _settings()
+    out.print("upgraded" if upgrade(settings) else "already up to date")
+
+
+@db.command("status")
+def db_status() -> None:
+    """Say where the database is and which version its tables have."""
+    settings = _settings()
+    out.print(f"{settings.database_path}: {current_version(settings) or 'empty'} (this version: {SCHEMA_HEAD})")
+
+
+@db.command("check")
+def db_check() -> None:
+    """Exit 1 when the migrated tables are not those of the program."""
+    settings = _settings()
+    upgrade(settings)
+    found = differences(settings)
+    if found:
+        out.print("the migrations do not match the tables:", *found, sep="\n")
+        raise typer.Exit(1)
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidParam(f"{file} can't be read: {error}") from None

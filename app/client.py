@@ -1,0 +1,113 @@
+"""A client of the HTTP API, as anybody could write it: a streamed run, a progress bar, the picture on disk."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from app.errors import AtelierError, InvalidParam, NodeFailed, Unavailable
+
+FIRST_PROMPT = "a big red heart on a white background"
+KEY_FILE = "key"
+_READY_S = 120.0
+
+
+def kept_key(data_dir: Path) -> str:
+    """The quickstart's key. Raises InvalidParam when there is none yet."""
+    try:
+        return (data_dir / KEY_FILE).read_text().strip()
+    except OSError:
+        raise InvalidParam("There is no key yet: give --key, or start the server once.") from None
+
+
+def wait_until_ready(url: str, has_failed: Callable[[], bool]) -> None:
+    """Waits for the server's worker and a checkpoint. Raises Unavailable with what is missing."""
+    until = time.monotonic() + _READY_S
+    problems = ["the server did not start"]
+    with httpx.Client(base_url=url, timeout=5, trust_env=False) as http:
+        while time.monotonic() < until and not has_failed():
+            try:
+                answer = http.get("/readyz")
+            except httpx.TransportError:
+                time.sleep(0.05)
+                continue
+            if answer.status_code == 200:
+                return
+            problems = answer.json()["problems"]
+            time.sleep(0.1)
+    raise Unavailable(f"Not ready: {'; '.join(problems)}.")
+
+
+def paint(url: str, key: str, inputs: dict[str, Any], folder: Path) -> Path:
+    """Runs the key's workflow and saves its pictures; returns the first one's path. Raises AtelierError."""
+    with httpx.Client(base_url=url, timeout=httpx.Timeout(30, read=60), trust_env=False) as http:
+        try:
+            finished = _follow(http, key, inputs)
+        except httpx.TransportError as error:
+            raise Unavailable(f"{url} can't be reached: {error}.") from None
+        if finished["status"] != "succeeded":
+            raise NodeFailed(f"The run {finished['status']}: {finished['error']}")
+        if not finished["files"]:
+            raise NodeFailed(f"The run made no picture, but: {json.dumps(finished['outputs'])[:500]}")
+        paths = [_save(http, file, folder) for file in finished["files"]]
+        return paths[0]
+
+
+def curl(url: str, key: str, prompt: str) -> str:
+    """The same request as a line for the shell."""
+    body = {"inputs": {"prompt": prompt}, "response_mode": "blocking", "user": "me"}
+    return (
+        f"curl -X POST {url}/v1/workflows/run -H 'Authorization: Bearer {key}' "
+        f"-H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body, ensure_ascii=False))}"
+    )
+
+
+def _follow(http: httpx.Client, key: str, inputs: dict[str, Any]) -> dict[str, Any]:
+    """The fields of `workflow_finished`."""
+    body = {"inputs": inputs, "response_mode": "streaming", "user": "atelier"}
+    headers = {"Authorization": f"Bearer {key}"}
+    columns = TextColumn("painting"), BarColumn(), TaskProgressColumn(), TextColumn("step {task.completed}")
+    with (
+        http.stream("POST", "/v1/workflows/run", json=body, headers=headers) as answer,
+        Progress(*columns, TimeRemainingColumn()) as progress,
+    ):
+        if answer.status_code != 200:
+            raise InvalidParam(json.loads(answer.read())["message"])
+        bar = progress.add_task("", total=None)
+        for event in _events(answer.iter_lines()):
+            match event["event"]:
+                case "node_progress":
+                    progress.update(bar, completed=event["data"]["step"], total=event["data"]["steps"])
+                case "node_finished" if event["data"]["node_type"] == "tool":
+                    total = progress.tasks[0].total or 1
+                    progress.update(bar, completed=total, total=total)
+                case "workflow_finished":
+                    finished: dict[str, Any] = event["data"]
+                    return finished
+                case "error":
+                    raise AtelierError(event["message"])
+    raise Unavailable("The stream ended before the run did; the run goes on and can be read by its id.")
+
+
+def _events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        if line.startswith("data: "):
+            yield json.loads(line.removeprefix("data: "))
+
+
+def _save(http: httpx.Client, file: dict[str, Any], folder: Path) -> Path:
+    content = http.get(file["url"]).raise_for_status().content
+    path = folder / str(file["filename"])
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    except OSError as error:
+        raise Unavailable(f"{path} can't be written: {error.strerror}.") from None
+    return path

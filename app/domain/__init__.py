@@ -1,0 +1,1 @@
+"""The values that travel. Pure: they know nobody, everybody may know them."""

@@ -1,0 +1,38 @@
+"""Files as values: what a run made."""
+
+from __future__ import annotations
+
+from typing import Any, TypeGuard
+
+import msgspec
+
+MARK = "__artifact__"
+
+
+class Artifact(msgspec.Struct, frozen=True):
+    """A file that a run made. The bytes lie in the artifact store under their sha256; the id is for this one use."""
+
+    id: str
+    run_id: str
+    step_id: str
+    sha256: str
+    size: int
+    mime_type: str
+    extension: str
+    filename: str
+
+    def to_value(self) -> dict[str, Any]:
+        """The file as it lies in a step's outputs: everything but a URL, which is signed anew at each reading."""
+        return {
+            MARK: self.id,
+            "filename": self.filename,
+            "extension": self.extension,
+            "mime_type": self.mime_type,
+            "size": self.size,
+            "sha256": self.sha256,
+        }
+
+
+def is_artifact(value: object) -> TypeGuard[dict[str, Any]]:
+    """True for what `Artifact.to_value` gives."""
+    return isinstance(value, dict) and MARK in value

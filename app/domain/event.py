@@ -1,0 +1,39 @@
+"""A fact in a run's ordered log, and the ticks that are no facts."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+
+class EventKind(StrEnum):
+    RUN_STARTED = "run_started"
+    STEP_STARTED = "step_started"
+    STEP_RETRIED = "step_retried"
+    STEP_FINISHED = "step_finished"
+    TEXT_CHUNK = "text_chunk"
+    RUN_FINISHED = "run_finished"
+
+
+class Event(msgspec.Struct, frozen=True):
+    """A fact: number `seq` (1, 2, 3… without gaps) of its run. `step_id` says of which step; `payload` the rest."""
+
+    run_id: str
+    seq: int
+    kind: EventKind
+    created_at: float
+    step_id: str | None = None
+    payload: dict[str, Any] | None = None
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """Progress of a running step. Never stored: a reader who misses one misses nothing."""
+
+    run_id: str
+    step_id: str
+    node_id: str
+    step: int
+    steps: int
+    eta_s: float | None

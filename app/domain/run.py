@@ -1,0 +1,135 @@
+"""Runs and steps: their statuses, the transitions that are allowed, and how an attempt can end."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+
+class RunStatus(StrEnum):
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    PARTIAL_SUCCEEDED = "partial-succeeded"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+class StepStatus(StrEnum):
+    READY = "ready"  # waits for a worker; a ready row is the outbox of the doorbell
+    RUNNING = "running"  # a worker holds its lease
+    SUCCEEDED = "succeeded"
+    EXCEPTION = "exception"  # failed, and an error strategy took it from there
+    FAILED = "failed"
+    STOPPED = "stopped"
+    SKIPPED = "skipped"  # on a branch that was not taken; it has no row
+
+
+RUN_TRANSITIONS: dict[RunStatus, frozenset[RunStatus]] = {
+    RunStatus.RUNNING: frozenset(
+        {RunStatus.SUCCEEDED, RunStatus.PARTIAL_SUCCEEDED, RunStatus.FAILED, RunStatus.STOPPED}
+    ),
+    RunStatus.SUCCEEDED: frozenset(),
+    RunStatus.PARTIAL_SUCCEEDED: frozenset(),
+    RunStatus.FAILED: frozenset(),
+    RunStatus.STOPPED: frozenset(),
+}
+
+STEP_TRANSITIONS: dict[StepStatus, frozenset[StepStatus]] = {
+    StepStatus.READY: frozenset({StepStatus.RUNNING, StepStatus.FAILED, StepStatus.STOPPED}),
+    StepStatus.RUNNING: frozenset(
+        {StepStatus.READY, StepStatus.SUCCEEDED, StepStatus.EXCEPTION, StepStatus.FAILED, StepStatus.STOPPED}
+    ),
+    StepStatus.SUCCEEDED: frozenset(),
+    StepStatus.EXCEPTION: frozenset(),
+    StepStatus.FAILED: frozenset(),
+    StepStatus.STOPPED: frozenset(),
+    StepStatus.SKIPPED: frozenset(),
+}
+
+
+def is_terminal(status: RunStatus) -> bool:
+    return not RUN_TRANSITIONS[status]
+
+
+class Task(msgspec.Struct, frozen=True):
+    """What was asked: the accepted request."""
+
+    id: str
+    app_id: str
+    key_id: str
+    user: str
+    dialect: str
+    response_mode: str
+    created_at: float
+
+
+class Run(msgspec.Struct, frozen=True):
+    """The execution of a workflow for a task. Times are seconds since 1970."""
+
+    id: str
+    task_id: str
+    app_id: str
+    workflow_id: str
+    user: str
+    status: RunStatus
+    inputs: dict[str, Any]
+    outputs: dict[str, Any]
+    error: str | None
+    total_steps: int
+    exceptions_count: int
+    last_seq: int
+    created_at: float
+    finished_at: float | None = None
+
+    @property
+    def elapsed_s(self) -> float:
+        return (self.finished_at or self.created_at) - self.created_at
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One node's execution inside a run. `attempt` counts the tries and fences their writes."""
+
+    id: str
+    run_id: str
+    node_id: str
+    kind: str
+    title: str
+    index: int
+    status: StepStatus
+    predecessor_node_id: str | None = None
+    work_class: str | None = None
+    attempt: int = 0
+    handle: str | None = None
+    inputs: dict[str, Any] | None = None
+    outputs: dict[str, Any] | None = None
+    process_data: dict[str, Any] | None = None
+    error: str | None = None
+    error_type: str | None = None
+    created_at: float = 0.0
+    finished_at: float | None = None
+
+
+class Succeeded(msgspec.Struct, frozen=True, tag="succeeded"):
+    outputs: dict[str, Any]
+    process_data: dict[str, Any] | None = None
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    error: str
+    error_type: str
+
+
+class Retry(msgspec.Struct, frozen=True, tag="retry"):
+    """This attempt failed, the next may not: the step goes back to ready while it has attempts left."""
+
+    error: str
+    error_type: str
+
+
+class Stopped(msgspec.Struct, frozen=True, tag="stopped"):
+    """The run was stopped, or the attempt lost its lease; nothing is written."""
+
+
+Outcome = Succeeded | Failed | Retry | Stopped

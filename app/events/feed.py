@@ -1,0 +1,89 @@
+"""A run's events as one reader sees them: what is stored is replayed, then what comes is followed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from app.domain.event import Event, EventKind, Tick
+from app.domain.run import Run, Step, is_terminal
+from app.errors import NotFound
+from app.events.wakeups import LocalWakeups
+from app.store import runs as run_rows
+from app.store import steps as step_rows
+from app.store.engine import Tx
+from app.store.store import Store
+
+# Without a wake-up (it was lost, or came from another machine) a reader looks this often.
+_LOOK_S = 1.0
+
+
+class Fact(msgspec.Struct, frozen=True):
+    """An event with what it speaks of, as both stand when it is read."""
+
+    event: Event
+    run: Run
+    step: Step | None
+
+
+class Silence(msgspec.Struct, frozen=True):
+    """Nothing has happened for a while: time for a ping."""
+
+
+class Feed:
+    """Reads the events of runs. It drives nothing: a reader that leaves changes nothing."""
+
+    def __init__(self, store: Store, wakeups: LocalWakeups) -> None:
+        self._store = store
+        self._wakeups = wakeups
+
+    async def wait(self, run_id: str) -> Run:
+        """The run once it has ended."""
+        with self._wakeups.listen(run_id) as mailbox:
+            while not is_terminal((run := await self._store.read(lambda tx: _existing(tx, run_id))).status):
+                while await mailbox.wait(_LOOK_S) and not mailbox.take_wake():
+                    mailbox.ticks.clear()  # progress is no reason to read the run again
+        return run
+
+    async def follow(self, run_id: str, silence_s: float, after: int = 0) -> AsyncIterator[Fact | Tick | Silence]:
+        """Every fact with a number above `after`, once and in order, until the one that ends the run; ticks between."""
+        with self._wakeups.listen(run_id) as mailbox:
+            quiet_s, look = 0.0, True
+            while True:
+                for fact in await self._facts(run_id, after) if look else ():
+                    quiet_s, after = 0.0, fact.event.seq
+                    yield fact
+                    if fact.event.kind == EventKind.RUN_FINISHED:
+                        return
+                while mailbox.ticks:
+                    quiet_s = 0.0
+                    yield mailbox.ticks.popleft()
+                patience_s = min(_LOOK_S, silence_s)
+                if await mailbox.wait(patience_s):
+                    look = mailbox.take_wake()
+                    continue
+                look, quiet_s = True, quiet_s + patience_s
+                if quiet_s >= silence_s:
+                    quiet_s = 0.0
+                    yield Silence()
+
+    async def _facts(self, run_id: str, after: int) -> list[Fact]:
+        return await self._store.read(lambda tx: _facts_after(tx, run_id, after))
+
+
+def _existing(tx: Tx, run_id: str) -> Run:
+    run = run_rows.find_run(tx, run_id)
+    if run is None:
+        raise NotFound("Workflow run not found.")
+    return run
+
+
+def _facts_after(tx: Tx, run_id: str, after: int) -> list[Fact]:
+    new = run_rows.events_after(tx, run_id, after)
+    if not new:
+        return []
+    # Read after the events: whatever they speak of is there.
+    run = _existing(tx, run_id)
+    steps = {step.id: step for step in step_rows.steps_of(tx, run_id)}
+    return [Fact(event, run, steps.get(event.step_id or "")) for event in new]

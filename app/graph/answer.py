@@ -1,0 +1,68 @@
+"""What a run says while it runs: the values of its end nodes as text chunks, each as soon as it is certain."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from app.domain.artifact import is_artifact
+from app.domain.run import StepStatus
+from app.graph.graph import Graph
+from app.graph.plan import StepState, skipped_nodes
+from app.graph.selectors import MISSING, Selector, text_of
+from app.graph.values import Value, file_type, is_file_list
+from app.graph.variables import VariablePool
+
+_PASSED = frozenset({StepStatus.SUCCEEDED, StepStatus.EXCEPTION})
+
+
+class TextChunk(msgspec.Struct, frozen=True):
+    """A value of an end node, or the line break before it; `markdown` is its text."""
+
+    selector: Selector
+    value: Value
+
+
+def due_chunks(graph: Graph, states: Mapping[str, StepState], pool: VariablePool, released: int) -> list[TextChunk]:
+    """The chunks that may be told now, after the `released` ones that were.
+
+    A run's chunks have one order from its beginning to its end: end nodes in graph order, each one's variables as the
+    document lists them. The first chunk that is uncertain holds back all that follow.
+    """
+    return list(islice(_certain_chunks(graph, states, pool), released, None))
+
+
+def _certain_chunks(graph: Graph, states: Mapping[str, StepState], pool: VariablePool) -> Iterator[TextChunk]:
+    skipped = skipped_nodes(graph, states)
+    decided = skipped | {node_id for node_id, state in states.items() if state.status in _PASSED}
+    for end_id, end in graph.ends.items():
+        if end_id in skipped:
+            continue
+        if not graph.branches[end_id] <= decided:
+            return
+        for position, (_, selector) in enumerate(end.outputs):
+            if position:
+                yield TextChunk((end_id, "answer"), "\n")
+            value = pool.get(selector)
+            if value is not MISSING:
+                yield TextChunk(selector, value)
+            elif selector[0] in graph.nodes and selector[0] not in decided:
+                return
+
+
+def markdown(value: Value, url_of: Callable[[Mapping[str, Any]], str]) -> str:
+    """A value as text for people: files as images or links, objects as indented JSON, lists as items."""
+    if is_artifact(value):
+        link = f"[{value['filename']}]({url_of(value)})"
+        return f"!{link}" if file_type(value["mime_type"]) == "image" else link
+    if is_file_list(value):
+        return "\n".join(markdown(file, url_of) for file in value)
+    if isinstance(value, list):
+        return "\n".join(f"- {markdown(item, url_of) if is_artifact(item) else text_of(item)}" for item in value)
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False, indent=2)
+    return text_of(value)

@@ -1,0 +1,220 @@
+"""The tools that a tool node can call, as data, and the one check of their arguments."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from app.errors import InvalidParam
+from app.graph.values import Value
+
+ParameterType = Literal["string", "number", "integer", "boolean", "select"]
+
+SCHEDULERS = (
+    "euler",
+    "euler_a",
+    "heun",
+    "ddim",
+    "ddpm",
+    "dpmpp_2m",
+    "dpmpp_2m_karras",
+    "dpmpp_sde",
+    "lms",
+    "pndm",
+    "unipc",
+    "lcm",
+)
+
+SCHEDULER_ALIASES: Mapping[str, str] = {
+    "euler a": "euler_a",
+    "dpm++ 2m": "dpmpp_2m",
+    "dpm++ 2m karras": "dpmpp_2m_karras",
+    "dpm++ sde": "dpmpp_sde",
+    "plms": "pndm",
+}
+"""The names that AUTOMATIC1111 shows, in small letters, where they are not the short name itself."""
+
+_WHOLE = re.compile(r"[+-]?[0-9]{1,30}")
+_DECIMAL = re.compile(r"[+-]?([0-9]{1,30}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][+-]?[0-9]{1,3})?")
+_TRUE, _FALSE = frozenset({"true", "1", "yes", "on"}), frozenset({"false", "0", "no", "off"})
+
+
+class ToolParameter(msgspec.Struct, frozen=True):
+    """One argument of a tool. Without a default it is left out when a caller leaves it out."""
+
+    name: str
+    type: ParameterType
+    description: str
+    required: bool = False
+    default: Value = None
+    minimum: float | None = None
+    maximum: float | None = None
+    multiple_of: int | None = None
+    max_length: int | None = None
+    options: tuple[str, ...] = ()
+    aliases: Mapping[str, str] = {}
+    unset: int | None = None  # a number by which people say "not given"
+
+    @property
+    def expectation(self) -> str:
+        """What a value must be, as the end of a sentence."""
+        if self.type == "select":
+            return "one of " + ", ".join(self.options)
+        if self.type == "string":
+            return f"a string of at most {self.max_length} characters" if self.max_length else "a string"
+        if self.type == "boolean":
+            return "true or false"
+        noun = "an integer" if self.type == "integer" else "a number"
+        bounds = "" if self.minimum is None else f" from {self.minimum:.16g} to {self.maximum:.16g}"
+        return noun + bounds + (f" and a multiple of {self.multiple_of}" if self.multiple_of else "")
+
+
+class Tool(msgspec.Struct, frozen=True):
+    provider: str
+    name: str
+    work_class: str
+    parameters: tuple[ToolParameter, ...]
+
+    def parameter(self, name: str) -> ToolParameter | None:
+        return next((parameter for parameter in self.parameters if parameter.name == name), None)
+
+
+TEXT_TO_IMAGE = Tool(
+    provider="atelier/diffusion",
+    name="text_to_image",
+    work_class="gpu",
+    parameters=(
+        ToolParameter("prompt", "string", "What the picture shows.", required=True, max_length=10_000),
+        ToolParameter("negative_prompt", "string", "What to keep out.", default="", max_length=10_000),
+        ToolParameter("model_name", "string", "A checkpoint; left out: the server's default.", max_length=256),
+        ToolParameter(
+            "width", "integer", "Pixels; left out: the checkpoint's own.", minimum=64, maximum=2048, multiple_of=8
+        ),
+        ToolParameter(
+            "height", "integer", "Pixels; left out: the checkpoint's own.", minimum=64, maximum=2048, multiple_of=8
+        ),
+        ToolParameter("steps", "integer", "Denoising steps.", default=30, minimum=1, maximum=150),
+        ToolParameter(
+            "guidance_scale",
+            "number",
+            "How closely to follow the prompt; left out: the checkpoint's own.",
+            minimum=0,
+            maximum=30,
+        ),
+        ToolParameter("seed", "integer", "Left out or -1: drawn.", minimum=0, maximum=2**53 - 1, unset=-1),
+        ToolParameter("n", "integer", "Pictures to make.", default=1, minimum=1, maximum=8),
+        ToolParameter(
+            "scheduler",
+            "select",
+            "The sampler; left out: the checkpoint's own.",
+            options=SCHEDULERS,
+            aliases=SCHEDULER_ALIASES,
+        ),
+    ),
+)
+
+_TOOLS: Mapping[tuple[str, str], Tool] = {
+    (provider, tool.name): tool
+    for tool in (TEXT_TO_IMAGE,)
+    for provider in (tool.provider, f"{tool.provider}/diffusion")
+}
+
+
+def find_tool(provider_id: str, name: str) -> Tool | None:
+    return _TOOLS.get((provider_id, name))
+
+
+def tool_names() -> str:
+    """The catalogue in one line, for the text of a problem."""
+    return ", ".join(sorted({f"{tool.provider} {tool.name}" for tool in _TOOLS.values()}))
+
+
+def check_arguments(tool: Tool, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments with their types and defaults, in the tool's order; optional ones that say nothing are left out.
+
+    Numbers may come as text, as Dify's tool parameters do. Raises InvalidParam at the first value that is not allowed:
+    the sentence names the parameter, what is allowed and what was given.
+    """
+    for name in arguments:
+        if tool.parameter(name) is None:
+            known = ", ".join(parameter.name for parameter in tool.parameters)
+            raise InvalidParam(f"{name} is not a parameter of {tool.name}; it takes {known}", params=name)
+    checked = (
+        (parameter.name, check_argument(parameter, arguments.get(parameter.name))) for parameter in tool.parameters
+    )
+    return {name: value for name, value in checked if value is not None}
+
+
+def check_argument(parameter: ToolParameter, value: Value) -> Value:
+    """The value as the tool takes it; None where nothing is given and there is no default. Raises InvalidParam."""
+    if value is None or (value == "" and not parameter.required):
+        if parameter.required:
+            raise InvalidParam(f"{parameter.name} is required", params=parameter.name)
+        return parameter.default
+    checked = _CONVERSIONS[parameter.type](parameter, value)
+    if checked is None or not _is_within(parameter, checked):
+        raise InvalidParam(
+            f"{parameter.name} must be {parameter.expectation}, got {_shown(value)}", params=parameter.name
+        )
+    return None if parameter.unset is not None and checked == parameter.unset else checked
+
+
+def _is_within(parameter: ToolParameter, value: Value) -> bool:
+    if isinstance(value, str):
+        return parameter.max_length is None or len(value) <= parameter.max_length
+    if parameter.minimum is None or parameter.maximum is None or value == parameter.unset:
+        return True
+    is_multiple = parameter.multiple_of is None or value % parameter.multiple_of == 0
+    return bool(parameter.minimum <= value <= parameter.maximum and is_multiple)
+
+
+def _string(parameter: ToolParameter, value: Value) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _number(parameter: ToolParameter, value: Value) -> float | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        value = float(value) if _DECIMAL.fullmatch(value.strip()) else None
+    return value if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def _integer(parameter: ToolParameter, value: Value) -> int | None:
+    """Text of digits stays exact beyond 2**53; 4.0 counts as 4."""
+    if isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
+        return int(value)
+    number = _number(parameter, value)
+    return int(number) if number is not None and number == int(number) else None
+
+
+def _boolean(parameter: ToolParameter, value: Value) -> bool | None:
+    word = str(value).strip().lower() if isinstance(value, (str, bool)) else ""
+    return True if word in _TRUE else False if word in _FALSE else None
+
+
+def _select(parameter: ToolParameter, value: Value) -> str | None:
+    word = " ".join(value.lower().split()) if isinstance(value, str) else ""
+    word = parameter.aliases.get(word, word)
+    return word if word in parameter.options else None
+
+
+_CONVERSIONS = {
+    "string": _string,
+    "number": _number,
+    "integer": _integer,
+    "boolean": _boolean,
+    "select": _select,
+}
+
+
+def _shown(value: Value) -> str:
+    """The value as the caller wrote it, cut where it is long."""
+    if isinstance(value, str) and len(value) > 60:
+        return f"{len(value)} characters"
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,45 @@
+"""The values of a run, by node id and name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from app.domain.artifact import is_artifact
+from app.graph.selectors import MISSING, Selector
+from app.graph.values import FILE_ATTRIBUTES, Value
+
+__all__ = ["MISSING", "VariablePool"]
+
+
+class VariablePool(msgspec.Struct, frozen=True):
+    """What the nodes of a run can read. Immutable: `with_outputs` gives a new pool and leaves this one alone.
+
+    Besides the nodes' outputs it has the namespaces `sys` and `env`. The start variables lie under the start node's
+    id from the beginning: they are the start node's inputs and outputs alike.
+    """
+
+    values: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def of(cls, values: Mapping[str, Mapping[str, Any]]) -> VariablePool:
+        return cls(dict(values))
+
+    def with_outputs(self, node_id: str, outputs: Mapping[str, Any]) -> VariablePool:
+        return VariablePool({**self.values, node_id: outputs})
+
+    def get(self, selector: Selector, default: Value = MISSING) -> Value:
+        """The value, or `default` where there is none; a null that a node gave is a value."""
+        value = self.values.get(selector[0], {}).get(selector[1], MISSING)
+        for name in selector[2:]:
+            value = _attribute(value, name)
+        return default if value is MISSING else value
+
+
+def _attribute(value: Value, name: str) -> Value:
+    if is_artifact(value):
+        read = FILE_ATTRIBUTES.get(name)
+        return read(value) if read else MISSING
+    return value.get(name, MISSING) if isinstance(value, dict) else MISSING

@@ -1,0 +1,97 @@
+"""Wires the web process: routes, middleware, lifespan. Nothing here is decided, only connected."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.api.dify.errors import from_framework, render_error
+from app.api.dify.routes import DifyApi
+from app.api.dify.wire import Wire
+from app.api.files import file_routes
+from app.api.health import health_routes
+from app.api.middleware import RequestIds
+from app.artifacts.store import open_artifacts
+from app.artifacts.urls import open_signer
+from app.checkpoints.catalogue import open_catalogue
+from app.errors import AtelierError
+from app.events.feed import Feed
+from app.events.wakeups import LocalWakeups
+from app.queue.doorbell import PipeDoorbell
+from app.runs.advance import Advance
+from app.runs.companion import Companion
+from app.runs.publications import Publications
+from app.runs.reaper import Reaper
+from app.runs.service import Announcer, RunService
+from app.runs.settle import SettleImages
+from app.settings import Settings
+from app.store.store import Store
+
+
+def create_app(settings: Settings, companion: Companion | None = None) -> Starlette:
+    """The web application of one process. The database must be there and up to date."""
+    companion = companion or Companion()
+    store = Store(settings)
+    catalogue = open_catalogue(settings.checkpoints_dir, settings.default_checkpoint)
+    wakeups, doorbell = LocalWakeups(), PipeDoorbell()
+    announcer = Announcer(doorbell, wakeups)
+    publications = Publications(store)
+    advance = Advance(publications.graph_of, SettleImages(catalogue), settings)
+    service = RunService(store, advance, publications, Feed(store, wakeups), announcer, settings)
+    reaper = Reaper(store, advance, announcer, doorbell, settings)
+    signer = open_signer(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        wakeups.bind(asyncio.get_running_loop())
+        companion.start(store, advance, announcer, doorbell)
+        upkeep = asyncio.create_task(reaper.watch())
+        try:
+            yield
+        finally:
+            upkeep.cancel()
+            with suppress(asyncio.CancelledError):
+                await upkeep
+            await asyncio.to_thread(companion.stop)
+            doorbell.close()
+            await asyncio.to_thread(store.close)
+
+    return Starlette(
+        routes=[
+            *DifyApi(service, publications, Wire(signer.sign), settings).routes(),
+            *file_routes(store, open_artifacts(settings), signer),
+            *health_routes(store, catalogue, companion.state),
+        ],
+        middleware=[
+            Middleware(RequestIds, render=render_error),
+            Middleware(
+                CORSMiddleware,
+                allow_origins=["*"],
+                allow_methods=["GET", "PUT", "POST", "DELETE", "OPTIONS", "PATCH"],
+                allow_headers=["Content-Type", "X-App-Code", "X-App-Passport", "Authorization"],
+                expose_headers=["X-Request-Id", "X-Workflow-Run-Id", "X-Task-Id"],
+            ),
+        ],
+        exception_handlers={AtelierError: _on_error, HTTPException: _on_framework_error},
+        lifespan=lifespan,
+    )
+
+
+async def _on_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, AtelierError):
+        raise error
+    return render_error(error)
+
+
+async def _on_framework_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    return render_error(from_framework(error, request.url.path, request.method))

@@ -1,0 +1,149 @@
+"""The transactions of a run's life. Each locks the run, decides, writes, and says whom to tell after the commit.
+
+Whoever makes a fact true calls one of these: the API that accepts, the worker that completes, the reaper that finds
+a lease expired. A run has no owner, so nobody's death leaves it behind. Who wins a race: the first to lock the run;
+the loser finds a status or an attempt number that has moved on, and writes nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from app import clock
+from app.domain.artifact import Artifact
+from app.domain.event import EventKind
+from app.domain.run import Failed, Retry, Run, RunStatus, Step, StepStatus, Succeeded, Task, is_terminal
+from app.graph.graph import Graph
+from app.runs.movement import Movement, Settle
+from app.settings import Settings
+from app.store import files, runs, steps
+from app.store.engine import Tx
+
+STOPPED_BY_USER = "Stopped by user."
+
+
+class Notice(msgspec.Struct, frozen=True):
+    """Whom to tell once the commit is durable: listeners of the run, doorbells, and workers whose steps have ended."""
+
+    run_id: str
+    rings: frozenset[str] = frozenset()
+    halts: tuple[str, ...] = ()
+
+
+class Advance:
+    """The verbs that move runs on. Holds no state but what it was wired with."""
+
+    def __init__(self, graph_of: Callable[[Tx, str], Graph], settle: Settle, settings: Settings) -> None:
+        self._graph_of = graph_of
+        self._settle = settle
+        self._settings = settings
+
+    def begin(self, graph: Graph, run: Run) -> Movement:
+        """A new run as far as it gets without a worker, in memory. Raises InvalidParam: then there is no run."""
+        movement = Movement(graph, run, (), 0, self._settle)
+        movement.begin()
+        return movement
+
+    def insert(self, tx: Tx, task: Task, movement: Movement) -> Notice:
+        """Accepts a run: its task, itself, its steps and its events, all or nothing."""
+        runs.insert_run(tx, task, movement.run, self._settings.run_timeout_s)
+        return self._write_new(tx, movement)
+
+    def complete(
+        self, tx: Tx, held: Step, outcome: Succeeded | Failed | Retry, made: Sequence[Artifact] = ()
+    ) -> Notice | None:
+        """Records how an attempt ended and moves the run on. None: it had lost its step, nothing is written."""
+        run = runs.lock_run(tx, held.run_id)
+        if run is None or is_terminal(run.status):
+            return None
+        if isinstance(outcome, Retry):
+            return self.give_back(tx, held, outcome)
+        done = _finished(held, outcome)
+        if not steps.finish(tx, done):
+            return None
+        files.insert_artifacts(tx, made, clock.time())
+        movement = self._movement(tx, run)
+        movement.step_finished(done)
+        return self._write(tx, movement)
+
+    def give_back(self, tx: Tx, held: Step, why: Retry) -> Notice | None:
+        """Lets another worker try a step whose attempt was lost; after the last try the step fails, and its run."""
+        run = runs.lock_run(tx, held.run_id)
+        if run is None or is_terminal(run.status):
+            return None
+        if held.attempt >= self._settings.max_attempts:
+            return self.complete(tx, held, Failed(f"{why.error} ({held.attempt} attempts)", why.error_type))
+        if not steps.give_back(tx, held, self._delay_s(held.attempt), why.error, why.error_type):
+            return None
+        movement = self._movement(tx, run)
+        movement.step_retried(msgspec.structs.replace(held, error=why.error, error_type=why.error_type))
+        notice = self._write(tx, movement)
+        return msgspec.structs.replace(notice, rings=frozenset({held.work_class or "cpu"}))
+
+    def end_run(self, tx: Tx, run_id: str, status: RunStatus, error: str) -> Notice | None:
+        """Ends a run from outside: a stop, a deadline. None when it has ended already or does not exist."""
+        run = runs.lock_run(tx, run_id)
+        if run is None or is_terminal(run.status):
+            return None
+        halted = steps.stop_open(tx, run_id, clock.time())
+        movement = self._movement(tx, run)
+        movement.end(status, error)
+        return msgspec.structs.replace(self._write(tx, movement), halts=tuple(halted))
+
+    def _movement(self, tx: Tx, run: Run) -> Movement:
+        released = runs.count_events(tx, run.id, EventKind.TEXT_CHUNK.value)
+        graph = self._graph_of(tx, run.workflow_id)
+        return Movement(graph, run, steps.steps_of(tx, run.id), released, self._settle)
+
+    def _write(self, tx: Tx, movement: Movement) -> Notice:
+        runs.save_run(tx, movement.run)
+        notice = self._write_new(tx, movement)
+        if not is_terminal(movement.run.status):
+            return notice
+        # A failed node ends the run at once; what its other branches were doing has no use any more.
+        return Notice(movement.run.id, halts=tuple(steps.stop_open(tx, movement.run.id, clock.time())))
+
+    def _write_new(self, tx: Tx, movement: Movement) -> Notice:
+        new = movement.new_steps
+        if movement.rings and is_terminal(movement.run.status):
+            # A run that ended beside a step that waits for a worker: nobody is to begin it.
+            new = [(_stopped(step), checkpoint) for step, checkpoint in new]
+            movement.rings.clear()
+        steps.insert_steps(tx, new)
+        runs.insert_events(tx, movement.new_events)
+        return Notice(movement.run.id, frozenset(movement.rings))
+
+    def _delay_s(self, attempt: int) -> float:
+        """Exponential, with jitter: half of it is chance, so that a crowd does not come back as one."""
+        full_s: float = self._settings.retry_delay_s * 2 ** (attempt - 1)
+        return full_s * (0.5 + random.random() / 2)
+
+
+def _stopped(step: Step) -> Step:
+    if step.status != StepStatus.READY:
+        return step
+    return msgspec.structs.replace(step, status=StepStatus.STOPPED, finished_at=clock.time())
+
+
+def _finished(held: Step, outcome: Succeeded | Failed) -> Step:
+    if isinstance(outcome, Succeeded):
+        return msgspec.structs.replace(
+            held,
+            status=StepStatus.SUCCEEDED,
+            handle="source",
+            outputs=outcome.outputs,
+            process_data=outcome.process_data,
+            error=None,
+            error_type=None,
+            finished_at=clock.time(),
+        )
+    return msgspec.structs.replace(
+        held,
+        status=StepStatus.FAILED,
+        error=outcome.error,
+        error_type=outcome.error_type,
+        finished_at=clock.time(),
+    )

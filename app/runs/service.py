@@ -1,0 +1,149 @@
+"""What callers can do with runs: one public method a verb, the same for every dialect."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from app import clock, ids
+from app.domain.event import Tick
+from app.domain.request import Caller, RunRequest
+from app.domain.run import Run, RunStatus, Task, is_terminal
+from app.errors import NotFound
+from app.events.feed import Fact, Feed, Silence
+from app.events.wakeups import Wake
+from app.graph.inputs import read_inputs
+from app.queue.doorbell import Doorbell
+from app.runs.advance import STOPPED_BY_USER, Advance, Notice
+from app.runs.publications import Publication, Publications
+from app.settings import Settings
+from app.store import runs as run_rows
+from app.store.runs import LogQuery
+from app.store.store import Store
+
+
+class Wakeups(Protocol):
+    """Who wakes the readers of a run: here at once, or through another process."""
+
+    def publish_threadsafe(self, note: Wake | Tick) -> None: ...
+
+
+class Announcer:
+    """Tells what a commit made true: wakes the run's readers, rings for new work, halts work that has no use."""
+
+    def __init__(self, doorbell: Doorbell, wakeups: Wakeups) -> None:
+        self._doorbell = doorbell
+        self._wakeups = wakeups
+
+    def tell(self, notice: Notice | None) -> None:
+        """After the commit, from any thread. None: nothing was written, so there is nothing to tell."""
+        if notice is None:
+            return
+        self._wakeups.publish_threadsafe(Wake(notice.run_id))
+        for work_class in notice.rings:
+            self._doorbell.ring(work_class)
+        if notice.halts:
+            self._doorbell.halt(notice.halts)
+
+    def publish(self, note: Wake | Tick) -> None:
+        """Passes on what another process told."""
+        self._wakeups.publish_threadsafe(note)
+
+
+class RunService:
+    """Accepts runs and lets callers see and stop them. It keeps nothing in memory that a run depends on."""
+
+    def __init__(
+        self,
+        store: Store,
+        advance: Advance,
+        publications: Publications,
+        feed: Feed,
+        announcer: Announcer,
+        settings: Settings,
+    ) -> None:
+        self._store = store
+        self._advance = advance
+        self._publications = publications
+        self._feed = feed
+        self._announcer = announcer
+        self._settings = settings
+
+    async def publication(self, caller: Caller) -> Publication:
+        """The workflow that the caller's key runs."""
+        return await self._publications.current(caller)
+
+    async def submit(self, request: RunRequest) -> Run:
+        """Accepts a run; once this returns it is durable. Nodes that need no worker have run already.
+
+        Raises InvalidParam for inputs that the workflow or its tools refuse: then there is no run.
+        """
+        publication = await self._publications.current(request.caller)
+        now = clock.time()
+        task = Task(
+            id=ids.new_id(),
+            app_id=publication.app_id,
+            key_id=request.caller.key_id,
+            user=request.user,
+            dialect=request.dialect,
+            response_mode=request.response_mode,
+            created_at=now,
+        )
+        run = Run(
+            id=ids.new_id(),
+            task_id=task.id,
+            app_id=publication.app_id,
+            workflow_id=publication.workflow_id,
+            user=request.user,
+            status=RunStatus.RUNNING,
+            inputs=read_inputs(publication.graph, request.inputs),
+            outputs={},
+            error=None,
+            total_steps=0,
+            exceptions_count=0,
+            last_seq=0,
+            created_at=now,
+        )
+        movement = self._advance.begin(publication.graph, run)
+        self._announcer.tell(await self._store.commit(lambda tx: self._advance.insert(tx, task, movement)))
+        return movement.run
+
+    async def wait(self, run: Run) -> Run:
+        """The run once it has ended, however long that takes."""
+        return run if is_terminal(run.status) else await self._feed.wait(run.id)
+
+    def follow(self, run_id: str) -> AsyncIterator[Fact | Tick | Silence]:
+        """The run's events from the first to the one that ends it, and its progress between them."""
+        return self._feed.follow(run_id, self._settings.ping_s)
+
+    async def get(self, caller: Caller, run_id: str) -> Run:
+        """Raises NotFound, also for a run of another app."""
+        run = await self._store.read(lambda tx: run_rows.find_run(tx, run_id))
+        if run is None or run.app_id != caller.app_id:
+            raise NotFound("Workflow run not found.")
+        return run
+
+    async def stop(self, caller: Caller, task_or_run_id: str) -> Run:
+        """Stops the run of a task at once; an ended run keeps its end. Raises NotFound.
+
+        The run is `stopped` with this commit. The worker hears of it within a denoising step; what it still
+        finishes is refused.
+        """
+        run = await self._store.read(
+            lambda tx: run_rows.find_run_of_task(tx, task_or_run_id) or run_rows.find_run(tx, task_or_run_id)
+        )
+        if run is None or run.app_id != caller.app_id:
+            raise NotFound("Task not found.")
+        if not is_terminal(run.status):
+            notice = await self._store.commit(
+                lambda tx: self._advance.end_run(tx, run.id, RunStatus.STOPPED, STOPPED_BY_USER)
+            )
+            self._announcer.tell(notice)
+        return await self.get(caller, run.id)
+
+    async def logs(self, caller: Caller, query: LogQuery) -> tuple[int, Sequence[Run]]:
+        """(how many runs of the caller's app match, those of the page)."""
+        query = msgspec.structs.replace(query, app_id=caller.app_id)
+        return await self._store.read(lambda tx: run_rows.log_page(tx, query))

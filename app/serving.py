@@ -1,0 +1,173 @@
+"""Starting a server: the port, the lock, the database, the first app and its key; then uvicorn."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import uvicorn
+
+from app import clock, ids
+from app.client import KEY_FILE
+from app.errors import InvalidParam, SettingsInvalid, Unavailable
+from app.logs import set_up_logs
+from app.main import create_app
+from app.runs.companion import Companion
+from app.settings import Settings
+from app.store import accounts
+from app.store.accounts import PublishedWorkflow, token_hash
+from app.store.engine import Tx
+from app.store.migrate import upgrade
+from app.store.store import Store
+
+FIRST_APP = "text-to-image"
+WORKFLOWS = Path(__file__).resolve().parents[1] / "workflows"
+
+
+class Server:
+    """One API process. Construction takes the port and the lock, so that trouble shows before anything is done."""
+
+    def __init__(self, settings: Settings, companion: Companion | None) -> None:
+        self._settings = settings
+        self._companion = companion
+        self._lock = _lock(settings.data_dir)
+        self._socket = _bind(settings.host, settings.port)
+        host, port = self._socket.getsockname()[:2]
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        self._uvicorn: uvicorn.Server | None = None
+        self._failure = threading.Event()
+
+    def run(self) -> None:
+        """Serves until a signal comes. The database must be prepared."""
+        self._make().run(sockets=[self._socket])
+
+    @contextmanager
+    def beside(self) -> Iterator[Callable[[], None]]:
+        """Serves on another thread while the block runs, then here until a signal or the given stop comes."""
+        server = self._make()
+        thread = threading.Thread(target=self._serve, args=(server,), name="server")
+        thread.start()
+
+        def stop() -> None:
+            server.should_exit = True
+
+        try:
+            yield stop
+            thread.join()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            stop()
+            thread.join()
+
+    def failed(self) -> bool:
+        """True when the server on the other thread has ended."""
+        return self._failure.is_set()
+
+    def _serve(self, server: uvicorn.Server) -> None:
+        try:
+            server.run(sockets=[self._socket])
+        finally:
+            self._failure.set()
+
+    def _make(self) -> uvicorn.Server:
+        set_up_logs("server", self._settings.log_level)
+        config = uvicorn.Config(
+            create_app(self._settings, self._companion),
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=int(self._settings.shutdown_grace_s),
+            server_header=False,
+        )
+        return uvicorn.Server(config)
+
+
+def prepare(settings: Settings) -> str:
+    """Database, first app and first key, made where they are missing; returns the key. Raises Unavailable."""
+    upgrade(settings)
+    with open_store(settings) as store:
+        store.commit_blocking(_first_app)
+        return _first_key(store, settings.data_dir / KEY_FILE)
+
+
+@contextmanager
+def open_store(settings: Settings) -> Iterator[Store]:
+    """The store for a command: brought up to date, closed at the end."""
+    upgrade(settings)
+    store = Store(settings)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def publish_file(tx: Tx, app_name: str, text: str) -> None:
+    """Publishes a checked document as the app's current version."""
+    version = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    accounts.publish(tx, app_name, PublishedWorkflow(ids.new_id(), ids.new_id(), version, text), clock.time())
+
+
+def create_key(tx: Tx, app_name: str, label: str) -> str:
+    """A new key for the app. Raises InvalidParam when there is no such app."""
+    app = accounts.find_app(tx, app_name)
+    if app is None:
+        names = ", ".join(name for name, _, _ in accounts.list_apps(tx)) or "none"
+        raise InvalidParam(f"There is no app named {app_name}. Apps: {names}.")
+    token = ids.new_key()
+    accounts.insert_key(tx, ids.new_id(), app[0], label, token, clock.time())
+    return token
+
+
+def _first_app(tx: Tx) -> None:
+    # An app that is there already is the owner's: it may have been published anew.
+    if accounts.find_app(tx, FIRST_APP) is None:
+        publish_file(tx, FIRST_APP, (WORKFLOWS / f"{FIRST_APP}.yml").read_text())
+
+
+def _first_key(store: Store, file: Path) -> str:
+    """The quickstart's key, kept readable for this account alone, so that its curl line works after a restart too."""
+    if file.exists():
+        token = file.read_text().strip()
+        if store.read_blocking(lambda tx: accounts.find_key(tx, token_hash(token))):
+            return token
+    token = store.commit_blocking(lambda tx: create_key(tx, FIRST_APP, "quickstart"))
+    file.touch(0o600)
+    file.write_text(token + "\n")
+    return token
+
+
+def _lock(data_dir: Path) -> int:
+    """One server a data folder: two would both call the other's steps lost. Raises Unavailable."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(data_dir / "server.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise Unavailable(f"The data folder {data_dir} can't be used: {error.strerror}.") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise SettingsInvalid(
+            f"Another Atelier server uses {data_dir}. Stop it, or set ATELIER_DATA_DIR to another folder."
+        ) from None
+    return descriptor
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """The listening socket. Raises SettingsInvalid with one sentence."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        raise SettingsInvalid(
+            f"Port {port} on {host} can't be used: {error.strerror}. Set ATELIER_PORT or --port to another one."
+        ) from None
+    listener.set_inheritable(False)
+    return listener

@@ -1,0 +1,99 @@
+"""Every knob, once. Read from the environment and an optional `.env`; wrong values stop the program at start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.errors import SettingsInvalid
+
+
+class Settings(BaseSettings):
+    """The settings of one process; the unit is in the name.
+
+    `DATABASE_URL` keeps the name that hosting platforms give it; everything else is `ATELIER_` and the field's name.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="ATELIER_", env_file=".env", frozen=True, extra="ignore", populate_by_name=True
+    )
+
+    data_dir: Path = Field(Path(".atelier"), description="database, artifacts, secret and locks of the embedded form")
+    database_url: str = Field(
+        "", validation_alias="DATABASE_URL", description="empty: SQLite in the data folder; else sqlite:///PATH"
+    )
+    durability: Literal["process", "power"] = Field(
+        "process", description="what a commit outlives: the process (fast), or a power cut too (one fsync a commit)"
+    )
+    host: str = Field("127.0.0.1", description="the address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="the port to listen on; 0 takes a free one")
+    public_url: str = Field("", description="what signed file URLs begin with; empty: they begin with /files")
+    secret_key: str = Field("", description="signs file URLs; empty: made once and kept in the data folder")
+    files_access_timeout_s: int = Field(300, gt=0, description="how long a signed file URL is valid")
+    max_body_bytes: int = Field(2 * 1024 * 1024, gt=0, description="the largest request body")
+
+    checkpoints_dir: Path = Field(Path("checkpoints"), description="where checkpoints lie: files or diffusers folders")
+    default_checkpoint: str = Field("", description="used without a model_name, if v1-5-pruned-emaonly isn't installed")
+    resident_checkpoints: int = Field(1, ge=1, description="how many checkpoints a worker keeps in memory")
+    device: str = Field("", description="cuda, cuda:1, mps or cpu; empty: the best there is")
+    torch_threads: int = Field(0, ge=0, description="CPU threads of the worker's engine; 0: torch decides")
+
+    worker: Literal["embedded", "none"] = Field("embedded", description="none: this server runs no steps itself")
+    lease_s: float = Field(15.0, ge=2, description="how long a worker may be silent before its step is given back")
+    lease_beat_s: float = Field(1.0, gt=0, description="how often a worker's leases are renewed")
+    max_attempts: int = Field(3, ge=1, description="tries of a step before its run fails")
+    retry_delay_s: float = Field(0.5, ge=0, description="wait before the second try; doubles with each, with jitter")
+    step_stall_s: float = Field(600.0, gt=0, description="a worker without a sign of progress for so long is ended")
+    run_timeout_s: float = Field(1200.0, gt=0, description="the longest that a run may take, waiting included")
+    reaper_beat_s: float = Field(1.0, gt=0, description="how often lost doorbells and overdue runs are looked for")
+    ping_s: float = Field(10.0, gt=0, description="silence on an event stream before a ping")
+    shutdown_grace_s: float = Field(10.0, ge=0, description="what open connections get when the server stops")
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged")
+
+    @field_validator("data_dir", "checkpoints_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, value: str) -> str:
+        if value and not value.startswith("sqlite:///"):
+            raise ValueError("this version keeps its rows in SQLite: leave it empty or use sqlite:///PATH")
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _http(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        return value.rstrip("/")
+
+    @property
+    def database_path(self) -> Path:
+        if self.database_url:
+            return Path(self.database_url.removeprefix("sqlite:///")).absolute()
+        return self.data_dir / "atelier.db"
+
+    @property
+    def artifacts_dir(self) -> Path:
+        return self.data_dir / "artifacts"
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """The settings of this environment; raises SettingsInvalid with one line for each wrong value."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        lines = [f"{variable_name(str(e['loc'][0]))}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]
+        raise SettingsInvalid("; ".join(lines)) from None
+
+
+def variable_name(field: str) -> str:
+    """The environment variable of a settings field."""
+    alias = Settings.model_fields[field].validation_alias if field in Settings.model_fields else field
+    return str(alias) if alias else f"ATELIER_{field.upper()}"

@@ -1,0 +1,114 @@
+"""Apps, their published workflow versions, and the keys that open them."""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+from sqlalchemy import bindparam, insert, select, update
+
+from app.store.engine import Tx
+from app.store.schema import apps, keys, workflows
+
+
+class PublishedWorkflow(msgspec.Struct, frozen=True):
+    """One version of an app's workflow: its id, its version text and the document as published."""
+
+    id: str
+    app_id: str
+    version: str
+    document: str
+
+
+class Key(msgspec.Struct, frozen=True):
+    """A key as it may be shown: the token itself is nowhere."""
+
+    id: str
+    app_name: str
+    label: str
+    prefix: str
+    created_at: float
+    revoked_at: float | None
+
+
+def token_hash(token: str) -> str:
+    """What is stored of a token. Plain SHA-256 will do: 143 random bits can't be guessed, salted or not."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+_key_by_hash = select(keys.c.id, keys.c.app_id, apps.c.workflow_id).join(apps, apps.c.id == keys.c.app_id)
+_key_by_hash = _key_by_hash.where(keys.c.hash == bindparam("hash"), keys.c.revoked_at.is_(None))
+_workflow_columns = (workflows.c.id, workflows.c.app_id, workflows.c.version, workflows.c.document)
+_workflow_by_id = select(*_workflow_columns).where(workflows.c.id == bindparam("workflow_id"))
+_app_by_name = select(apps.c.id, apps.c.workflow_id).where(apps.c.name == bindparam("name"))
+_all_apps = select(apps.c.name, workflows.c.id, workflows.c.version).join(
+    workflows, workflows.c.id == apps.c.workflow_id
+)
+_all_apps = _all_apps.order_by(apps.c.name)
+_all_keys = (
+    select(keys.c.id, apps.c.name, keys.c.label, keys.c.prefix, keys.c.created_at, keys.c.revoked_at)
+    .join(apps, apps.c.id == keys.c.app_id)
+    .order_by(keys.c.created_at)
+)
+_insert_app, _insert_workflow, _insert_key = insert(apps), insert(workflows), insert(keys)
+_point_app = update(apps).where(apps.c.id == bindparam("app")).values(workflow_id=bindparam("version_id"))
+_revoke_key = (
+    update(keys)
+    .where(keys.c.id == bindparam("key_id"), keys.c.revoked_at.is_(None))
+    .values(revoked_at=bindparam("now"))
+)
+
+
+def find_key(tx: Tx, hashed: str) -> tuple[str, str, str] | None:
+    """(key id, app id, id of the app's published workflow) of a live key, by the hash of its token."""
+    row = tx.row(_key_by_hash, {"hash": hashed})
+    return (row[0], row[1], row[2]) if row else None
+
+
+def find_workflow(tx: Tx, workflow_id: str) -> PublishedWorkflow | None:
+    row = tx.row(_workflow_by_id, {"workflow_id": workflow_id})
+    return PublishedWorkflow(*row) if row else None
+
+
+def find_app(tx: Tx, name: str) -> tuple[str, str] | None:
+    """(app id, id of its published workflow)."""
+    row = tx.row(_app_by_name, {"name": name})
+    return (row[0], row[1]) if row else None
+
+
+def list_apps(tx: Tx) -> list[tuple[str, str, str]]:
+    """(name, id of the published workflow, its version) of every app."""
+    return [(row[0], row[1], row[2]) for row in tx.rows(_all_apps)]
+
+
+def list_keys(tx: Tx) -> list[Key]:
+    return [Key(*row) for row in tx.rows(_all_keys)]
+
+
+def publish(tx: Tx, name: str, published: PublishedWorkflow, now: float) -> None:
+    """Makes the version the one that the app runs; creates the app on its first. The same document again is no change.
+
+    `published.app_id` is used when the app is new; an existing app keeps its own.
+    """
+    app = find_app(tx, name)
+    if app is not None:
+        current = find_workflow(tx, app[1])
+        if current is not None and current.document == published.document:
+            return
+    app_id = app[0] if app else published.app_id
+    if app is None:
+        tx.run(_insert_app, {"id": app_id, "name": name, "workflow_id": published.id, "created_at": now})
+    row = {"id": published.id, "app_id": app_id, "version": published.version, "document": published.document}
+    tx.run(_insert_workflow, {**row, "created_at": now})
+    if app is not None:
+        tx.run(_point_app, {"app": app_id, "version_id": published.id})
+
+
+def insert_key(tx: Tx, key_id: str, app_id: str, label: str, token: str, now: float) -> None:
+    row = {"id": key_id, "app_id": app_id, "label": label, "prefix": token[:8], "hash": token_hash(token)}
+    tx.run(_insert_key, {**row, "created_at": now, "revoked_at": None})
+
+
+def revoke_key(tx: Tx, key_id: str, now: float) -> bool:
+    """Ends a key; False when there is no live key of that id."""
+    return tx.run(_revoke_key, {"key_id": key_id, "now": now}) > 0

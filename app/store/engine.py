@@ -1,0 +1,99 @@
+"""Connections to the database: how they are opened, which dialect compiles for them, and their errors as ours."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from sqlalchemy import ClauseElement
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.sql.compiler import SQLCompiler
+
+from app.errors import Unavailable
+
+Row = tuple[Any, ...]
+Values = Mapping[str, Any]
+
+_DIALECT = sqlite.dialect(paramstyle="named")
+_BUSY_TIMEOUT_S = 10.0
+
+
+def connect(path: Path, durability: Literal["process", "power"], *, read_only: bool = False) -> sqlite3.Connection:
+    """A connection in WAL mode without implicit transactions. Raises Unavailable with one sentence."""
+    with translated():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode=WAL")
+        # NORMAL outlives a killed process, FULL (an fsync each commit) a power cut.
+        connection.execute(f"PRAGMA synchronous={'FULL' if durability == 'power' else 'NORMAL'}")
+        if read_only:
+            connection.execute("PRAGMA query_only=ON")
+    return connection
+
+
+@lru_cache(maxsize=512)
+def _compiled(statement: ClauseElement) -> tuple[str, dict[str, Any]]:
+    """The statement's text, and the values that are part of the statement itself (a status it compares with).
+
+    Statements are module constants, so each is compiled once; after that only text and values meet the driver.
+    """
+    compiled = statement.compile(dialect=_DIALECT)
+    if not isinstance(compiled, SQLCompiler):
+        raise TypeError(f"not a statement with values: {statement}")
+    own = {name: bind.value for bind, name in compiled.bind_names.items() if not bind.required}
+    return str(compiled), own
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turns the driver's trouble into Unavailable: the caller may come again, a program error stays one."""
+    try:
+        yield
+    except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
+        raise
+    except (sqlite3.OperationalError, sqlite3.DatabaseError) as error:
+        if "full" in str(error):
+            raise Unavailable("The disk is full: nothing more can be stored until there is room again.") from error
+        raise Unavailable(f"The database can't be used at the moment: {error}.") from error
+    except OSError as error:
+        raise Unavailable(f"The data folder can't be used: {error.strerror or error}.") from error
+
+
+class Tx:
+    """What a unit of work may do inside its transaction: run statements of SQLAlchemy Core on the raw connection.
+
+    Parameters are mappings by name. Nothing here goes through an ORM or a pool: a run's whole transaction is a
+    handful of these calls (see docs/performance.md for what the other ways cost).
+    """
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def run(self, statement: ClauseElement, values: Values | None = None) -> int:
+        """Executes a statement; returns the number of rows that it changed."""
+        return self._execute(statement, values).rowcount
+
+    def run_many(self, statement: ClauseElement, values: Sequence[Values]) -> None:
+        """Executes a statement without values of its own once for each mapping."""
+        self._connection.executemany(_compiled(statement)[0], values)
+
+    def rows(self, statement: ClauseElement, values: Values | None = None) -> list[Row]:
+        """All rows of a query, or of a statement with RETURNING."""
+        return self._execute(statement, values).fetchall()
+
+    def _execute(self, statement: ClauseElement, values: Values | None) -> sqlite3.Cursor:
+        text, constants = _compiled(statement)
+        if constants:
+            values = {**constants, **values} if values else constants
+        return self._connection.execute(text, values or {})
+
+    def row(self, statement: ClauseElement, values: Values | None = None) -> Row | None:
+        """The first row, or None."""
+        rows = self.rows(statement, values)
+        return rows[0] if rows else None

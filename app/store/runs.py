@@ -1,0 +1,155 @@
+"""Tasks, runs and their events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import ColumnElement, Select, bindparam, func, insert, or_, select, update
+
+from app.domain.event import Event
+from app.domain.run import Run, RunStatus, Task
+from app.store.engine import Tx
+from app.store.rows import EVENT_COLUMNS, RUN_COLUMNS, event_from, run_from, to_json, to_json_or_null
+from app.store.schema import events, now_s, runs, tasks
+
+_insert_task = insert(tasks)
+_insert_event = insert(events)
+_insert_run = insert(runs).values(
+    {c.name: bindparam(c.name) for c in runs.c if c.name != "deadline_at"}
+    | {"deadline_at": now_s() + bindparam("timeout_s")}
+)
+_finish_run = (
+    update(runs)
+    .where(runs.c.id == bindparam("run_id"), runs.c.status == RunStatus.RUNNING.value)
+    .values({name: bindparam(f"new_{name}") for name in ("status", "outputs", "error", "finished_at")})
+)
+_count_run = (
+    update(runs)
+    .where(runs.c.id == bindparam("run_id"))
+    .values({name: bindparam(f"new_{name}") for name in ("last_seq", "total_steps", "exceptions_count")})
+)
+_run_by_id = select(*RUN_COLUMNS).where(runs.c.id == bindparam("run_id"))
+_run_to_change = _run_by_id.with_for_update()
+_run_by_task = select(*RUN_COLUMNS).where(runs.c.task_id == bindparam("task_id"))
+_overdue = select(runs.c.id).where(runs.c.status == RunStatus.RUNNING.value, runs.c.deadline_at < now_s()).limit(50)
+_events_after = (
+    select(*EVENT_COLUMNS)
+    .where(events.c.run_id == bindparam("run_id"), events.c.seq > bindparam("after"))
+    .order_by(events.c.seq)
+)
+_count_events = select(func.count()).where(events.c.run_id == bindparam("run_id"), events.c.kind == bindparam("kind"))
+
+
+class LogQuery(msgspec.Struct, frozen=True):
+    """Which runs of an app a log page shows. Times are seconds since 1970, inclusive."""
+
+    app_id: str
+    page: int = 1
+    limit: int = 20
+    statuses: tuple[RunStatus, ...] = ()
+    keyword: str | None = None
+    user: str | None = None
+    created_before: float | None = None
+    created_after: float | None = None
+
+
+def insert_run(tx: Tx, task: Task, run: Run, timeout_s: float) -> None:
+    tx.run(_insert_task, msgspec.structs.asdict(task))
+    row = msgspec.structs.asdict(run)
+    row["status"] = run.status.value
+    row["inputs"], row["outputs"] = to_json(run.inputs), to_json(run.outputs)
+    row["timeout_s"] = timeout_s
+    tx.run(_insert_run, row)
+
+
+def insert_events(tx: Tx, new: Iterable[Event]) -> None:
+    tx.run_many(
+        _insert_event,
+        [
+            {
+                "run_id": event.run_id,
+                "seq": event.seq,
+                "kind": event.kind.value,
+                "step_id": event.step_id,
+                "payload": to_json_or_null(event.payload),
+                "created_at": event.created_at,
+            }
+            for event in new
+        ],
+    )
+
+
+def save_run(tx: Tx, run: Run) -> None:
+    """Writes a run that `lock_run` gave and that has moved on since.
+
+    Counters first; then the end, if it has come, guarded by the status: an ended run keeps its end.
+    """
+    counts = {"new_last_seq": run.last_seq, "new_total_steps": run.total_steps}
+    tx.run(_count_run, {"run_id": run.id, **counts, "new_exceptions_count": run.exceptions_count})
+    if run.status != RunStatus.RUNNING:
+        end = {"new_status": run.status.value, "new_outputs": to_json(run.outputs), "new_error": run.error}
+        tx.run(_finish_run, {"run_id": run.id, **end, "new_finished_at": run.finished_at})
+
+
+def lock_run(tx: Tx, run_id: str) -> Run | None:
+    """The run, held until the transaction ends: whoever else wants to move it on waits, then reads what we wrote."""
+    row = tx.row(_run_to_change, {"run_id": run_id})
+    return run_from(row) if row else None
+
+
+def find_run(tx: Tx, run_id: str) -> Run | None:
+    row = tx.row(_run_by_id, {"run_id": run_id})
+    return run_from(row) if row else None
+
+
+def find_run_of_task(tx: Tx, task_id: str) -> Run | None:
+    row = tx.row(_run_by_task, {"task_id": task_id})
+    return run_from(row) if row else None
+
+
+def overdue_runs(tx: Tx) -> list[str]:
+    """Ids of running runs past their deadline, by the database's clock."""
+    return [row[0] for row in tx.rows(_overdue)]
+
+
+def events_after(tx: Tx, run_id: str, after: int) -> list[Event]:
+    """The run's facts with a number above `after`, in order."""
+    return [event_from(row) for row in tx.rows(_events_after, {"run_id": run_id, "after": after})]
+
+
+def count_events(tx: Tx, run_id: str, kind: str) -> int:
+    row = tx.row(_count_events, {"run_id": run_id, "kind": kind})
+    return int(row[0]) if row else 0
+
+
+def log_page(tx: Tx, query: LogQuery) -> tuple[int, Sequence[Run]]:
+    """(how many runs there are, those of the page), the newest first."""
+    where = list(_log_filters(query))
+    count: Select[Any] = select(func.count()).select_from(runs).where(*where)
+    page = (
+        select(*RUN_COLUMNS)
+        .where(*where)
+        .order_by(runs.c.created_at.desc(), runs.c.id.desc())
+        .limit(query.limit)
+        .offset((query.page - 1) * query.limit)
+    )
+    row = tx.row(count)
+    return (int(row[0]) if row else 0), [run_from(r) for r in tx.rows(page)]
+
+
+def _log_filters(query: LogQuery) -> Iterable[ColumnElement[bool]]:
+    yield runs.c.app_id == query.app_id
+    if query.statuses:
+        yield or_(*(runs.c.status == status.value for status in query.statuses))
+    if query.user is not None:
+        yield runs.c.user == query.user
+    if query.created_before is not None:
+        yield runs.c.created_at <= query.created_before
+    if query.created_after is not None:
+        yield runs.c.created_at >= query.created_after
+    if query.keyword:
+        word = query.keyword[:30]
+        texts = (runs.c.inputs, runs.c.outputs, runs.c.user)
+        yield or_(runs.c.id == query.keyword, *(text.icontains(word, autoescape=True) for text in texts))

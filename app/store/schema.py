@@ -1,0 +1,194 @@
+"""The tables. SQLite now, PostgreSQL with the same definitions; every migration is checked against this module.
+
+Times are seconds since 1970 as floats. Leases, readiness and deadlines are set and compared by the database's own
+clock (`now_s`), so that no two machines' clocks are ever compared; the other times are for people.
+JSON is stored as text: it is written once, read whole, and never searched by its structure.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import GenericFunction
+
+SCHEMA_HEAD = "20261121_first"
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class now_s(GenericFunction[float]):
+    """The database's clock in seconds since 1970."""
+
+    type = Double()
+    inherit_cache = True
+
+
+@compiles(now_s, "sqlite")
+def _now_sqlite(element: now_s, compiler: Any, **kw: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(now_s, "postgresql")
+def _now_postgresql(element: now_s, compiler: Any, **kw: Any) -> str:
+    return "extract(epoch from clock_timestamp())::float8"
+
+
+apps = Table(
+    "apps",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("workflow_id", String(36), nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+
+# Each row is one published version of an app's workflow and never changes.
+workflows = Table(
+    "workflows",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("app_id", String(36), ForeignKey("apps.id"), nullable=False, index=True),
+    Column("version", Text, nullable=False),
+    Column("document", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("app_id", String(36), ForeignKey("apps.id"), nullable=False, index=True),
+    Column("label", Text, nullable=False),
+    Column("prefix", String(8), nullable=False),
+    Column("hash", String(64), nullable=False, unique=True),
+    Column("created_at", Double, nullable=False),
+    Column("revoked_at", Double),
+)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("app_id", String(36), nullable=False),
+    Column("key_id", String(36), nullable=False),
+    Column("user", Text, nullable=False),
+    Column("dialect", String(16), nullable=False),
+    Column("response_mode", String(16), nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("task_id", String(36), nullable=False, index=True),
+    Column("app_id", String(36), nullable=False),
+    Column("workflow_id", String(36), nullable=False),
+    Column("user", Text, nullable=False),
+    Column("status", String(20), nullable=False),
+    Column("inputs", Text, nullable=False),
+    Column("outputs", Text, nullable=False),
+    Column("error", Text),
+    Column("total_steps", Integer, nullable=False),
+    Column("exceptions_count", Integer, nullable=False),
+    Column("last_seq", Integer, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("deadline_at", Double),
+    Column("finished_at", Double),
+    Index("ix_runs_app_id_created_at", "app_id", "created_at"),
+    Index(
+        "ix_runs_open",
+        "deadline_at",
+        sqlite_where=text("status = 'running'"),
+        postgresql_where=text("status = 'running'"),
+    ),
+)
+
+# `attempt` is the fence: a claim raises it, and every later write of the attempt names it.
+steps = Table(
+    "steps",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("run_id", String(36), nullable=False),
+    Column("node_id", Text, nullable=False),
+    Column("kind", String(40), nullable=False),
+    Column("title", Text, nullable=False),
+    Column("index", Integer, nullable=False),
+    Column("status", String(20), nullable=False),
+    Column("predecessor_node_id", Text),
+    Column("work_class", String(16)),
+    Column("checkpoint", Text),
+    Column("attempt", Integer, nullable=False),
+    Column("handle", Text),
+    Column("inputs", Text),
+    Column("outputs", Text),
+    Column("process_data", Text),
+    Column("error", Text),
+    Column("error_type", Text),
+    Column("created_at", Double, nullable=False),
+    Column("ready_at", Double),
+    Column("worker_id", String(36)),
+    Column("lease_expires_at", Double),
+    Column("finished_at", Double),
+    UniqueConstraint("run_id", "node_id"),
+    Index(
+        "ix_steps_ready",
+        "work_class",
+        "ready_at",
+        sqlite_where=text("status = 'ready'"),
+        postgresql_where=text("status = 'ready'"),
+    ),
+    Index(
+        "ix_steps_running",
+        "lease_expires_at",
+        sqlite_where=text("status = 'running'"),
+        postgresql_where=text("status = 'running'"),
+    ),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("run_id", String(36), primary_key=True),
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("kind", String(20), nullable=False),
+    Column("step_id", String(36)),
+    Column("payload", Text),
+    Column("created_at", Double, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+artifacts = Table(
+    "artifacts",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("run_id", String(36), nullable=False, index=True),
+    Column("step_id", String(36), nullable=False),
+    Column("sha256", String(64), nullable=False, index=True),
+    Column("size", Integer, nullable=False),
+    Column("mime_type", Text, nullable=False),
+    Column("extension", String(16), nullable=False),
+    Column("filename", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+)

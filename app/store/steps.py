@@ -1,0 +1,164 @@
+"""Steps: what is ready, who holds what, and how an attempt's outcome is written only by the attempt that holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from sqlalchemy import bindparam, case, insert, or_, select, update
+
+from app.domain.run import Step, StepStatus
+from app.store.engine import Tx
+from app.store.rows import STEP_COLUMNS, step_from, to_json_or_null
+from app.store.schema import now_s, steps
+
+READY, RUNNING, STOPPED = StepStatus.READY.value, StepStatus.RUNNING.value, StepStatus.STOPPED.value
+
+# How much later a step with another checkpoint may have become ready and still be taken after one that
+# needs no loading. Age wins in the end, so no checkpoint starves.
+RESIDENT_BONUS_S = 5.0
+
+_insert_step = insert(steps).values(
+    {c.name: bindparam(c.name) for c in steps.c if c.name not in ("ready_at", "worker_id", "lease_expires_at")}
+    | {"ready_at": now_s() + bindparam("delay_s")}
+)
+_best_ready = (
+    select(steps.c.id)
+    .where(steps.c.status == READY, steps.c.work_class == bindparam("work_class"), steps.c.ready_at <= now_s())
+    .order_by(
+        steps.c.ready_at - case((steps.c.checkpoint == bindparam("resident"), RESIDENT_BONUS_S), else_=0.0),
+        steps.c.id,
+    )
+    .limit(1)
+    .with_for_update(skip_locked=True)
+    .scalar_subquery()
+)
+_claim = (
+    update(steps)
+    .where(steps.c.id == _best_ready, steps.c.status == READY)
+    .values(
+        status=RUNNING,
+        attempt=steps.c.attempt + 1,
+        worker_id=bindparam("claimer"),
+        lease_expires_at=now_s() + bindparam("lease_s"),
+    )
+    .returning(*STEP_COLUMNS)
+)
+_held = (
+    steps.c.id == bindparam("step_id"),
+    steps.c.status == RUNNING,
+    steps.c.attempt == bindparam("held_attempt"),
+)
+_OUTCOME = ("status", "handle", "outputs", "process_data", "error", "error_type", "finished_at")
+_finish = (
+    update(steps)
+    .where(*_held)
+    .values({name: bindparam(f"new_{name}") for name in _OUTCOME} | {"lease_expires_at": None})
+)
+_back_to_ready = (
+    update(steps)
+    .where(*_held)
+    .values(
+        status=READY,
+        worker_id=None,
+        lease_expires_at=None,
+        ready_at=now_s() + bindparam("delay_s"),
+        error=bindparam("new_error"),
+        error_type=bindparam("new_error_type"),
+    )
+)
+_renew = (
+    update(steps)
+    .where(steps.c.worker_id == bindparam("holder"), steps.c.status == RUNNING)
+    .values(lease_expires_at=now_s() + bindparam("lease_s"))
+    .returning(steps.c.id)
+)
+_stop_open = (
+    update(steps)
+    .where(steps.c.run_id == bindparam("of_run"), or_(steps.c.status == READY, steps.c.status == RUNNING))
+    .values(status=STOPPED, finished_at=bindparam("now"), lease_expires_at=None)
+    .returning(steps.c.id)
+)
+_of_run = select(*STEP_COLUMNS).where(steps.c.run_id == bindparam("run_id")).order_by(steps.c.index)
+_by_id = select(*STEP_COLUMNS).where(steps.c.id == bindparam("step_id"))
+_held_by = select(*STEP_COLUMNS).where(steps.c.worker_id == bindparam("worker_id"), steps.c.status == RUNNING)
+_held_by_any = select(*STEP_COLUMNS).where(steps.c.status == RUNNING)
+_expired = _held_by_any.where(steps.c.lease_expires_at < now_s()).limit(50)
+_waiting = (
+    select(steps.c.work_class)
+    .where(steps.c.status == READY, steps.c.ready_at < now_s() - bindparam("since_s"))
+    .distinct()
+)
+
+
+def insert_steps(tx: Tx, new: Iterable[tuple[Step, str | None]]) -> None:
+    """Inserts steps, each with the checkpoint that it needs, if any."""
+    tx.run_many(_insert_step, [_row(step, checkpoint) for step, checkpoint in new])
+
+
+def _row(step: Step, checkpoint: str | None) -> dict[str, Any]:
+    row = msgspec.structs.asdict(step)
+    row["status"] = step.status.value
+    for name in ("inputs", "outputs", "process_data"):
+        row[name] = to_json_or_null(row[name])
+    row["checkpoint"] = checkpoint
+    row["delay_s"] = 0.0
+    return row
+
+
+def claim(tx: Tx, worker_id: str, work_class: str, resident: str | None, lease_s: float) -> Step | None:
+    """Gives the best ready step of the class to the worker, or None. The new attempt number is the worker's fence."""
+    values = {"claimer": worker_id, "work_class": work_class, "resident": resident, "lease_s": lease_s}
+    rows = tx.rows(_claim, values)
+    return step_from(rows[0]) if rows else None
+
+
+def renew_leases(tx: Tx, worker_id: str, lease_s: float) -> set[str]:
+    """Renews every lease of the worker; returns the ids of the steps that it still holds."""
+    return {row[0] for row in tx.rows(_renew, {"holder": worker_id, "lease_s": lease_s})}
+
+
+def finish(tx: Tx, step: Step) -> bool:
+    """Writes the outcome of the attempt `step.attempt`; False when it has lost the step: nothing is written."""
+    new = {f"new_{name}": getattr(step, name) for name in _OUTCOME}
+    new["new_status"] = step.status.value
+    new["new_outputs"], new["new_process_data"] = map(to_json_or_null, (step.outputs, step.process_data))
+    return tx.run(_finish, {"step_id": step.id, "held_attempt": step.attempt, **new}) > 0
+
+
+def give_back(tx: Tx, step: Step, delay_s: float, error: str, error_type: str) -> bool:
+    """Makes a held step ready again after `delay_s`; False when this attempt holds it no more."""
+    values = {"step_id": step.id, "held_attempt": step.attempt, "delay_s": delay_s}
+    return tx.run(_back_to_ready, {**values, "new_error": error, "new_error_type": error_type}) > 0
+
+
+def stop_open(tx: Tx, run_id: str, now: float) -> list[str]:
+    """Ends every step of the run that waits or runs; returns their ids. Their workers' late outcomes are refused."""
+    return [row[0] for row in tx.rows(_stop_open, {"of_run": run_id, "now": now})]
+
+
+def steps_of(tx: Tx, run_id: str) -> list[Step]:
+    """The run's steps in the order in which they were started."""
+    return [step_from(row) for row in tx.rows(_of_run, {"run_id": run_id})]
+
+
+def find_step(tx: Tx, step_id: str) -> Step | None:
+    row = tx.row(_by_id, {"step_id": step_id})
+    return step_from(row) if row else None
+
+
+def held_steps(tx: Tx, worker_id: str | None = None) -> list[Step]:
+    """The steps that the worker holds; without one, every step that any worker holds."""
+    rows = tx.rows(_held_by_any) if worker_id is None else tx.rows(_held_by, {"worker_id": worker_id})
+    return [step_from(row) for row in rows]
+
+
+def expired_steps(tx: Tx) -> list[Step]:
+    """Steps whose lease has run out, by the database's clock."""
+    return [step_from(row) for row in tx.rows(_expired)]
+
+
+def waiting_classes(tx: Tx, since_s: float) -> list[str]:
+    """Classes of work in which something has been ready for longer than `since_s`: their doorbell may be lost."""
+    return [row[0] for row in tx.rows(_waiting, {"since_s": since_s})]

@@ -1,0 +1,36 @@
+"""Servers that tests share. A test that breaks something starts one of its own (`tests.servers`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import ROOT, Atelier, running
+
+
+@pytest.fixture(scope="session")
+def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Atelier]:
+    """A server without a worker: everything that needs no picture, in a second."""
+    with running(tmp_path_factory.mktemp("web"), worker="none") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def echo_key(web: Atelier) -> str:
+    """A key of the app `echo` on the server without a worker."""
+    return web.app_key(ROOT / "workflows" / "echo.yml")
+
+
+@pytest.fixture(scope="session")
+def atelier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Atelier]:
+    """A server with its worker and the checkpoint that ships."""
+    with running(tmp_path_factory.mktemp("atelier")) as server:
+        server.until_ready()
+        yield server
+
+
+@pytest.fixture(scope="session")
+def workflows() -> Path:
+    return ROOT / "workflows"

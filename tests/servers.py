@@ -1,0 +1,147 @@
+"""Real servers for the tests: `atelier serve` as a process of its own on a free port, with a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ROOT = Path(__file__).resolve().parents[1]
+PATIENCE_S = 60.0
+
+
+@dataclass
+class Atelier:
+    """One running server and what a client needs to know of it."""
+
+    data_dir: Path
+    env: dict[str, str]
+    process: subprocess.Popen[str]
+    url: str
+    http: httpx.Client = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.http = httpx.Client(base_url=self.url, timeout=PATIENCE_S, headers=self.bearer(self.key))
+
+    @property
+    def key(self) -> str:
+        return (self.data_dir / "key").read_text().strip()
+
+    @property
+    def checkpoints_dir(self) -> Path:
+        return Path(self.env["ATELIER_CHECKPOINTS_DIR"])
+
+    @staticmethod
+    def bearer(key: str) -> dict[str, str]:
+        return {"Authorization": f"Bearer {key}"}
+
+    def cli(self, *words: str) -> str:
+        """What the `atelier` command prints in this server's environment."""
+        command = [sys.executable, "-m", "app", *words]
+        done = subprocess.run(command, env=self.env, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def app_key(self, document: Path, name: str | None = None) -> str:
+        """Publishes a document and makes a key for its app."""
+        name = name or document.stem
+        self.cli("workflows", "publish", str(document), "--app", name)
+        return self.cli("keys", "create", "--app", name)
+
+    def run(self, inputs: dict[str, Any], key: str | None = None, **more: Any) -> httpx.Response:
+        body = {"inputs": inputs, "response_mode": "blocking", "user": "abc-123", **more}
+        return self.http.post("/v1/workflows/run", json=body, headers=self.bearer(key or self.key))
+
+    def until(self, condition: str, get: Any, patience_s: float = PATIENCE_S) -> Any:
+        """Calls `get` until it gives something true."""
+        end = time.monotonic() + patience_s
+        while time.monotonic() < end:
+            if found := get():
+                return found
+            time.sleep(0.05)
+        raise AssertionError(f"not within {patience_s:g} s: {condition}")
+
+    def until_ready(self) -> None:
+        self.until("the server is ready", lambda: self.http.get("/readyz").status_code == 200)
+
+    def detail(self, run_id: str) -> dict[str, Any]:
+        answer = self.http.get(f"/v1/workflows/run/{run_id}")
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    def until_ended(self, run_id: str) -> dict[str, Any]:
+        def ended() -> dict[str, Any] | None:
+            run = self.detail(run_id)
+            return None if run["status"] == "running" else run
+
+        return dict(self.until("the run has ended", ended))
+
+    def worker_pid(self) -> int | None:
+        """The process id of the server's worker."""
+        listing = subprocess.run(
+            ["ps", "-o", "pid=,args=", "--ppid", str(self.process.pid)], capture_output=True, text=True
+        )
+        pids = [int(line.split()[0]) for line in listing.stdout.splitlines() if "workers.main" in line]
+        return pids[0] if pids else None
+
+    def kill(self) -> None:
+        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.wait(PATIENCE_S)
+
+    def stop(self) -> int:
+        """Asks the server to end; its exit status."""
+        self.http.close()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE_S)
+
+
+def start(data_dir: Path, **settings: str) -> Atelier:
+    """Starts a server; it listens when this returns."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("ATELIER_") and k != "DATABASE_URL"}
+    env |= {
+        "ATELIER_DATA_DIR": str(data_dir),
+        "ATELIER_CHECKPOINTS_DIR": str(data_dir / "checkpoints"),
+        "ATELIER_PORT": "0",
+        "PYTHONUNBUFFERED": "1",
+        **{f"ATELIER_{name.upper()}": value for name, value in settings.items()},
+    }
+    (data_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app", "serve"], env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("Atelier listens on "):
+            server = Atelier(data_dir, env, process, line.split()[-1])
+            break
+    else:
+        raise AssertionError(f"the server ended with status {process.wait()}")
+    server.until("the server answers", lambda: _alive(server.http))
+    return server
+
+
+def _alive(http: httpx.Client) -> bool:
+    try:
+        return http.get("/livez").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@contextmanager
+def running(data_dir: Path, **settings: str) -> Iterator[Atelier]:
+    """A server for the length of a block."""
+    server = start(data_dir, **settings)
+    try:
+        yield server
+    finally:
+        server.stop()

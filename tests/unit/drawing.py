@@ -1,0 +1,67 @@
+"""Draws workflow documents for the tests: `draw([start(), end()], ["start > end"])` is the text of a whole one."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+def node(node_id: str, kind: str, **data: Any) -> dict[str, Any]:
+    return {"id": node_id, "type": "custom", "data": {"type": kind, "title": data.pop("title", ""), **data}}
+
+
+def start(*variables: dict[str, Any], node_id: str = "start") -> dict[str, Any]:
+    return node(node_id, "start", variables=list(variables))
+
+
+def field(variable: str, kind: str = "text-input", **rest: Any) -> dict[str, Any]:
+    return {"variable": variable, "label": variable, "type": kind, **rest}
+
+
+def template(node_id: str, text: str = "", **variables: list[str]) -> dict[str, Any]:
+    bindings = [{"variable": name, "value_selector": selector} for name, selector in variables.items()]
+    return node(node_id, "template-transform", template=text, variables=bindings)
+
+
+def end(node_id: str = "end", **outputs: list[str]) -> dict[str, Any]:
+    entries = [{"variable": name, "value_selector": selector} for name, selector in outputs.items()]
+    return node(node_id, "end", outputs=entries)
+
+
+def condition(selector: list[str], operator: str, value: Any = None, **rest: Any) -> dict[str, Any]:
+    return {"variable_selector": selector, "comparison_operator": operator, "value": value, **rest}
+
+
+def branch(node_id: str, **cases: list[dict[str, Any]]) -> dict[str, Any]:
+    entries = [{"case_id": name, "logical_operator": "and", "conditions": held} for name, held in cases.items()]
+    return node(node_id, "if-else", cases=entries)
+
+
+def tool(node_id: str = "paint", settings: dict[str, Any] | None = None, **parameters: Any) -> dict[str, Any]:
+    return node(
+        node_id,
+        "tool",
+        provider_id="atelier/diffusion",
+        tool_name="text_to_image",
+        tool_configurations=settings or {},
+        tool_parameters=parameters,
+    )
+
+
+def draw(nodes: list[dict[str, Any]], edges: list[str], **workflow: Any) -> str:
+    """`edges` read "source > target" or "source handle > target"."""
+    graph = {"nodes": nodes, "edges": [_edge(text) for text in edges]}
+    return json.dumps(
+        {
+            "version": "0.6.0",
+            "kind": "app",
+            "app": {"name": "Drawn", "mode": "workflow"},
+            "workflow": {"graph": graph, **workflow},
+        }
+    )
+
+
+def _edge(text: str) -> dict[str, Any]:
+    left, target = text.split(" > ")
+    source, _, handle = left.partition(" ")
+    return {"id": text, "source": source, "target": target} | ({"sourceHandle": handle} if handle else {})

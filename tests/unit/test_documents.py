@@ -1,0 +1,214 @@
+import contextlib
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from drawing import branch, condition, draw, end, field, node, start, template, tool
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.domain.run import StepStatus
+from app.errors import DocumentInvalid
+from app.graph.document import parse_document
+from app.graph.execute import Completed, WorkerCall, execute, first_pool
+from app.graph.graph import load_graph
+from app.graph.inputs import read_inputs
+from app.graph.plan import StepState, plan
+
+SHIPPED = sorted(Path(__file__).parents[2].joinpath("workflows").glob("*.yml"))
+JUNK = [None, "", "x", 0, 7, 1.5, True, [], ["x"], [1], {}, {"x": 1}, [[]]]
+SMALLEST = draw([start(), end()], ["start > end"])
+
+
+def problems_of(text):
+    with pytest.raises(DocumentInvalid) as refusal:
+        load_graph(text)
+    return list(refusal.value.problems)
+
+
+def changed(**changes):
+    content = json.loads(SMALLEST) | changes
+    return json.dumps({key: value for key, value in content.items() if value != "absent"})
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("just a text", "Invalid YAML format: content must be a mapping"),
+        ("", "Invalid YAML format: content must be a mapping"),
+        (changed(version=0.3), "Invalid version type, expected str, got <class 'float'>"),
+        (changed(app="absent"), "Missing app data in YAML content"),
+        (changed(app={"name": "x"}), "loss app mode"),
+        (changed(app={"mode": "dance"}), "Invalid app mode"),
+        (changed(app={"mode": "chat"}), "app mode 'chat' is not supported; supported mode: workflow"),
+        (changed(workflow="absent"), "Missing workflow data for workflow/advanced chat app"),
+        (changed(workflow={"features": {}}), "Missing graph data in the workflow"),
+        (changed(workflow={"graph": {"nodes": ["x"]}}), "graph.nodes must be a list of mappings"),
+        (draw([], []), "Graph must have at least one node"),
+    ],
+)
+def test_the_outer_form_is_refused_in_difys_words(text, problem):
+    assert problems_of(text) == [problem]
+
+
+def test_text_that_is_not_yaml_is_refused():
+    assert problems_of("a: [")[0].startswith("Invalid YAML format: ")
+    assert problems_of("[" * 5000)[0].startswith("Invalid YAML format: ")
+
+
+@pytest.mark.parametrize("version", ["absent", "0.1.0", "0.1.5", "0.3.1", "0.6.0", "0.6.9"])
+def test_every_version_is_read(version):
+    assert parse_document(changed(version=version, kind="absent")).version == version.replace("absent", "0.1.0")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "edges", "problem"),
+    [
+        ([end()], [], "the graph has no start node"),
+        (
+            [start(), start(node_id="second"), end()],
+            ["start > end", "second > end"],
+            "node 'second': a graph has one start node, and 'start' is it already",
+        ),
+        ([start(), end()], [], "node 'end': can't be reached from start node 'start'"),
+        ([start(), end(), end()], ["start > end"], "node 'end': the id is used by more than one node"),
+        ([start()], ["start > ghost"], "edge 'start > ghost' references unknown target node 'ghost'"),
+        ([start()], ["ghost > start"], "edge 'ghost > start' references unknown source node 'ghost'"),
+        (
+            [start(), template("a"), template("b")],
+            ["start > a", "a > b", "b > a"],
+            "node 'a': the edges form a cycle: a → b → a",
+        ),
+        (
+            [start(), node("llm_1", "llm", title="Ask the model")],
+            ["start > llm_1"],
+            "node 'llm_1' (Ask the model): kind 'llm' is not supported; "
+            "supported kinds: end, if-else, start, template-transform, tool",
+        ),
+        (
+            [start(), branch("choose", yes=[]), end()],
+            ["start > choose", "choose maybe > end"],
+            "node 'choose': an edge leaves by unknown handle 'maybe'; handles: false, yes",
+        ),
+        (
+            [start(), end()],
+            ["start fail-branch > end"],
+            "node 'start': an edge leaves by 'fail-branch', which is not supported yet",
+        ),
+        (
+            [start(), end(x=["ghost", "y"])],
+            ["start > end"],
+            "node 'end': 'ghost.y' reads node 'ghost', which does not exist",
+        ),
+        (
+            [start(), template("a"), end(x=["a", "output"])],
+            ["start > a", "start > end"],
+            "node 'end': 'a.output' reads node 'a', which does not come before it",
+        ),
+        (
+            [start(), tool(prompt="{{#ghost.text#}}")],
+            ["start > paint"],
+            "node 'paint': 'ghost.text' reads node 'ghost', which does not exist",
+        ),
+        (
+            [start(), end(x=["env", "key"])],
+            ["start > end"],
+            "node 'end': 'env.key' names no environment variable of the document",
+        ),
+        ([start(), end(x=[])], ["start > end"], "node 'end': 'x' needs a selector [node id, variable], got []"),
+        (
+            [start(), branch("b", yes=[condition(["start", "v"], "almost")])],
+            ["start > b"],
+            "node 'b': operator 'almost' is not known; known operators: ",
+        ),
+        ([start(), branch("b", false=[])], ["start > b"], "node 'b': a case needs a case_id other than 'false', got "),
+        (
+            [start(field("a"), field("a"))],
+            [],
+            "node 'start': variable 'a' is declared more than once",
+        ),
+        (
+            [start(field("a", "external_data_tool"))],
+            [],
+            "node 'start': variable 'a': type 'external_data_tool' is not supported; supported types: text-input, ",
+        ),
+        (
+            [start(), node("x", "template-transform", template="", error_strategy="fail-branch")],
+            ["start > x"],
+            "node 'x': error_strategy 'fail-branch' is not supported yet",
+        ),
+    ],
+)
+def test_each_problem_names_its_node(nodes, edges, problem):
+    assert [line for line in problems_of(draw(nodes, edges)) if line.startswith(problem)]
+
+
+def test_all_problems_are_told_at_once():
+    nodes = [start(), node("a", "llm"), node("b", "code"), end(x=["ghost", "y"])]
+    assert len(problems_of(draw(nodes, ["start > a", "start > b"]))) == 4
+
+
+def test_notes_and_nodes_without_a_type_are_ignored():
+    note = {"id": "note", "type": "custom-note", "data": {"type": "", "text": "hi"}}
+    typeless = {"id": "none", "type": "custom", "data": {"type": ""}}
+    assert list(load_graph(draw([note, start(), typeless, end()], ["start > end"])).nodes) == ["start", "end"]
+
+
+@pytest.mark.parametrize("handle", [None, "source", "success-branch"])
+def test_a_plain_node_is_left_by_source_whatever_the_file_calls_it(handle):
+    content = json.loads(SMALLEST)
+    content["workflow"]["graph"]["edges"][0]["sourceHandle"] = handle
+    assert load_graph(json.dumps(content)).incoming["end"][0].handle == "source"
+
+
+def test_environment_variables_are_in_the_pool():
+    entries = [{"name": "steps", "value": "20", "value_type": "number"}, {"name": "key", "value": "k"}]
+    graph = load_graph(draw([start(), end(x=["env", "steps"])], ["start > end"], environment_variables=entries))
+    assert first_pool(graph, {}, {}).get(("env", "steps")) == 20
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_document_loads_and_reaches_an_end(path):
+    graph = load_graph(path.read_text("utf-8"))
+    inputs = {variable.name: "a cat" for variable in graph.start.variables if variable.required}
+    states, done = run(graph, read_inputs(graph, inputs))
+    assert done.ended == "succeeded"
+    assert any(end_id in states for end_id in graph.ends)
+
+
+@pytest.mark.parametrize(("style", "word"), [("photo", "photograph"), ("drawing", "pencil"), (None, "a cat")])
+def test_the_style_chooses_the_words(style, word):
+    graph = load_graph(next(path for path in SHIPPED if path.stem == "style-preset").read_text("utf-8"))
+    states, _ = run(graph, read_inputs(graph, {"prompt": "a cat", "style": style}))
+    painted = [states[node_id] for node_id in states if node_id.startswith("paint_")]
+    assert len(painted) == 1
+    assert painted[0].inputs["prompt"].startswith(word)
+
+
+def run(graph, inputs):
+    """To the end, with a worker that paints nothing. Gives what each node came to, and the last plan."""
+    pool, states, results = first_pool(graph, inputs, {}), {}, {}
+    while not (due := plan(graph, states)).ended:
+        for node_id in due.start:
+            results[node_id] = execute(graph.nodes[node_id], pool)
+            done = results[node_id]
+            outputs = done.outputs if isinstance(done, Completed) else {"text": "", "files": [], "json": []}
+            pool = pool.with_outputs(node_id, outputs)
+            states[node_id] = StepState(StepStatus.SUCCEEDED, None if isinstance(done, WorkerCall) else done.handle)
+    return results, due
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_a_mangled_document_is_refused_or_read_but_never_crashes(data):
+    content = yaml.safe_load(data.draw(st.sampled_from(SHIPPED)).read_text("utf-8"))
+    place = content
+    while isinstance(place, (dict, list)) and place:
+        key = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
+        if not isinstance(place[key], (dict, list)) or not place[key] or data.draw(st.integers(0, 5)) == 0:
+            place[key] = data.draw(st.sampled_from(JUNK))
+            break
+        place = place[key]
+    with contextlib.suppress(DocumentInvalid):
+        assert load_graph(json.dumps(content)).nodes

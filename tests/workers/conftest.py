@@ -1,0 +1,74 @@
+"""A checkpoint of random weights with the shipped one's modules: enough for everything but the pictures' beauty."""
+
+from __future__ import annotations
+
+import random
+from types import SimpleNamespace
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline
+
+from workers.diffusion.engine import Engine
+from workers.diffusion.export import export_single_file
+from workers.diffusion.request import ImageRequest
+from workers.diffusion.shapes.train import BETAS, make_tokenizer, new_text_encoder, new_unet
+from workers.diffusion.tokenizer import CONFIGS
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> SimpleNamespace:
+    """The random checkpoint as a diffusers folder and as a single file: `.folder`, `.file`."""
+    torch.manual_seed(0)
+    home = tmp_path_factory.mktemp("checkpoints")
+    tokenizer = make_tokenizer(home / "tokenizer")
+    vae = AutoencoderKL.from_config(AutoencoderKL.load_config(CONFIGS / "shapes/vae"))
+    unet = new_unet()
+    with torch.no_grad():
+        unet.conv_out.weight.mul_(20)  # a fresh UNet answers almost nothing, and then every sampler paints the same
+    pipeline = StableDiffusionPipeline(
+        vae=vae.eval(),
+        text_encoder=new_text_encoder(tokenizer).eval(),
+        tokenizer=tokenizer,
+        unet=unet.eval(),
+        scheduler=PNDMScheduler(**BETAS, skip_prk_steps=True, steps_offset=1),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(home / "tiny")
+    export_single_file(home / "tiny", home / "tiny-file.safetensors")
+    return SimpleNamespace(folder=home / "tiny", file=home / "tiny-file.safetensors")
+
+
+@pytest.fixture
+def ask(tiny):
+    """Builds an ImageRequest for the random checkpoint."""
+
+    def build(**changes) -> ImageRequest:
+        values = {
+            "checkpoint_name": "tiny",
+            "checkpoint_path": str(tiny.folder),
+            "family": "shapes",
+            "prompt": "a small red star at the top left on a blue background",
+            "negative_prompt": "blurry, low quality",
+            "width": 64,
+            "height": 64,
+            "steps": 4,
+            "guidance_scale": 4.0,
+            "seed": random.Random(0).randrange(2**32),
+            "sampler": "euler_a",
+        }
+        return ImageRequest(**values | changes)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def engine() -> Engine:
+    return Engine(device="cpu", resident=2)

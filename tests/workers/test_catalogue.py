@@ -1,0 +1,283 @@
+"""Checkpoints are known by what their files hold, and found by their names."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from app.checkpoints.catalogue import Catalogue
+from app.checkpoints.checkpoint import SD1
+from app.checkpoints.identify import identify
+from app.errors import CheckpointUnavailable
+
+P = "model.diffusion_model."
+TO_K = "transformer_blocks.0.attn2.to_k.weight"
+TEXT = "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight"
+
+
+def write(path: Path, tensors: dict[str, list[int]], cut: int = 0) -> Path:
+    """A .safetensors file with these shapes; its bytes are a hole, so gigabytes cost nothing."""
+    end, header = 0, {"__metadata__": {"format": "pt"}}
+    for name, shape in tensors.items():
+        start, end = end, end + 2 * math.prod(shape)
+        header[name] = {"dtype": "F16", "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + end - cut)
+    return path
+
+
+def sd(context: int = 768, channels: int = 4, block: int = 1, words: int = 49408) -> dict[str, list[int]]:
+    return {
+        f"{P}input_blocks.0.0.weight": [320, channels, 3, 3],
+        f"{P}input_blocks.{block}.1.{TO_K}": [320, context],
+        TEXT: [words, 768],
+        "first_stage_model.decoder.conv_in.weight": [512, 4, 3, 3],
+        "first_stage_model.encoder.conv_in.weight": [128, 3, 3, 3],
+    }
+
+
+def without(name: str) -> dict[str, list[int]]:
+    return {key: shape for key, shape in sd().items() if name not in key}
+
+
+def test_stable_diffusion_1_is_recognised(tmp_path):
+    found = identify(write(tmp_path / "v1-5.safetensors", sd()))
+    assert (found.name, found.family, found.problem) == ("v1-5", "sd1", None)
+    assert (found.side, found.guidance_scale) == (512, 7.5)
+    assert found.size_bytes > 49408 * 768 * 2
+
+
+def test_an_old_merge_is_stable_diffusion_1_too(tmp_path):
+    tensors = {name.replace("transformer.text_model", "transformer"): shape for name, shape in sd().items()}
+    assert identify(write(tmp_path / "old.safetensors", tensors)).family == "sd1"
+
+
+def test_the_checkpoint_that_ships_is_recognised_as_folder_and_as_file(tiny):
+    for path in (tiny.folder, tiny.file):
+        found = identify(path)
+        assert (found.family, found.problem, found.side, found.guidance_scale) == ("shapes", None, 64, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "says"),
+    [
+        ({"lora_unet_down_blocks_0.lora_down.weight": [4, 320]}, "is a LoRA"),
+        ({"unet.down_blocks.0.to_q.lora_A.weight": [4, 320]}, "is a LoRA"),
+        ({"emb_params": [4, 768]}, "is a textual inversion"),
+        ({"clip_l": [4, 768], "clip_g": [4, 1280]}, "is a textual inversion"),
+        ({"control_model.input_hint_block.0.weight": [16, 3, 3, 3]}, "is a ControlNet"),
+        ({"controlnet_cond_embedding.conv_in.weight": [16, 3, 3, 3]}, "is a ControlNet"),
+        ({"encoder.conv_in.weight": [128, 3, 3, 3], "decoder.conv_in.weight": [512, 4, 3, 3]}, "is a VAE alone"),
+        ({"first_stage_model.decoder.conv_in.weight": [512, 4, 3, 3]}, "is a VAE alone"),
+        ({"conv_first.weight": [64, 3, 3, 3]}, "ESRGAN"),
+        ({"model.0.weight": [64, 3, 3, 3], "model.1.sub.0.weight": [1]}, "ESRGAN"),
+        ({"text_model.embeddings.token_embedding.weight": [49408, 768]}, "is a text encoder alone"),
+        ({"conv_in.weight": [320, 4, 3, 3], "time_embedding.linear_1.weight": [1280, 320]}, "is a UNet alone"),
+        (sd(1024), "is a Stable Diffusion 2 checkpoint"),
+        (sd(2048, block=4), "is an SDXL checkpoint"),
+        (sd(1280, block=4), "is an SDXL refiner"),
+        (sd(channels=9), "is an inpainting checkpoint"),
+        (sd(channels=8), "instruct-pix2pix"),
+        (sd(999), "unknown kind"),
+        ({f"{P}joint_blocks.0.x_block.attn.qkv.weight": [1, 1]}, "is a Stable Diffusion 3 checkpoint"),
+        ({"double_blocks.0.img_attn.proj.weight": [1, 1]}, "is a Flux checkpoint"),
+        ({f"{P}double_blocks.0.img_attn.proj.weight": [1, 1]}, "is a Flux checkpoint"),
+        (without("first_stage_model"), "has no VAE"),
+        (without("cond_stage_model"), "has no text encoder"),
+        (sd(words=49410), "text encoder of 49,410 tokens"),
+        ({"something.else": [1]}, "holds no Stable Diffusion UNet"),
+        ({}, "holds no Stable Diffusion UNet"),
+    ],
+)
+def test_every_other_kind_is_named_and_refused(tensors, says, tmp_path):
+    found = identify(write(tmp_path / "thing.safetensors", tensors))
+    assert found.family is None
+    assert found.problem.startswith("thing.safetensors ")
+    assert says in found.problem
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.safetensors", b"", "is empty"),
+        ("a.safetensors", b"<!DOCTYPE html><html>Sign in", "is a web page"),
+        ("a.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:", "Git LFS pointer"),
+        ("a.safetensors", b"PK\x03\x04" + b"\0" * 99, "is a pickle file under a .safetensors name"),
+        ("a.safetensors", (50).to_bytes(8, "little") + b"{not json" + b" " * 90, "header can't be read"),
+        ("a.safetensors", (2).to_bytes(8, "little") + b"[]", "header can't be read"),
+        ("a.safetensors", (21).to_bytes(8, "little") + b'{"a": {"shape": [1]}}', "header can't be read"),
+        ("a.safetensors", (2**62).to_bytes(8, "little") + b"{}", "header can't be read"),
+        ("a.ckpt", b"PK\x03\x04", "can run code"),
+        ("a.pt", b"\x80\x02", "can run code"),
+        ("a.gguf", b"GGUF", "is a GGUF file"),
+    ],
+)
+def test_a_file_that_is_no_checkpoint_is_named(name, content, says, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    assert says in identify(tmp_path / name).problem
+
+
+def test_a_file_that_is_cut_short_says_by_how_much(tmp_path):
+    assert "is cut short" in identify(write(tmp_path / "a.safetensors", sd(), cut=1)).problem
+    assert "more bytes" in identify(write(tmp_path / "a.safetensors", sd(), cut=-1)).problem
+
+
+def diffusers_folder(path: Path, *, kind: str = "StableDiffusionPipeline", **unet) -> Path:
+    configs = {
+        "unet": {"in_channels": 4, "cross_attention_dim": 768, "sample_size": 96} | unet,
+        "vae": {"block_out_channels": [128, 256, 512, 512]},
+        "text_encoder": {"vocab_size": 49408},
+    }
+    for part, config in configs.items():
+        (path / part).mkdir(parents=True)
+        (path / part / "config.json").write_text(json.dumps(config))
+        write(path / part / "model.safetensors", {"weight": [1]})
+    (path / "model_index.json").write_text(json.dumps({"_class_name": kind}))
+    return path
+
+
+def test_a_diffusers_folder_tells_its_own_size(tmp_path):
+    found = identify(diffusers_folder(tmp_path / "mine"))
+    assert (found.name, found.family, found.problem, found.side) == ("mine", "sd1", None, 768)
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda folder: (folder / "model_index.json").unlink(), "without its model_index.json"),
+        (lambda folder: (folder / "model_index.json").write_text("{"), "damaged model_index.json"),
+        (lambda folder: (folder / "vae/model.safetensors").unlink(), "no .safetensors file in vae/"),
+        (lambda folder: (folder / "unet/config.json").unlink(), "has no unet/config.json"),
+        (lambda folder: (folder / "unet/model.safetensors").write_bytes(b"<html>"), "unet/model.safetensors is a web"),
+    ],
+)
+def test_a_damaged_folder_says_what_is_missing(damage, says, tmp_path):
+    folder = diffusers_folder(tmp_path / "mine")
+    damage(folder)
+    assert says in identify(folder).problem
+
+
+def test_a_folder_of_another_pipeline_is_named(tmp_path):
+    assert (
+        "StableDiffusionXLPipeline"
+        in identify(diffusers_folder(tmp_path / "xl", kind="StableDiffusionXLPipeline")).problem
+    )
+    assert "inpainting" in identify(diffusers_folder(tmp_path / "fill", in_channels=9)).problem
+
+
+def test_the_list_has_the_broken_ones_too_and_nothing_else(tmp_path):
+    write(tmp_path / "b.safetensors", sd())
+    (tmp_path / "a.ckpt").write_bytes(b"")
+    (tmp_path / "readme.txt").write_text("hello")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "gone.safetensors").symlink_to(tmp_path / "nowhere")
+    found = Catalogue([tmp_path, tmp_path / "not there"]).list()
+    assert [(each.name, each.problem is None) for each in found] == [("a", False), ("b", True)]
+
+
+def test_one_that_is_not_there_is_answered_with_those_that_are(tmp_path):
+    write(tmp_path / "dreams.safetensors", sd())
+    (tmp_path / "broken.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointUnavailable) as caught:
+        Catalogue([tmp_path]).get("nope")
+    assert caught.value.message == (
+        f"There is no checkpoint 'nope'. Installed: dreams. Put a .safetensors file into {tmp_path}."
+    )
+    assert (caught.value.params, caught.value.status) == ("model_name", 400)
+
+
+def test_a_broken_one_is_refused_with_its_reason(tmp_path):
+    (tmp_path / "broken.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointUnavailable, match=r"'broken' can't be used: broken\.safetensors is empty"):
+        Catalogue([tmp_path]).get("broken")
+
+
+@pytest.mark.parametrize("name", ["../secret", "..", "/etc/passwd", "sub/secret", "", "secret\0"])
+def test_a_name_leads_nowhere_else(name, tmp_path):
+    write(tmp_path / "secret.safetensors", sd())
+    (tmp_path / "models/sub").mkdir(parents=True)
+    write(tmp_path / "models/sub/secret.safetensors", sd())
+    with pytest.raises(CheckpointUnavailable, match="There is no checkpoint"):
+        Catalogue([tmp_path / "models"]).get(name)
+
+
+def test_names_may_be_anything_else_and_end_as_the_file_does(tmp_path):
+    write(tmp_path / "梦 (v2.1) [fp16].safetensors", sd())
+    catalogue = Catalogue([tmp_path])
+    assert catalogue.get("梦 (v2.1) [fp16]") == catalogue.get("梦 (v2.1) [fp16].safetensors")
+
+
+def test_of_one_name_the_file_wins_over_the_folder_and_the_first_folder_over_the_second(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    diffusers_folder(one / "same")
+    (one / "same.ckpt").write_bytes(b"")
+    two.mkdir()
+    write(two / "same.safetensors", sd())
+    assert Catalogue([one, two]).get("same").path == str(one / "same")
+    write(one / "same.safetensors", sd())
+    assert Catalogue([one, two]).get("same").path == str(one / "same.safetensors")
+
+
+def test_the_default_is_the_well_known_then_the_configured_then_ours(tmp_path):
+    catalogue = Catalogue([tmp_path], default="mine")
+    with pytest.raises(CheckpointUnavailable, match=r"no default checkpoint.*None is installed"):
+        catalogue.default()
+    for name in ("atelier-shapes", "mine", "v1-5-pruned-emaonly"):
+        write(tmp_path / f"{name}.safetensors", sd())
+        assert catalogue.default().name == name
+    write(tmp_path / "v1-5-pruned-emaonly.safetensors", sd(), cut=1)
+    assert catalogue.default().name == "mine"
+
+
+def test_the_catalogue_follows_the_disk(tmp_path):
+    catalogue = Catalogue([tmp_path])
+    assert catalogue.list() == []
+    for i in range(20):  # as fast as it goes: well within one tick of the folder's clock
+        write(tmp_path / f"{i}.safetensors", sd())
+        assert catalogue.get(str(i)).family == SD1.name
+    (tmp_path / "3.safetensors").unlink()
+    with pytest.raises(CheckpointUnavailable, match="There is no checkpoint '3'"):
+        catalogue.get("3")
+    write(tmp_path / "4.safetensors", sd(1024))
+    with pytest.raises(CheckpointUnavailable, match="Stable Diffusion 2"):
+        catalogue.get("4")
+
+
+def test_a_look_up_costs_microseconds(tmp_path):
+    for i in range(50):
+        write(tmp_path / f"{i}.safetensors", sd())
+    diffusers_folder(tmp_path / "folder")
+    os.utime(tmp_path, (1, 1))
+    catalogue = Catalogue([tmp_path])
+    for name in ("7", "folder"):
+        catalogue.get(name)
+        start = time.perf_counter()
+        for _ in range(100):
+            catalogue.get(name)
+        assert (time.perf_counter() - start) / 100 < 0.001
+
+
+def test_the_hash_is_the_one_that_other_servers_show(tmp_path, tiny):
+    path = write(tmp_path / "a.safetensors", {"emb_params": [4, 768]})
+    catalogue = Catalogue([tmp_path])
+    [found] = catalogue.list()
+    assert catalogue.hash_prefix(found) == hashlib.sha256(path.read_bytes()).hexdigest()[:10]
+    write(path, {"emb_params": [5, 768]})
+    assert catalogue.hash_prefix(found) == hashlib.sha256(path.read_bytes()).hexdigest()[:10]
+    [unet] = (tiny.folder / "unet").glob("*.safetensors")
+    assert catalogue.hash_prefix(identify(tiny.folder)) == hashlib.sha256(unet.read_bytes()).hexdigest()[:10]
+
+
+def test_the_catalogue_needs_no_torch():
+    code = "import sys, app.checkpoints.catalogue; sys.exit(bool({'torch', 'diffusers', 'numpy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

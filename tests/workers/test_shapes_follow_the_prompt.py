@@ -1,0 +1,68 @@
+"""The checkpoint that ships paints what it is asked for: 60 prompts, each with its seed, 20 of them never seen."""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import workers.diffusion.shapes
+from workers.diffusion.engine import Engine
+from workers.diffusion.export import export_single_file
+from workers.diffusion.request import ImageRequest
+from workers.diffusion.shapes.drawing import Scene
+from workers.diffusion.shapes.judge import judge
+from workers.diffusion.shapes.prompts import fixed_scenes
+
+SHIPPED = Path(workers.diffusion.shapes.__file__).parent / "atelier-shapes"
+CHECKPOINT = Path(os.environ.get("ATELIER_SHAPES_DIR", SHIPPED))  # a trainer's output, on its way to be shipped
+
+
+def request(scene: Scene, seed: int) -> ImageRequest:
+    return ImageRequest(
+        checkpoint_name="atelier-shapes",
+        checkpoint_path=str(CHECKPOINT),
+        family="shapes",
+        prompt=scene.prompt(),
+        width=64,
+        height=64,
+        steps=20,
+        guidance_scale=4.0,
+        seed=seed,
+        sampler="dpmpp_2m",
+    )
+
+
+def share(scenes: list[Scene], seen: list[Scene], part: str) -> float:
+    """How many of the scenes that say something of `part` show it. The middle has two names."""
+    pairs = [(getattr(one, part), getattr(other, part)) for one, other in zip(scenes, seen, strict=True)]
+    said = [(wanted, shown) for wanted, shown in pairs if wanted]
+    return sum(shown == ("" if wanted == "center" else wanted) for wanted, shown in said) / len(said)
+
+
+@pytest.mark.slow
+def test_pictures_show_what_the_prompt_says(capsys):
+    engine, scenes = Engine(device="cpu"), fixed_scenes()
+    images = [engine.paint(request(scene, seed))[0] for seed, scene in enumerate(scenes)]
+    seen = [judge(np.asarray(Image.open(io.BytesIO(image.png)))) for image in images]
+    rates = {part: share(scenes, seen, part) for part in ("background", "colour", "shape", "size", "place")}
+    with capsys.disabled():
+        print("\n" + ", ".join(f"{part} {rate:.0%}" for part, rate in rates.items()))
+    assert min(rates["background"], rates["colour"], rates["shape"]) >= 0.95
+    assert min(rates["size"], rates["place"]) >= 0.90
+
+
+def test_the_shipped_folder_and_its_single_file_paint_the_same_bits(tmp_path):
+    """So the configurations that a single file is read with are those of the checkpoint that ships."""
+    export_single_file(CHECKPOINT, tmp_path / "one.safetensors")
+    wanted = request(fixed_scenes()[0], seed=1)
+    pictures = [
+        Engine(device="cpu").paint(replace(wanted, checkpoint_path=str(path)))[0].png
+        for path in (CHECKPOINT, tmp_path / "one.safetensors")
+    ]
+    assert pictures[0] == pictures[1]

@@ -1,0 +1,161 @@
+"""The parent's side of a worker: starts it, renews its leases, passes on what it tells, sees it die or hang.
+
+The parent never touches torch, so neither a long load nor a crash of the engine can silence it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+
+from app import clock, ids
+from app.domain.run import Retry, Step
+from app.queue.doorbell import Halt, PipeDoorbell, Ring
+from app.runs.advance import Advance
+from app.runs.companion import Companion
+from app.runs.service import Announcer
+from app.settings import Settings
+from app.store import steps
+from app.store.store import Store
+from workers.link import Beat, Busy, FromWorker, Idle, Progressed, Ready, receive_from_worker, send
+
+logger = logging.getLogger(__name__)
+
+_LOST = Retry("The worker was lost.", "worker_lost")
+_CLOSED = Retry("The server was stopped.", "server_stopped")
+_LONGEST_PAUSE_S = 10.0
+
+
+class Child:
+    """One worker process and what its parent knows of it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.worker_id = ids.new_id()
+        self.ready = False
+        self.holding: str | None = None
+        self.last_sign_s = clock.monotonic()
+        self.connection, theirs = Pipe()
+        command = [sys.executable, "-m", "workers.main", str(theirs.fileno()), self.worker_id]
+        # A process group of its own: Ctrl-C on the terminal is the parent's business.
+        self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, process_group=0)
+        theirs.close()  # so that the end of the worker is the end of the pipe
+        self.connection.send_bytes(settings.model_dump_json().encode())
+
+    def end(self, patience_s: float) -> None:
+        """Ends the process: it leaves when the pipe closes; one that hangs is killed."""
+        self.connection.close()
+        try:
+            self.process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class LeaseKeeper(Companion):
+    """Keeps one worker running beside this process, and its leases alive while it lives."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._child: Child | None = None
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="lease-keeper", daemon=True)
+
+    def start(self, store: Store, advance: Advance, announcer: Announcer, doorbell: PipeDoorbell) -> None:
+        self._store, self._advance, self._announcer, self._doorbell = store, advance, announcer, doorbell
+        self._thread.start()
+
+    def state(self) -> str:
+        return "ready" if self._child is not None and self._child.ready else "starting"
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join(self._settings.shutdown_grace_s + 5)
+
+    def _keep(self) -> None:
+        # Only one server may use this database (it holds the lock), so whatever is held now is held by the dead.
+        self._give_back(self._store.read_blocking(steps.held_steps), _LOST)
+        pause_s = 0.0
+        while not self._stopping.wait(pause_s):
+            born_s = clock.monotonic()
+            child = self._child = Child(self._settings)
+            self._doorbell.connect(lambda hint, to=child.connection: send(to, hint))  # type: ignore[misc]
+            try:
+                self._attend(child)
+            except (EOFError, OSError):
+                pass  # the pipe has ended, and so has the worker
+            except Exception:
+                logger.exception("the worker's keeper failed", extra={"action": "keeper_failed"})
+            self._bury(child)
+            lived_s = clock.monotonic() - born_s
+            pause_s = 0.0 if lived_s > _LONGEST_PAUSE_S else min(2 * pause_s + 0.25, _LONGEST_PAUSE_S)
+
+    def _attend(self, child: Child) -> None:
+        """Until the worker's pipe ends (EOFError), it hangs, or the server stops."""
+        next_beat_s = clock.monotonic()
+        while not self._stopping.is_set():
+            if child.connection.poll(0.1):
+                self._hear(child, receive_from_worker(child.connection))
+            now_s = clock.monotonic()
+            if now_s >= next_beat_s:
+                next_beat_s = now_s + self._settings.lease_beat_s
+                self._renew(child)
+            if child.holding is not None and now_s - child.last_sign_s > self._settings.step_stall_s:
+                logger.error("the worker hangs", extra={"action": "worker_hangs", "step": child.holding})
+                child.process.kill()
+                return
+
+    def _hear(self, child: Child, message: FromWorker) -> None:
+        child.last_sign_s = clock.monotonic()
+        match message:
+            case Ready():
+                child.ready = True
+                logger.info("worker ready", extra={"action": "worker_ready", "worker": child.worker_id})
+            case Busy(step_id):
+                child.holding = step_id
+            case Idle():
+                child.holding = None
+            case Progressed(tick):
+                self._announcer.publish(tick)
+            case Ring(work_class):
+                self._doorbell.ring(work_class)
+            case Halt() | Beat():
+                pass
+            case wake:
+                self._announcer.publish(wake)
+
+    def _renew(self, child: Child) -> None:
+        """One statement for all of the worker's leases; a step that it has lost meanwhile it may as well drop."""
+        if child.holding is None:
+            return
+        holding = child.holding
+        lease_s = self._settings.lease_s
+        held = self._store.commit_blocking(lambda tx: steps.renew_leases(tx, child.worker_id, lease_s))
+        if holding not in held:
+            self._doorbell.halt((holding,))
+
+    def _bury(self, child: Child) -> None:
+        """The worker is gone: what it held is given back at once, without waiting for a lease to run out."""
+        self._doorbell.connect(None)
+        self._child = None
+        stopping = self._stopping.is_set()
+        child.end(self._settings.shutdown_grace_s if stopping else 1.0)
+        if not stopping:
+            logger.warning("worker lost", extra={"action": "worker_lost", "exit_status": child.process.returncode})
+        held = self._store.read_blocking(lambda tx: steps.held_steps(tx, child.worker_id))
+        self._give_back(held, _CLOSED if stopping else _LOST)
+
+    def _give_back(self, held: list[Step], why: Retry) -> None:
+        for step in held:
+            notice = self._store.commit_blocking(lambda tx, step=step: self._advance.give_back(tx, step, why))  # type: ignore[misc]
+            self._announcer.tell(notice)
+
+
+def parent_connection(descriptor: int) -> Connection:
+    """The worker's end of the pipe that `Child` made."""
+    os.set_inheritable(descriptor, False)
+    return Connection(descriptor)

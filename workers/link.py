@@ -1,0 +1,125 @@
+"""What the worker and its parent say to each other over one pipe: small tagged messages, nothing durable."""
+
+from __future__ import annotations
+
+import threading
+from multiprocessing.connection import Connection
+from typing import Any
+
+import msgspec
+
+from app.clock import monotonic
+from app.domain.event import Tick
+from app.events.wakeups import Wake
+from app.queue.doorbell import Halt, Ring
+
+TICK_GAP_S = 0.5
+
+
+class Ready(msgspec.Struct, frozen=True, tag="ready"):
+    """The engine is loaded."""
+
+
+class Busy(msgspec.Struct, frozen=True, tag="busy"):
+    """The worker holds this step and works on it."""
+
+    step_id: str
+
+
+class Idle(msgspec.Struct, frozen=True, tag="idle"):
+    """The worker holds nothing."""
+
+
+class Beat(msgspec.Struct, frozen=True, tag="beat"):
+    """A sign of life between two ticks that are told."""
+
+
+class Progressed(msgspec.Struct, frozen=True, tag="tick"):
+    tick: Tick
+
+
+FromWorker = Ready | Busy | Idle | Beat | Progressed | Wake | Ring | Halt
+ToWorker = Ring | Halt
+
+_encoder = msgspec.json.Encoder()
+_from_worker: msgspec.json.Decoder[Any] = msgspec.json.Decoder(FromWorker)
+_to_worker: msgspec.json.Decoder[Any] = msgspec.json.Decoder(ToWorker)
+
+
+def send(connection: Connection, message: FromWorker | ToWorker) -> None:
+    """Raises OSError when the other side is gone."""
+    connection.send_bytes(_encoder.encode(message))
+
+
+def receive_from_worker(connection: Connection) -> FromWorker:
+    """Raises EOFError or OSError when the worker is gone."""
+    message: FromWorker = _from_worker.decode(connection.recv_bytes())
+    return message
+
+
+class WorkerSide:
+    """The worker's end: hears doorbells and stops on a thread of its own, tells what it does.
+
+    It is also the worker's doorbell and its wake-ups: what the worker makes true, the parent hears and passes on.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._sending = threading.Lock()
+        self._bell = threading.Event()
+        self._halted: set[str] = set()
+        self._last_tick_s = -TICK_GAP_S
+        self.parent_gone = threading.Event()
+
+    def listen(self) -> None:
+        """Hears the parent until it is gone. Runs on its own thread."""
+        while True:
+            try:
+                message = _to_worker.decode(self._connection.recv_bytes())
+            except (EOFError, OSError):
+                self.parent_gone.set()
+                self._bell.set()
+                return
+            if isinstance(message, Halt):
+                self._halted.update(message.step_ids)
+            else:
+                self._bell.set()
+
+    def wait_for_work(self, timeout_s: float) -> None:
+        self._bell.wait(timeout_s)
+        self._bell.clear()
+
+    def is_halted(self, step_id: str) -> bool:
+        """True once the step has been ended from outside, or nobody is left to hear of it."""
+        return step_id in self._halted or self.parent_gone.is_set()
+
+    def tell(self, message: FromWorker) -> None:
+        """A lost message is no harm: whoever waits looks into the store as well."""
+        try:
+            with self._sending:
+                send(self._connection, message)
+        except OSError:
+            self.parent_gone.set()
+
+    def progress(self, tick: Tick) -> None:
+        """Tells at most two ticks a second; the others are signs of life."""
+        now_s = monotonic()
+        if now_s - self._last_tick_s < TICK_GAP_S:
+            self.tell(Beat())
+            return
+        self._last_tick_s = now_s
+        self.tell(Progressed(tick))
+
+    def finished(self, step_id: str) -> None:
+        self._halted.discard(step_id)
+        self.tell(Idle())
+
+    def publish_threadsafe(self, note: Wake | Tick) -> None:
+        if isinstance(note, Wake):
+            self.tell(note)
+
+    def ring(self, work_class: str) -> None:
+        self.tell(Ring(work_class))
+
+    def halt(self, step_ids: tuple[str, ...]) -> None:
+        self._halted.update(step_ids)

@@ -1,0 +1,1 @@
+"""The nodes that need a worker, one module a kind."""

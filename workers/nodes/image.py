@@ -1,0 +1,74 @@
+"""`text_to_image`: a step's settled inputs to pictures in the artifact store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from app import ids
+from app.artifacts.store import ArtifactStore
+from app.checkpoints.catalogue import Catalogue
+from app.domain.artifact import Artifact
+from app.domain.event import Tick
+from app.domain.run import Step, Succeeded
+from workers.diffusion.engine import Engine
+from workers.diffusion.request import Image, ImageRequest, Progress, StopRequested
+from workers.run_step import NodeRun, StepHalted
+
+
+class TextToImage:
+    """Paints with the engine. The step's inputs say everything, so a second attempt paints the same picture."""
+
+    def __init__(self, engine: Engine, catalogue: Catalogue, artifacts: ArtifactStore) -> None:
+        self._engine = engine
+        self._catalogue = catalogue
+        self._artifacts = artifacts
+
+    def run(self, step: Step, on_tick: Callable[[Tick], None], is_halted: Callable[[], bool]) -> NodeRun:
+        request = self._request(step.inputs or {})
+
+        def on_progress(progress: Progress) -> None:
+            on_tick(Tick(step.run_id, step.id, step.node_id, progress.step, progress.steps, progress.eta_s))
+
+        try:
+            pictures = self._engine.paint(request, on_progress, is_halted)
+        except StopRequested:
+            raise StepHalted from None
+        made = tuple(self._store(step, picture) for picture in pictures)
+        outputs = {
+            "text": "",
+            "files": [artifact.to_value() for artifact in made],
+            "json": [{"model": request.checkpoint_name, "seeds": [picture.seed for picture in pictures]}],
+        }
+        return NodeRun(Succeeded(outputs), made)
+
+    def _request(self, inputs: dict[str, Any]) -> ImageRequest:
+        checkpoint = self._catalogue.get(inputs["model_name"])
+        return ImageRequest(
+            checkpoint_name=checkpoint.name,
+            checkpoint_path=checkpoint.path,
+            family=checkpoint.family or "",
+            prompt=inputs["prompt"],
+            negative_prompt=inputs.get("negative_prompt") or "",
+            width=inputs["width"],
+            height=inputs["height"],
+            steps=inputs["steps"],
+            guidance_scale=inputs["guidance_scale"],
+            seed=inputs["seed"],
+            n=inputs["n"],
+            sampler=inputs.get("scheduler") or "dpmpp_2m",
+            checkpoint_hash=self._catalogue.hash_prefix(checkpoint),
+        )
+
+    def _store(self, step: Step, picture: Image) -> Artifact:
+        artifact_id = ids.new_id()
+        return Artifact(
+            id=artifact_id,
+            run_id=step.run_id,
+            step_id=step.id,
+            sha256=self._artifacts.put(picture.png),
+            size=len(picture.png),
+            mime_type="image/png",
+            extension=".png",
+            filename=f"{artifact_id.replace('-', '')}.png",
+        )

@@ -1,0 +1,92 @@
+"""The executor of one attempt: inputs → node → artifacts → outcome."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from app.domain.artifact import Artifact
+from app.domain.event import Tick
+from app.domain.run import Failed, Outcome, Retry, Step, Stopped, Succeeded
+from app.errors import AtelierError, NodeFailed, Unavailable
+from app.runs.advance import Advance
+from app.runs.service import Announcer
+from app.store.store import Store
+from workers.link import WorkerSide
+
+logger = logging.getLogger(__name__)
+
+_COMMIT_TRIES = 30
+
+
+class StepHalted(Exception):
+    """The step was ended from outside while a node worked on it."""
+
+
+class NodeRun(msgspec.Struct, frozen=True):
+    """What a node made."""
+
+    succeeded: Succeeded
+    artifacts: tuple[Artifact, ...] = ()
+
+
+class WorkerNode(Protocol):
+    """A kind of node that needs a worker."""
+
+    def run(self, step: Step, on_tick: Callable[[Tick], None], is_halted: Callable[[], bool]) -> NodeRun:
+        """Does the step's work. Raises AtelierError for a failure, StepHalted once `is_halted` says so."""
+        ...
+
+
+class StepRunner:
+    """Runs claimed steps. Each attempt ends in exactly one outcome; one that lost its step writes nothing."""
+
+    def __init__(
+        self, store: Store, advance: Advance, announcer: Announcer, link: WorkerSide, nodes: dict[str, WorkerNode]
+    ) -> None:
+        self._store = store
+        self._advance = advance
+        self._announcer = announcer
+        self._link = link
+        self._nodes = nodes
+
+    def run(self, step: Step) -> None:
+        outcome, made = self._attempt(step)
+        if not isinstance(outcome, Stopped):
+            self._record(step, outcome, made)
+
+    def _attempt(self, step: Step) -> tuple[Outcome, Sequence[Artifact]]:
+        try:
+            node = self._nodes.get(step.kind)
+            if node is None:
+                raise NodeFailed(f"This worker can't run nodes of the kind '{step.kind}'.")
+            done = node.run(step, self._link.progress, lambda: self._link.is_halted(step.id))
+        except StepHalted:
+            return Stopped(), ()
+        except AtelierError as error:
+            kind = error.error_type if isinstance(error, NodeFailed) else type(error).__name__
+            return (Retry if error.retryable else Failed)(error.message, kind), ()
+        except Exception as error:
+            logger.exception("node failed", extra={"action": "node_failed", "run": step.run_id, "step": step.id})
+            return Failed(f"The node failed unexpectedly ({type(error).__name__}); the log has more.", "internal"), ()
+        return done.succeeded, done.artifacts
+
+    def _record(self, step: Step, outcome: Succeeded | Failed | Retry, made: Sequence[Artifact]) -> None:
+        """Writes the outcome; while the store can't be written, again and again until the lease is somebody else's."""
+        for attempt in range(_COMMIT_TRIES):
+            try:
+                notice = self._store.commit_blocking(lambda tx: self._advance.complete(tx, step, outcome, made))
+            except Unavailable as error:
+                logger.warning("outcome not stored", extra={"action": "commit_failed", "error": error.message})
+                if self._link.is_halted(step.id):
+                    return
+                time.sleep(min(0.1 * 2**attempt, 2.0))
+                continue
+            if notice is None:
+                logger.warning("outcome refused: the step was lost", extra={"action": "fenced", "step": step.id})
+            self._announcer.tell(notice)
+            return
