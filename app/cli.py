@@ -30,7 +30,8 @@ app.add_typer(keys, name="keys")
 app.add_typer(workflows, name="workflows")
 app.add_typer(db, name="db")
 
-out = Console(soft_wrap=True, highlight=False)
+# Piped output is read by programs: no line is cut to a terminal that is not there.
+out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 250)
 
 Port = Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")]
 Host = Annotated[str | None, typer.Option(help="Address to listen on.")]

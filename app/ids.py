@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import os
+import random
 import secrets
 import string
 import time
 from uuid import NAMESPACE_OID, uuid5
 
 _ALPHABET = string.ascii_letters + string.digits
+_FIXED_BITS = 0xF << 76 | 0x3 << 62
+_VERSION_7 = 0x7 << 76 | 0x2 << 62
+
+_differ = random.Random()
+os.register_at_fork(after_in_child=_differ.seed)
 
 
 def new_id() -> str:
-    """A UUIDv7 as text: it sorts by its millisecond of birth (RFC 9562, section 5.7)."""
-    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10))
-    value = value & ~(0xF << 76) | 0x7 << 76
-    value = value & ~(0x3 << 62) | 0x2 << 62
+    """A UUIDv7 as text: it sorts by its millisecond of birth (RFC 9562, section 5.7).
+
+    Ids need to differ, not to be secret: 74 random bits of a generator of our own, no system call each.
+    """
+    value = (time.time_ns() // 1_000_000) << 80 | _differ.getrandbits(80)
+    value = (value & ~_FIXED_BITS) | _VERSION_7
     text = f"{value:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 

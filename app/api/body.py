@@ -30,17 +30,16 @@ async def read_object(request: Request, most_bytes: int) -> dict[str, Any]:
 
 
 async def _read(request: Request, most_bytes: int) -> bytes:
-    too_large = BodyTooLarge(f"The request body is larger than {most_bytes} bytes.")
+    too_large = f"The request body is larger than {most_bytes} bytes."
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > most_bytes:
-        raise too_large
-    chunks, size = [], 0
+        raise BodyTooLarge(too_large)
+    body = b""
     async for chunk in request.stream():
-        size += len(chunk)
-        if size > most_bytes:
-            raise too_large
-        chunks.append(chunk)
-    return b"".join(chunks)
+        body = body + chunk if body else chunk  # nearly always there is but one
+        if len(body) > most_bytes:
+            raise BodyTooLarge(too_large)
+    return body
 
 
 def _json_name(value: object) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from app.domain.run import Step
+
 
 class EventKind(StrEnum):
     RUN_STARTED = "run_started"
@@ -18,13 +20,17 @@ class EventKind(StrEnum):
 
 
 class Event(msgspec.Struct, frozen=True):
-    """A fact: number `seq` (1, 2, 3… without gaps) of its run. `step_id` says of which step; `payload` the rest."""
+    """A fact: number `seq` (1, 2, 3… without gaps) of its run.
+
+    `step` is the step that it speaks of, as it stood then: a run's events alone say how far it has come. `payload` is
+    the rest.
+    """
 
     run_id: str
     seq: int
     kind: EventKind
     created_at: float
-    step_id: str | None = None
+    step: Step | None = None
     payload: dict[str, Any] | None = None
 
 

@@ -50,13 +50,14 @@ STEP_TRANSITIONS: dict[StepStatus, frozenset[StepStatus]] = {
 
 
 def is_terminal(status: RunStatus) -> bool:
-    return not RUN_TRANSITIONS[status]
+    return status is not RunStatus.RUNNING
 
 
 class Task(msgspec.Struct, frozen=True):
     """What was asked: the accepted request."""
 
     id: str
+    run_id: str
     app_id: str
     key_id: str
     user: str
@@ -88,7 +89,7 @@ class Run(msgspec.Struct, frozen=True):
         return (self.finished_at or self.created_at) - self.created_at
 
 
-class Step(msgspec.Struct, frozen=True):
+class Step(msgspec.Struct, frozen=True, omit_defaults=True):
     """One node's execution inside a run. `attempt` counts the tries and fences their writes."""
 
     id: str

@@ -7,11 +7,10 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from app.domain.event import Event, EventKind, Tick
-from app.domain.run import Run, Step, is_terminal
+from app.domain.run import Run, is_terminal
 from app.errors import NotFound
 from app.events.wakeups import LocalWakeups
 from app.store import runs as run_rows
-from app.store import steps as step_rows
 from app.store.engine import Tx
 from app.store.store import Store
 
@@ -20,11 +19,10 @@ _LOOK_S = 1.0
 
 
 class Fact(msgspec.Struct, frozen=True):
-    """An event with what it speaks of, as both stand when it is read."""
+    """An event, and its run as it stands when the event is read."""
 
     event: Event
     run: Run
-    step: Step | None
 
 
 class Silence(msgspec.Struct, frozen=True):
@@ -83,7 +81,5 @@ def _facts_after(tx: Tx, run_id: str, after: int) -> list[Fact]:
     new = run_rows.events_after(tx, run_id, after)
     if not new:
         return []
-    # Read after the events: whatever they speak of is there.
-    run = _existing(tx, run_id)
-    steps = {step.id: step for step in step_rows.steps_of(tx, run_id)}
-    return [Fact(event, run, steps.get(event.step_id or "")) for event in new]
+    run = _existing(tx, run_id)  # after the events: an end that they tell of has come
+    return [Fact(event, run) for event in new]

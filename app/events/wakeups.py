@@ -84,6 +84,6 @@ class LocalWakeups:
     def publish_threadsafe(self, note: Wake | Tick) -> None:
         """May lose the note while the process starts or ends: listeners look into the store now and then anyway."""
         loop = self._loop
-        if loop is None or loop.is_closed():
+        if note.run_id not in self._mailboxes or loop is None or loop.is_closed():
             return
         loop.call_soon_threadsafe(self.publish, note)

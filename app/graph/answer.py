@@ -10,14 +10,11 @@ from typing import Any
 import msgspec
 
 from app.domain.artifact import is_artifact
-from app.domain.run import StepStatus
 from app.graph.graph import Graph
-from app.graph.plan import StepState, skipped_nodes
+from app.graph.plan import StepState, has_passed, skipped_nodes
 from app.graph.selectors import MISSING, Selector, text_of
 from app.graph.values import Value, file_type, is_file_list
 from app.graph.variables import VariablePool
-
-_PASSED = frozenset({StepStatus.SUCCEEDED, StepStatus.EXCEPTION})
 
 
 class TextChunk(msgspec.Struct, frozen=True):
@@ -38,7 +35,7 @@ def due_chunks(graph: Graph, states: Mapping[str, StepState], pool: VariablePool
 
 def _certain_chunks(graph: Graph, states: Mapping[str, StepState], pool: VariablePool) -> Iterator[TextChunk]:
     skipped = skipped_nodes(graph, states)
-    decided = skipped | {node_id for node_id, state in states.items() if state.status in _PASSED}
+    decided = skipped | {node_id for node_id, state in states.items() if has_passed(state)}
     for end_id, end in graph.ends.items():
         if end_id in skipped:
             continue

@@ -36,13 +36,17 @@ class Graph(msgspec.Struct, frozen=True):
     """A workflow that can be run: one start, no cycle, every node reachable, every selector answered by an ancestor.
 
     `nodes` are in graph order: each after all its parents, the same for every load of the same text. `incoming` has
-    its edges in the graph order of their sources. `branches` gives each node's branching ancestors.
+    its edges in the graph order of their sources. `branches` gives each node's branching ancestors; `is_branching` is
+    False when every edge is always taken, so that no node can be skipped. `heard` are the nodes whose completion may
+    let an end node speak.
     """
 
     document: Document
     nodes: Mapping[str, Node]
     incoming: Mapping[str, tuple[Edge, ...]]
     branches: Mapping[str, frozenset[str]]
+    is_branching: bool
+    heard: frozenset[str]
     start_id: str
     ends: Mapping[str, End]
 
@@ -75,14 +79,22 @@ def build_graph(document: Document) -> Graph:
     edges = sorted(edges, key=lambda edge: rank[edge.source])
     nodes = {node_id: draft.nodes[node_id] for node_id in order}
     branching = frozenset(node.id for node in nodes.values() if node.work.handles)
+    ends = {node.id: node.work for node in nodes.values() if isinstance(node.work, End)}
     return Graph(
         document=document,
         nodes=nodes,
         incoming={node_id: tuple(edge for edge in edges if edge.target == node_id) for node_id in order},
         branches={node_id: ancestors[node_id] & branching for node_id in order},
+        is_branching=any(edge.handle != SOURCE for edge in edges),
         start_id=draft.start_ids[0],
-        ends={node.id: node.work for node in nodes.values() if isinstance(node.work, End)},
+        heard=_heard(ends) | frozenset().union(*(ancestors[end_id] & branching for end_id in ends)),
+        ends=ends,
     )
+
+
+def _heard(ends: Mapping[str, End]) -> frozenset[str]:
+    """The nodes whose values the end nodes give."""
+    return frozenset(selector[0] for end in ends.values() for selector in end.selectors)
 
 
 class _Draft:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Protocol
 
 import msgspec
 
@@ -10,14 +11,20 @@ from app.domain.run import RunStatus, StepStatus
 from app.graph.graph import Edge, Graph
 from app.graph.nodes.kind import SOURCE
 
-_PASSED = frozenset({StepStatus.SUCCEEDED, StepStatus.EXCEPTION})
 
-
-class StepState(msgspec.Struct, frozen=True):
+class StepState(Protocol):
     """What the plan must know of a step. `handle` says which outgoing edges were taken; None is `source`."""
 
-    status: StepStatus
-    handle: str | None = None
+    @property
+    def status(self) -> StepStatus: ...
+
+    @property
+    def handle(self) -> str | None: ...
+
+
+def has_passed(state: StepState) -> bool:
+    """True when what comes after the step may go on. By identity: hashing an enum's member is a call into Python."""
+    return state.status is StepStatus.SUCCEEDED or state.status is StepStatus.EXCEPTION
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -42,12 +49,18 @@ def plan(graph: Graph, states: Mapping[str, StepState]) -> Plan:
     ended = _ending(graph, states, skipped)
     if ended is not None:
         return Plan(skipped=skipped, ended=ended)
-    waiting = (node_id for node_id in graph.nodes if node_id not in states and node_id not in skipped)
-    return Plan(tuple(node_id for node_id in waiting if _is_ready(graph, states, skipped, node_id)), skipped)
+    start = [
+        node_id
+        for node_id, edges in graph.incoming.items()
+        if node_id not in states and node_id not in skipped and _are_decided(edges, states, skipped)
+    ]
+    return Plan(tuple(start), skipped)
 
 
 def skipped_nodes(graph: Graph, states: Mapping[str, StepState]) -> frozenset[str]:
     """The nodes on branches that were not taken: those with no incoming edge left that is or may be taken."""
+    if not graph.is_branching:
+        return frozenset()
     skipped: set[str] = set()
     for node_id, edges in graph.incoming.items():
         if node_id in states:
@@ -60,9 +73,11 @@ def skipped_nodes(graph: Graph, states: Mapping[str, StepState]) -> frozenset[st
 
 def predecessor(graph: Graph, states: Mapping[str, StepState], node_id: str) -> str | None:
     """The parent by whose edge the node was reached, the first in graph order; None for the start node."""
+    edges = graph.incoming[node_id]
+    if len(edges) == 1:
+        return edges[0].source
     skipped = skipped_nodes(graph, states)
-    taken = (edge.source for edge in graph.incoming[node_id] if _is_taken(edge, states, skipped))
-    return next(taken, None)
+    return next((edge.source for edge in edges if _is_taken(edge, states, skipped)), None)
 
 
 def _is_taken(edge: Edge, states: Mapping[str, StepState], skipped: set[str] | frozenset[str]) -> bool | None:
@@ -70,23 +85,30 @@ def _is_taken(edge: Edge, states: Mapping[str, StepState], skipped: set[str] | f
     if edge.source in skipped:
         return False
     state = states.get(edge.source)
-    if state is None or state.status not in _PASSED:
+    if state is None or not has_passed(state):
         return None
     return (state.handle or SOURCE) == edge.handle
 
 
-def _is_ready(graph: Graph, states: Mapping[str, StepState], skipped: frozenset[str], node_id: str) -> bool:
-    """For a node that is not skipped: nothing undecided is enough, for then an edge is taken (or it is the start)."""
-    return all(_is_taken(edge, states, skipped) is not None for edge in graph.incoming[node_id])
+def _are_decided(edges: Iterable[Edge], states: Mapping[str, StepState], skipped: frozenset[str]) -> bool:
+    """Enough to start a node that is not skipped: one of its edges is taken then, or it is the start."""
+    for edge in edges:  # noqa: SIM110 - in the path of every run, and a generator costs twice as much
+        if _is_taken(edge, states, skipped) is None:
+            return False
+    return True
 
 
 def _ending(graph: Graph, states: Mapping[str, StepState], skipped: frozenset[str]) -> RunStatus | None:
-    statuses = [state.status for state in states.values()]
-    if StepStatus.FAILED in statuses:
+    passed, failed, stopped, exception = 0, False, False, False
+    for state in states.values():
+        passed += has_passed(state)
+        failed |= state.status is StepStatus.FAILED
+        stopped |= state.status is StepStatus.STOPPED
+        exception |= state.status is StepStatus.EXCEPTION
+    if failed:
         return RunStatus.FAILED
-    if StepStatus.STOPPED in statuses:
+    if stopped:
         return RunStatus.STOPPED
-    passed = sum(status in _PASSED for status in statuses)
     if passed + len(skipped) < len(graph.nodes):
         return None
-    return RunStatus.PARTIAL_SUCCEEDED if StepStatus.EXCEPTION in statuses else RunStatus.SUCCEEDED
+    return RunStatus.PARTIAL_SUCCEEDED if exception else RunStatus.SUCCEEDED

@@ -14,7 +14,6 @@ import msgspec
 
 from app import clock
 from app.domain.artifact import Artifact
-from app.domain.event import EventKind
 from app.domain.run import Failed, Retry, Run, RunStatus, Step, StepStatus, Succeeded, Task, is_terminal
 from app.graph.graph import Graph
 from app.runs.movement import Movement, Settle
@@ -43,7 +42,7 @@ class Advance:
 
     def begin(self, graph: Graph, run: Run) -> Movement:
         """A new run as far as it gets without a worker, in memory. Raises InvalidParam: then there is no run."""
-        movement = Movement(graph, run, (), 0, self._settle)
+        movement = Movement(graph, run, (), self._settle)
         movement.begin()
         return movement
 
@@ -94,9 +93,8 @@ class Advance:
         return msgspec.structs.replace(self._write(tx, movement), halts=tuple(halted))
 
     def _movement(self, tx: Tx, run: Run) -> Movement:
-        released = runs.count_events(tx, run.id, EventKind.TEXT_CHUNK.value)
-        graph = self._graph_of(tx, run.workflow_id)
-        return Movement(graph, run, steps.steps_of(tx, run.id), released, self._settle)
+        told = runs.events_after(tx, run.id, 0)
+        return Movement(self._graph_of(tx, run.workflow_id), run, told, self._settle)
 
     def _write(self, tx: Tx, movement: Movement) -> Notice:
         runs.save_run(tx, movement.run)
@@ -107,25 +105,17 @@ class Advance:
         return Notice(movement.run.id, halts=tuple(steps.stop_open(tx, movement.run.id, clock.time())))
 
     def _write_new(self, tx: Tx, movement: Movement) -> Notice:
-        new = movement.new_steps
-        if movement.rings and is_terminal(movement.run.status):
-            # A run that ended beside a step that waits for a worker: nobody is to begin it.
-            new = [(_stopped(step), checkpoint) for step, checkpoint in new]
-            movement.rings.clear()
-        steps.insert_steps(tx, new)
         runs.insert_events(tx, movement.new_events)
+        if is_terminal(movement.run.status):
+            # It may have ended beside a step that was to wait for a worker: nobody is to begin that.
+            return Notice(movement.run.id)
+        steps.insert_steps(tx, movement.new_work)
         return Notice(movement.run.id, frozenset(movement.rings))
 
     def _delay_s(self, attempt: int) -> float:
         """Exponential, with jitter: half of it is chance, so that a crowd does not come back as one."""
         full_s: float = self._settings.retry_delay_s * 2 ** (attempt - 1)
         return full_s * (0.5 + random.random() / 2)
-
-
-def _stopped(step: Step) -> Step:
-    if step.status != StepStatus.READY:
-        return step
-    return msgspec.structs.replace(step, status=StepStatus.STOPPED, finished_at=clock.time())
 
 
 def _finished(held: Step, outcome: Succeeded | Failed) -> Step:

@@ -17,7 +17,7 @@ from app.errors import InvalidParam, NodeFailed
 from app.graph.answer import due_chunks
 from app.graph.execute import Completed, WorkerCall, execute, first_pool, merge_outputs
 from app.graph.graph import Graph, Node
-from app.graph.plan import StepState, plan, predecessor
+from app.graph.plan import plan, predecessor
 
 MOST_STEPS = 500  # a run that starts more nodes than Dify allows has lost its way
 
@@ -33,27 +33,40 @@ Settle = Callable[[WorkerCall], Settled]
 
 
 class Movement:
-    """One run on its way: `run` as it stands now, and the new steps, events and classes of work since the start."""
+    """One run on its way: new events, new work and whom to ring for since the start, and the run as it stands."""
 
-    def __init__(self, graph: Graph, run: Run, steps: Iterable[Step], released: int, settle: Settle) -> None:
-        self.run = run
-        self.new_steps: list[tuple[Step, str | None]] = []
+    def __init__(self, graph: Graph, run: Run, told: Iterable[Event], settle: Settle) -> None:
+        self._run = run
+        self._seq = run.last_seq
+        self._total_steps = run.total_steps
+        self._exceptions_count = run.exceptions_count
+        self.new_work: list[tuple[Step, str | None]] = []
         self.new_events: list[Event] = []
         self.rings: set[str] = set()
         self._graph = graph
         self._settle = settle
-        self._released = released
-        self._steps = {step.node_id: step for step in steps}
-        self._states = {step.node_id: _state(step) for step in self._steps.values()}
+        self._released = 0
+        self._steps: dict[str, Step] = {}
+        self._ended: dict[str, Step] = {}  # in the order in which they ended
         self._pool = first_pool(graph, run.inputs, system_variables(run))
-        for step in self._steps.values():
-            if step.outputs is not None:
-                self._pool = self._pool.with_outputs(step.node_id, step.outputs)
+        for event in told:
+            self._released += event.kind is EventKind.TEXT_CHUNK
+            if event.step is not None:
+                self._note(event.step)
+
+    @property
+    def run(self) -> Run:
+        return msgspec.structs.replace(
+            self._run,
+            last_seq=self._seq,
+            total_steps=self._total_steps,
+            exceptions_count=self._exceptions_count,
+        )
 
     def begin(self) -> None:
         """The first fact: the run has started. Raises InvalidParam for inputs that no worker could use."""
         self._record(EventKind.RUN_STARTED)
-        self._release_chunks()
+        self._release_chunks(self._graph.start_id)
         self._forward(refuse=True)
 
     def step_finished(self, step: Step) -> None:
@@ -63,22 +76,19 @@ class Movement:
 
     def step_retried(self, step: Step) -> None:
         """An attempt was lost; the step is ready again."""
-        self.run = msgspec.structs.replace(self.run, total_steps=self.run.total_steps + 1)
+        self._total_steps += 1
         payload = {"retry_index": step.attempt, "error": step.error, "error_type": step.error_type}
-        self._record(EventKind.STEP_RETRIED, step.id, payload)
+        self._record(EventKind.STEP_RETRIED, step, payload)
 
     def end(self, status: RunStatus, error: str | None) -> None:
         """Ends the run, once: an ended run keeps its end."""
-        if is_terminal(self.run.status):
+        if is_terminal(self._run.status):
             return
-        finished = sorted(
-            (step for step in self._steps.values() if step.outputs is not None), key=lambda step: step.finished_at or 0
-        )
-        self.run = msgspec.structs.replace(
-            self.run,
+        self._run = msgspec.structs.replace(
+            self._run,
             status=status,
             error=error,
-            outputs=merge_outputs(self._graph, {step.node_id: step.outputs or {} for step in finished}),
+            outputs=merge_outputs(self._graph, {node_id: step.outputs or {} for node_id, step in self._ended.items()}),
             finished_at=clock.time(),
         )
         self._record(EventKind.RUN_FINISHED)
@@ -86,7 +96,7 @@ class Movement:
     def _forward(self, *, refuse: bool) -> None:
         """Asks the plan and does what it says, until only workers can go on or the run has ended."""
         while True:
-            planned = plan(self._graph, self._states)
+            planned = plan(self._graph, self._steps)
             if planned.ended is not None:
                 self.end(planned.ended, self._first_error())
                 return
@@ -101,61 +111,59 @@ class Movement:
     def _start(self, node: Node, *, refuse: bool) -> None:
         step = Step(
             id=ids.new_id(),
-            run_id=self.run.id,
+            run_id=self._run.id,
             node_id=node.id,
             kind=node.kind,
             title=node.title,
             index=len(self._steps) + 1,
             status=StepStatus.READY,
-            predecessor_node_id=predecessor(self._graph, self._states, node.id),
+            predecessor_node_id=predecessor(self._graph, self._steps, node.id),
             created_at=clock.time(),
         )
-        self.run = msgspec.structs.replace(self.run, total_steps=self.run.total_steps + 1)
-        self._record(EventKind.STEP_STARTED, step.id)
-        checkpoint = None
+        self._total_steps += 1
+        self._record(EventKind.STEP_STARTED, step)
         try:
             done = execute(node, self._pool)
             if isinstance(done, WorkerCall):
                 settled = self._settle(done)
-                checkpoint = settled.checkpoint
                 step = msgspec.structs.replace(step, work_class=done.work_class, inputs=settled.inputs)
+                self.new_work.append((step, settled.checkpoint))
                 self.rings.add(done.work_class)
                 self._note(step)
             else:
-                step = _succeeded(step, done)
-                self._settle_step(step)
+                self._settle_step(_succeeded(step, done))
         except (NodeFailed, InvalidParam) as error:
             if refuse and isinstance(error, InvalidParam):
                 raise
-            step = _failed(step, error)
-            self._settle_step(step)
-        self.new_steps.append((step, checkpoint))
+            self._settle_step(_failed(step, error))
 
     def _settle_step(self, step: Step) -> None:
         self._note(step)
-        if step.outputs is not None:
-            self._pool = self._pool.with_outputs(step.node_id, step.outputs)
-        if step.status == StepStatus.EXCEPTION:
-            self.run = msgspec.structs.replace(self.run, exceptions_count=self.run.exceptions_count + 1)
-        self._release_chunks()
-        self._record(EventKind.STEP_FINISHED, step.id)
+        if step.status is StepStatus.EXCEPTION:
+            self._exceptions_count += 1
+        self._release_chunks(step.node_id)
+        self._record(EventKind.STEP_FINISHED, step)
 
     def _note(self, step: Step) -> None:
         self._steps[step.node_id] = step
-        self._states[step.node_id] = _state(step)
+        if step.finished_at is not None:
+            self._ended[step.node_id] = step
+        if step.outputs is not None:
+            self._pool = self._pool.with_outputs(step.node_id, step.outputs)
 
-    def _release_chunks(self) -> None:
-        for chunk in due_chunks(self._graph, self._states, self._pool, self._released):
+    def _release_chunks(self, node_id: str) -> None:
+        if node_id not in self._graph.heard:
+            return
+        for chunk in due_chunks(self._graph, self._steps, self._pool, self._released):
             self._released += 1
             self._record(EventKind.TEXT_CHUNK, None, {"selector": chunk.selector, "value": chunk.value})
 
-    def _record(self, kind: EventKind, step_id: str | None = None, payload: dict[str, Any] | None = None) -> None:
-        seq = self.run.last_seq + 1
-        self.run = msgspec.structs.replace(self.run, last_seq=seq)
-        self.new_events.append(Event(self.run.id, seq, kind, clock.time(), step_id, payload))
+    def _record(self, kind: EventKind, step: Step | None = None, payload: dict[str, Any] | None = None) -> None:
+        self._seq += 1
+        self.new_events.append(Event(self._run.id, self._seq, kind, clock.time(), step, payload))
 
     def _first_error(self) -> str | None:
-        return next((step.error for step in self._steps.values() if step.status == StepStatus.FAILED), None)
+        return next((step.error for step in self._ended.values() if step.status is StepStatus.FAILED), None)
 
 
 def system_variables(run: Run) -> dict[str, Any]:
@@ -167,10 +175,6 @@ def system_variables(run: Run) -> dict[str, Any]:
         "workflow_id": run.workflow_id,
         "workflow_run_id": run.id,
     }
-
-
-def _state(step: Step) -> StepState:
-    return StepState(step.status, step.handle)
 
 
 def _succeeded(step: Step, done: Completed) -> Step:

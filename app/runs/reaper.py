@@ -34,7 +34,7 @@ class Reaper:
     async def watch(self) -> None:
         """Does every duty once a beat, until cancelled. A duty that fails is tried again with the next beat."""
         while True:
-            for duty in (self.give_back_expired, self.end_overdue, self.ring_again):
+            for duty in (self.give_back_expired, self.end_overdue, self.ring_again, self.shorten_log):
                 try:
                     await duty()
                 except Exception:
@@ -63,3 +63,7 @@ class Reaper:
         """Ready rows are the outbox: whatever nobody has taken is rung for again."""
         for work_class in await self._store.read(lambda tx: steps.waiting_classes(tx, _RING_AGAIN_S)):
             self._doorbell.ring(work_class)
+
+    async def shorten_log(self) -> None:
+        """Commits only append to the database's log; here it is worked off, where nobody waits for it."""
+        await self._store.checkpoint()

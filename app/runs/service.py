@@ -84,6 +84,7 @@ class RunService:
         now = clock.time()
         task = Task(
             id=ids.new_id(),
+            run_id=ids.new_id(),
             app_id=publication.app_id,
             key_id=request.caller.key_id,
             user=request.user,
@@ -92,7 +93,7 @@ class RunService:
             created_at=now,
         )
         run = Run(
-            id=ids.new_id(),
+            id=task.run_id,
             task_id=task.id,
             app_id=publication.app_id,
             workflow_id=publication.workflow_id,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,34 +19,63 @@ from app.errors import Unavailable
 Row = tuple[Any, ...]
 Values = Mapping[str, Any]
 
-_DIALECT = sqlite.dialect(paramstyle="named")
-_BUSY_TIMEOUT_S = 10.0
+_DIALECT = sqlite.dialect(paramstyle="qmark")
+BUSY_TIMEOUT_S = 10.0
 
 
-def connect(path: Path, durability: Literal["process", "power"], *, read_only: bool = False) -> sqlite3.Connection:
+def connect(path: Path, durability: Literal["process", "power"]) -> sqlite3.Connection:
     """A connection in WAL mode without implicit transactions. Raises Unavailable with one sentence."""
     with translated():
         path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute(
+            "PRAGMA wal_autocheckpoint=0"
+        )  # it would make a commit wait for the disk: `Store.checkpoint`
         # NORMAL outlives a killed process, FULL (an fsync each commit) a power cut.
         connection.execute(f"PRAGMA synchronous={'FULL' if durability == 'power' else 'NORMAL'}")
-        if read_only:
-            connection.execute("PRAGMA query_only=ON")
     return connection
 
 
-@lru_cache(maxsize=512)
-def _compiled(statement: ClauseElement) -> tuple[str, dict[str, Any]]:
-    """The statement's text, and the values that are part of the statement itself (a status it compares with).
+def is_busy(error: BaseException) -> bool:
+    """True when a transaction could not begin because another process writes."""
+    cause = error.__cause__
+    return isinstance(cause, sqlite3.OperationalError) and cause.sqlite_errorcode == sqlite3.SQLITE_BUSY
 
-    Statements are module constants, so each is compiled once; after that only text and values meet the driver.
+
+class _Compiled:
+    """A statement as the driver takes it: its text, and how values by name become values by position.
+
+    `constants` are the values that are part of the statement itself, such as a status that it compares with.
     """
-    compiled = statement.compile(dialect=_DIALECT)
-    if not isinstance(compiled, SQLCompiler):
-        raise TypeError(f"not a statement with values: {statement}")
-    own = {name: bind.value for bind, name in compiled.bind_names.items() if not bind.required}
-    return str(compiled), own
+
+    __slots__ = ("constants", "in_order", "text")
+
+    def __init__(self, statement: ClauseElement) -> None:
+        compiled = statement.compile(dialect=_DIALECT)
+        if not isinstance(compiled, SQLCompiler):
+            raise TypeError(f"not a statement with values: {statement}")
+        names = compiled.positiontup or []
+        self.text = str(compiled)
+        self.constants = {name: bind.value for bind, name in compiled.bind_names.items() if not bind.required}
+        self.in_order: Callable[[Values], Any] = _picker(names)
+
+    def values(self, values: Values | None) -> Any:
+        if self.constants:
+            values = {**self.constants, **values} if values else self.constants
+        return self.in_order(values or {})
+
+
+def _picker(names: Sequence[str]) -> Callable[[Values], Any]:
+    if not names:
+        return lambda values: ()
+    if len(names) == 1:
+        return lambda values: (values[names[0]],)
+    return itemgetter(*names)
+
+
+# Statements are module constants, so each is compiled once; after that only text and values meet the driver.
+_compiled = lru_cache(maxsize=512)(_Compiled)
 
 
 @contextmanager
@@ -81,19 +111,23 @@ class Tx:
 
     def run_many(self, statement: ClauseElement, values: Sequence[Values]) -> None:
         """Executes a statement without values of its own once for each mapping."""
-        self._connection.executemany(_compiled(statement)[0], values)
+        if values:
+            compiled = _compiled(statement)
+            self._connection.executemany(compiled.text, map(compiled.in_order, values))
 
     def rows(self, statement: ClauseElement, values: Values | None = None) -> list[Row]:
         """All rows of a query, or of a statement with RETURNING."""
         return self._execute(statement, values).fetchall()
 
-    def _execute(self, statement: ClauseElement, values: Values | None) -> sqlite3.Cursor:
-        text, constants = _compiled(statement)
-        if constants:
-            values = {**constants, **values} if values else constants
-        return self._connection.execute(text, values or {})
-
     def row(self, statement: ClauseElement, values: Values | None = None) -> Row | None:
         """The first row, or None."""
         rows = self.rows(statement, values)
         return rows[0] if rows else None
+
+    def checkpoint(self) -> None:
+        """Copies the write-ahead log into the database as far as no reader is in the way. Not inside a transaction."""
+        self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def _execute(self, statement: ClauseElement, values: Values | None) -> sqlite3.Cursor:
+        compiled = _compiled(statement)
+        return self._connection.execute(compiled.text, compiled.values(values))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -14,9 +15,21 @@ from app.store.schema import events, runs, steps
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder()
 
+
+class _Fact(msgspec.Struct, frozen=True, array_like=True):
+    """An event as it lies in its row: the run and the number are the row's."""
+
+    kind: EventKind
+    created_at: float
+    step: Step | None
+    payload: dict[str, Any] | None
+
+
+_facts_decoder = msgspec.json.Decoder(list[_Fact])
+
 RUN_COLUMNS: tuple[ColumnElement[Any], ...] = tuple(runs.c[name] for name in Run.__struct_fields__)
 STEP_COLUMNS: tuple[ColumnElement[Any], ...] = tuple(steps.c[name] for name in Step.__struct_fields__)
-EVENT_COLUMNS: tuple[ColumnElement[Any], ...] = tuple(events.c[name] for name in Event.__struct_fields__)
+EVENT_COLUMNS: tuple[ColumnElement[Any], ...] = (events.c.first_seq, events.c.facts)
 
 
 def to_json(value: Any) -> str:
@@ -39,6 +52,24 @@ def run_from(row: tuple[Any, ...]) -> Run:
     return Run(**named)
 
 
+def run_row(run: Run) -> dict[str, Any]:
+    """The Run's own columns."""
+    row = msgspec.structs.asdict(run)
+    row["status"] = run.status.value
+    row["inputs"], row["outputs"] = to_json(run.inputs), to_json(run.outputs)
+    return row
+
+
+def step_row(step: Step) -> dict[str, Any]:
+    """The Step's own columns."""
+    row = msgspec.structs.asdict(step)
+    row["status"] = step.status.value
+    for name in ("inputs", "outputs", "process_data"):
+        if row[name] is not None:
+            row[name] = to_json(row[name])
+    return row
+
+
 def step_from(row: tuple[Any, ...]) -> Step:
     """A Step from STEP_COLUMNS."""
     named = dict(zip(Step.__struct_fields__, row, strict=True))
@@ -48,8 +79,15 @@ def step_from(row: tuple[Any, ...]) -> Step:
     return Step(**named)
 
 
-def event_from(row: tuple[Any, ...]) -> Event:
-    """An Event from EVENT_COLUMNS."""
-    named = dict(zip(Event.__struct_fields__, row, strict=True))
-    named["kind"], named["payload"] = EventKind(named["kind"]), from_json(named["payload"])
-    return Event(**named)
+def events_from(run_id: str, row: tuple[Any, ...]) -> list[Event]:
+    """The events of one row of EVENT_COLUMNS."""
+    first_seq, facts = row[0], _facts_decoder.decode(row[1])
+    return [
+        Event(run_id, first_seq + i, fact.kind, fact.created_at, fact.step, fact.payload)
+        for i, fact in enumerate(facts)
+    ]
+
+
+def events_to_json(new: Sequence[Event]) -> str:
+    """The facts of one transaction as the column that `events_from` reads."""
+    return to_json([_Fact(event.kind, event.created_at, event.step, event.payload) for event in new])

@@ -11,11 +11,11 @@ from sqlalchemy import ColumnElement, Select, bindparam, func, insert, or_, sele
 from app.domain.event import Event
 from app.domain.run import Run, RunStatus, Task
 from app.store.engine import Tx
-from app.store.rows import EVENT_COLUMNS, RUN_COLUMNS, event_from, run_from, to_json, to_json_or_null
+from app.store.rows import EVENT_COLUMNS, RUN_COLUMNS, events_from, events_to_json, run_from, run_row, to_json
 from app.store.schema import events, now_s, runs, tasks
 
 _insert_task = insert(tasks)
-_insert_event = insert(events)
+_insert_events = insert(events)
 _insert_run = insert(runs).values(
     {c.name: bindparam(c.name) for c in runs.c if c.name != "deadline_at"}
     | {"deadline_at": now_s() + bindparam("timeout_s")}
@@ -32,14 +32,13 @@ _count_run = (
 )
 _run_by_id = select(*RUN_COLUMNS).where(runs.c.id == bindparam("run_id"))
 _run_to_change = _run_by_id.with_for_update()
-_run_by_task = select(*RUN_COLUMNS).where(runs.c.task_id == bindparam("task_id"))
+_run_by_task = select(*RUN_COLUMNS).join(tasks, tasks.c.run_id == runs.c.id).where(tasks.c.id == bindparam("task_id"))
 _overdue = select(runs.c.id).where(runs.c.status == RunStatus.RUNNING.value, runs.c.deadline_at < now_s()).limit(50)
 _events_after = (
     select(*EVENT_COLUMNS)
-    .where(events.c.run_id == bindparam("run_id"), events.c.seq > bindparam("after"))
-    .order_by(events.c.seq)
+    .where(events.c.run_id == bindparam("run_id"), events.c.last_seq > bindparam("after"))
+    .order_by(events.c.first_seq)
 )
-_count_events = select(func.count()).where(events.c.run_id == bindparam("run_id"), events.c.kind == bindparam("kind"))
 
 
 class LogQuery(msgspec.Struct, frozen=True):
@@ -57,28 +56,13 @@ class LogQuery(msgspec.Struct, frozen=True):
 
 def insert_run(tx: Tx, task: Task, run: Run, timeout_s: float) -> None:
     tx.run(_insert_task, msgspec.structs.asdict(task))
-    row = msgspec.structs.asdict(run)
-    row["status"] = run.status.value
-    row["inputs"], row["outputs"] = to_json(run.inputs), to_json(run.outputs)
-    row["timeout_s"] = timeout_s
-    tx.run(_insert_run, row)
+    tx.run(_insert_run, run_row(run) | {"timeout_s": timeout_s})
 
 
-def insert_events(tx: Tx, new: Iterable[Event]) -> None:
-    tx.run_many(
-        _insert_event,
-        [
-            {
-                "run_id": event.run_id,
-                "seq": event.seq,
-                "kind": event.kind.value,
-                "step_id": event.step_id,
-                "payload": to_json_or_null(event.payload),
-                "created_at": event.created_at,
-            }
-            for event in new
-        ],
-    )
+def insert_events(tx: Tx, new: Sequence[Event]) -> None:
+    """Appends the facts of this transaction, consecutive ones of one run."""
+    row = {"run_id": new[0].run_id, "first_seq": new[0].seq, "last_seq": new[-1].seq, "facts": events_to_json(new)}
+    tx.run(_insert_events, row)
 
 
 def save_run(tx: Tx, run: Run) -> None:
@@ -116,12 +100,8 @@ def overdue_runs(tx: Tx) -> list[str]:
 
 def events_after(tx: Tx, run_id: str, after: int) -> list[Event]:
     """The run's facts with a number above `after`, in order."""
-    return [event_from(row) for row in tx.rows(_events_after, {"run_id": run_id, "after": after})]
-
-
-def count_events(tx: Tx, run_id: str, kind: str) -> int:
-    row = tx.row(_count_events, {"run_id": run_id, "kind": kind})
-    return int(row[0]) if row else 0
+    rows = tx.rows(_events_after, {"run_id": run_id, "after": after})
+    return [event for row in rows for event in events_from(run_id, row) if event.seq > after]
 
 
 def log_page(tx: Tx, query: LogQuery) -> tuple[int, Sequence[Run]]:

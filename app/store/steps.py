@@ -1,16 +1,17 @@
-"""Steps: what is ready, who holds what, and how an attempt's outcome is written only by the attempt that holds it."""
+"""The work of the workers: steps that are ready, who holds which, and outcomes, written by the holder alone.
+
+Only a step that needs a worker has a row here. What became of a run's steps is in its events.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
-import msgspec
-from sqlalchemy import bindparam, case, insert, or_, select, update
+from sqlalchemy import bindparam, case, insert, or_, select, tuple_, update
 
 from app.domain.run import Step, StepStatus
 from app.store.engine import Tx
-from app.store.rows import STEP_COLUMNS, step_from, to_json_or_null
+from app.store.rows import STEP_COLUMNS, step_from, step_row, to_json_or_null
 from app.store.schema import now_s, steps
 
 READY, RUNNING, STOPPED = StepStatus.READY.value, StepStatus.RUNNING.value, StepStatus.STOPPED.value
@@ -20,23 +21,22 @@ READY, RUNNING, STOPPED = StepStatus.READY.value, StepStatus.RUNNING.value, Step
 RESIDENT_BONUS_S = 5.0
 
 _insert_step = insert(steps).values(
-    {c.name: bindparam(c.name) for c in steps.c if c.name not in ("ready_at", "worker_id", "lease_expires_at")}
+    {name: bindparam(name) for name in (*Step.__struct_fields__, "checkpoint")}
     | {"ready_at": now_s() + bindparam("delay_s")}
 )
 _best_ready = (
-    select(steps.c.id)
+    select(steps.c.run_id, steps.c.node_id)
     .where(steps.c.status == READY, steps.c.work_class == bindparam("work_class"), steps.c.ready_at <= now_s())
     .order_by(
         steps.c.ready_at - case((steps.c.checkpoint == bindparam("resident"), RESIDENT_BONUS_S), else_=0.0),
-        steps.c.id,
+        steps.c.run_id,
     )
     .limit(1)
     .with_for_update(skip_locked=True)
-    .scalar_subquery()
 )
 _claim = (
     update(steps)
-    .where(steps.c.id == _best_ready, steps.c.status == READY)
+    .where(tuple_(steps.c.run_id, steps.c.node_id).in_(_best_ready), steps.c.status == READY)
     .values(
         status=RUNNING,
         attempt=steps.c.attempt + 1,
@@ -46,7 +46,8 @@ _claim = (
     .returning(*STEP_COLUMNS)
 )
 _held = (
-    steps.c.id == bindparam("step_id"),
+    steps.c.run_id == bindparam("held_run"),
+    steps.c.node_id == bindparam("held_node"),
     steps.c.status == RUNNING,
     steps.c.attempt == bindparam("held_attempt"),
 )
@@ -80,8 +81,6 @@ _stop_open = (
     .values(status=STOPPED, finished_at=bindparam("now"), lease_expires_at=None)
     .returning(steps.c.id)
 )
-_of_run = select(*STEP_COLUMNS).where(steps.c.run_id == bindparam("run_id")).order_by(steps.c.index)
-_by_id = select(*STEP_COLUMNS).where(steps.c.id == bindparam("step_id"))
 _held_by = select(*STEP_COLUMNS).where(steps.c.worker_id == bindparam("worker_id"), steps.c.status == RUNNING)
 _held_by_any = select(*STEP_COLUMNS).where(steps.c.status == RUNNING)
 _expired = _held_by_any.where(steps.c.lease_expires_at < now_s()).limit(50)
@@ -93,18 +92,8 @@ _waiting = (
 
 
 def insert_steps(tx: Tx, new: Iterable[tuple[Step, str | None]]) -> None:
-    """Inserts steps, each with the checkpoint that it needs, if any."""
-    tx.run_many(_insert_step, [_row(step, checkpoint) for step, checkpoint in new])
-
-
-def _row(step: Step, checkpoint: str | None) -> dict[str, Any]:
-    row = msgspec.structs.asdict(step)
-    row["status"] = step.status.value
-    for name in ("inputs", "outputs", "process_data"):
-        row[name] = to_json_or_null(row[name])
-    row["checkpoint"] = checkpoint
-    row["delay_s"] = 0.0
-    return row
+    """Puts steps where workers find them, each with the checkpoint that it needs, if any."""
+    tx.run_many(_insert_step, [step_row(step) | {"checkpoint": checkpoint, "delay_s": 0.0} for step, checkpoint in new])
 
 
 def claim(tx: Tx, worker_id: str, work_class: str, resident: str | None, lease_s: float) -> Step | None:
@@ -124,28 +113,23 @@ def finish(tx: Tx, step: Step) -> bool:
     new = {f"new_{name}": getattr(step, name) for name in _OUTCOME}
     new["new_status"] = step.status.value
     new["new_outputs"], new["new_process_data"] = map(to_json_or_null, (step.outputs, step.process_data))
-    return tx.run(_finish, {"step_id": step.id, "held_attempt": step.attempt, **new}) > 0
+    return tx.run(_finish, _fence(step) | new) > 0
 
 
 def give_back(tx: Tx, step: Step, delay_s: float, error: str, error_type: str) -> bool:
     """Makes a held step ready again after `delay_s`; False when this attempt holds it no more."""
-    values = {"step_id": step.id, "held_attempt": step.attempt, "delay_s": delay_s}
-    return tx.run(_back_to_ready, {**values, "new_error": error, "new_error_type": error_type}) > 0
+    values = {"delay_s": delay_s, "new_error": error, "new_error_type": error_type}
+    return tx.run(_back_to_ready, _fence(step) | values) > 0
+
+
+def _fence(step: Step) -> dict[str, object]:
+    """What names a held attempt: whoever has lost it changes no row."""
+    return {"held_run": step.run_id, "held_node": step.node_id, "held_attempt": step.attempt}
 
 
 def stop_open(tx: Tx, run_id: str, now: float) -> list[str]:
     """Ends every step of the run that waits or runs; returns their ids. Their workers' late outcomes are refused."""
     return [row[0] for row in tx.rows(_stop_open, {"of_run": run_id, "now": now})]
-
-
-def steps_of(tx: Tx, run_id: str) -> list[Step]:
-    """The run's steps in the order in which they were started."""
-    return [step_from(row) for row in tx.rows(_of_run, {"run_id": run_id})]
-
-
-def find_step(tx: Tx, step_id: str) -> Step | None:
-    row = tx.row(_by_id, {"step_id": step_id})
-    return step_from(row) if row else None
 
 
 def held_steps(tx: Tx, worker_id: str | None = None) -> list[Step]:

@@ -22,7 +22,8 @@ class Store:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._committer = Committer(connect(settings.database_path, settings.durability))
+        connection = connect(settings.database_path, settings.durability)
+        self._committer = Committer(connection, syncs=settings.durability == "power")
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
         self._own = threading.local()
         self._opened: list[sqlite3.Connection] = []
@@ -42,10 +43,14 @@ class Store:
         with translated():
             tx: Tx | None = getattr(self._own, "tx", None)
             if tx is None:
-                connection = connect(self._settings.database_path, self._settings.durability, read_only=True)
+                connection = connect(self._settings.database_path, self._settings.durability)
                 self._opened.append(connection)
                 tx = self._own.tx = Tx(connection)
             return query(tx)
+
+    async def checkpoint(self) -> None:
+        """Moves what is committed from the write-ahead log into the database, so that the log stays short."""
+        await self.read(lambda tx: tx.checkpoint())
 
     def close(self) -> None:
         self._readers.shutdown()

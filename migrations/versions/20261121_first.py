@@ -38,13 +38,10 @@ def upgrade() -> None:
     op.create_table(
         "events",
         sa.Column("run_id", sa.String(length=36), nullable=False),
-        sa.Column("seq", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("kind", sa.String(length=20), nullable=False),
-        sa.Column("step_id", sa.String(length=36), nullable=True),
-        sa.Column("payload", sa.Text(), nullable=True),
-        sa.Column("created_at", sa.Double(), nullable=False),
-        sa.PrimaryKeyConstraint("run_id", "seq", name=op.f("pk_events")),
-        sqlite_with_rowid=False,
+        sa.Column("first_seq", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("last_seq", sa.Integer(), nullable=False),
+        sa.Column("facts", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("run_id", "first_seq", name=op.f("pk_events")),
     )
     op.create_table(
         "runs",
@@ -74,12 +71,11 @@ def upgrade() -> None:
         sqlite_where=sa.text("status = 'running'"),
         postgresql_where=sa.text("status = 'running'"),
     )
-    op.create_index(op.f("ix_runs_task_id"), "runs", ["task_id"], unique=False)
     op.create_table(
         "steps",
-        sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("run_id", sa.String(length=36), nullable=False),
-        sa.Column("node_id", sa.Text(), nullable=False),
+        sa.Column("node_id", sa.String(length=255), nullable=False),
+        sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("kind", sa.String(length=40), nullable=False),
         sa.Column("title", sa.Text(), nullable=False),
         sa.Column("index", sa.Integer(), nullable=False),
@@ -99,8 +95,7 @@ def upgrade() -> None:
         sa.Column("worker_id", sa.String(length=36), nullable=True),
         sa.Column("lease_expires_at", sa.Double(), nullable=True),
         sa.Column("finished_at", sa.Double(), nullable=True),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_steps")),
-        sa.UniqueConstraint("run_id", "node_id", name=op.f("uq_steps_run_id_node_id")),
+        sa.PrimaryKeyConstraint("run_id", "node_id", name=op.f("pk_steps")),
     )
     op.create_index(
         "ix_steps_ready",
@@ -121,6 +116,7 @@ def upgrade() -> None:
     op.create_table(
         "tasks",
         sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column("run_id", sa.String(length=36), nullable=False),
         sa.Column("app_id", sa.String(length=36), nullable=False),
         sa.Column("key_id", sa.String(length=36), nullable=False),
         sa.Column("user", sa.Text(), nullable=False),
@@ -128,6 +124,7 @@ def upgrade() -> None:
         sa.Column("response_mode", sa.String(length=16), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_tasks")),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "keys",
@@ -175,7 +172,6 @@ def downgrade() -> None:
         postgresql_where=sa.text("status = 'ready'"),
     )
     op.drop_table("steps")
-    op.drop_index(op.f("ix_runs_task_id"), table_name="runs")
     op.drop_index(
         "ix_runs_open",
         table_name="runs",

@@ -6,7 +6,7 @@ from app.domain.run import StepStatus
 from app.graph.answer import TextChunk, due_chunks, markdown
 from app.graph.execute import first_pool, merge_outputs
 from app.graph.graph import load_graph
-from app.graph.plan import StepState
+from tests.unit.states import StepState
 
 PICTURE = Artifact("a1", "r", "s", "0" * 64, 5, "image/png", ".png", "cat.png").to_value()
 DEED = Artifact("a2", "r", "s", "0" * 64, 900, "application/pdf", ".pdf", "deed.pdf").to_value()

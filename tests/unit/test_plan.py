@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from app.domain.run import RunStatus, StepStatus
 from app.graph.graph import load_graph
-from app.graph.plan import Plan, StepState, plan, predecessor
+from app.graph.plan import Plan, plan, predecessor
+from tests.unit.states import StepState
 
 DIAMOND = load_graph(
     draw(

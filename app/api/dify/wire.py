@@ -141,7 +141,7 @@ class Wire:
         return b"data: " + encode({**body, "code": code, "message": message, "status": status}) + b"\n\n"
 
     def _fields(self, fact: Fact) -> dict[str, Any]:
-        run, step = fact.run, fact.step
+        run, step = fact.run, fact.event.step
         match fact.event.kind:
             case EventKind.RUN_STARTED:
                 return self._run_started(run)
