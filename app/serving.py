@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -44,8 +45,11 @@ class Server:
         self._failure = threading.Event()
 
     def run(self) -> None:
-        """Serves until a signal comes. The database must be prepared."""
-        self._make().run(sockets=[self._socket])
+        """Serves until a signal comes, then returns. The database must be prepared."""
+        # uvicorn shuts down and then raises the signal again: an asked-for end is no failure.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        with suppress(KeyboardInterrupt):
+            self._make().run(sockets=[self._socket])
 
     @contextmanager
     def beside(self) -> Iterator[Callable[[], None]]:

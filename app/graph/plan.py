@@ -73,11 +73,11 @@ def skipped_nodes(graph: Graph, states: Mapping[str, StepState]) -> frozenset[st
 
 def predecessor(graph: Graph, states: Mapping[str, StepState], node_id: str) -> str | None:
     """The parent by whose edge the node was reached, the first in graph order; None for the start node."""
-    edges = graph.incoming[node_id]
-    if len(edges) == 1:
-        return edges[0].source
     skipped = skipped_nodes(graph, states)
-    return next((edge.source for edge in edges if _is_taken(edge, states, skipped)), None)
+    for edge in graph.incoming[node_id]:
+        if _is_taken(edge, states, skipped):
+            return edge.source
+    return None
 
 
 def _is_taken(edge: Edge, states: Mapping[str, StepState], skipped: set[str] | frozenset[str]) -> bool | None:

@@ -141,7 +141,7 @@ def random_scene(rng: random.Random) -> Scene:
     """A scene of the training set: never a held-out combination; big shapes have no place but the middle."""
     while True:
         size = rng.choice(["", "", "small", "big"])
-        place = rng.choice(list(PLACES)) if size != "big" and rng.random() < 0.55 else ""
+        place = rng.choice(list(PLACES)) if size != "big" and rng.random() < 0.8 else ""
         scene = Scene(rng.choice(COLOURS), rng.choice(SHAPES), rng.choice(COLOURS), size, place)
         if scene.colour != scene.background and not scene.held_out:
             return scene

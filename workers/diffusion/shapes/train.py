@@ -29,7 +29,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from workers.diffusion.shapes.drawing import VOCABULARY, Scene, caption, draw_scene, random_scene
 
 SCENES = 30_000
-BATCH = 24
+BATCH, PEAK = 24, 1.2e-3
 BETAS = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
 
@@ -199,6 +199,16 @@ def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     )
 
 
+def noise_levels(count: int) -> torch.Tensor:
+    """Timesteps, half of them from the noisy end: there the words alone decide where a shape lies.
+
+    Where less noise is, the latents give the place away, and the words for it teach nothing.
+    """
+    t = torch.randint(0, 1000, (count,))
+    late = torch.randint(650, 1000, (count,))
+    return torch.where(torch.rand(count) < 0.5, late, t)
+
+
 class Denoiser:
     """UNet and text encoder in training, with a moving average of both: the average is what ships."""
 
@@ -213,11 +223,21 @@ class Denoiser:
         self.weight = snr.clamp(max=5) / snr  # min-SNR-5 for epsilon prediction
         self.optimizer = torch.optim.AdamW(self.parameters, 1e-3, betas=(0.9, 0.99), weight_decay=0.01)
 
+    @torch.no_grad()
+    def resume(self, folder: Path) -> None:
+        """Goes on from what `save` wrote."""
+        unet = UNet2DConditionModel.from_pretrained(folder / "unet")
+        text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder")
+        saved = [*unet.parameters(), *text_encoder.parameters()]
+        for own, average, value in zip(self.parameters, self.average, saved, strict=True):
+            own.copy_(value)
+            average.copy_(value)
+
     def step(self, latents: torch.Tensor, captions: list[str], lr: float, count: int) -> float:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         ids = self.tokenizer(captions, padding="max_length", max_length=77, truncation=True, return_tensors="pt")
-        noise, t = torch.randn_like(latents), torch.randint(0, 1000, (len(latents),))
+        noise, t = torch.randn_like(latents), noise_levels(len(latents))
         hidden = self.text_encoder(ids.input_ids)[0]
         guess = self.unet(self.noise.add_noise(latents, noise, t), t, hidden).sample
         each = (guess - noise).square().mean((1, 2, 3))
@@ -260,10 +280,12 @@ def train_denoiser(
     latents = encode_all(vae, pictures) * vae.config.scaling_factor
     print(f"autoencoder PSNR {psnr_db(vae, pictures[:256]):.1f} dB, latent std {latents.std():.3f}", flush=True)
     denoiser, mean, saved_s = Denoiser(make_tokenizer(folder.parent / "tokenizer")), 0.0, time.monotonic()
+    if (folder.parent / "so-far").exists():
+        denoiser.resume(folder.parent / "so-far")
     for step, share in clock(seconds):
         chosen = torch.randint(0, len(scenes), (BATCH,))
         captions = [caption(rng, scenes[int(i)]) for i in chosen]
-        loss = denoiser.step(latents[chosen], captions, cosine(1.2e-3, step, share, 100), step)
+        loss = denoiser.step(latents[chosen], captions, cosine(PEAK, step, share, 100), step)
         mean = loss if step == 0 else 0.99 * mean + 0.01 * loss
         if step % 100 == 0:
             print(f"unet {step:6d} {share:4.0%} error {mean:.4f}", flush=True)

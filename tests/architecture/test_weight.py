@@ -1,0 +1,16 @@
+"""What the web process does not carry. (Who may import whom is held by import-linter, in `make check`.)"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize("module", ["app.main", "app.cli"])
+def test_the_server_starts_without_torch_and_without_a_worker(module: str) -> None:
+    heavy = ["torch", "diffusers", "transformers", "celery", "alembic", "workers.main", "workers.diffusion"]
+    program = f"import sys, {module}; print([name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
