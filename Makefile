@@ -13,7 +13,8 @@ help: ## List the targets
 run: $(STAMP) ## Serve, and make a first picture; ONCE=1 stops after it
 	@$(BIN)/atelier quickstart $(if $(ONCE),--once)
 
-test: $(STAMP)-dev ## Run all the tests
+test: $(STAMP)-dev ## Run all the tests; Debian packages that they need are installed when missing
+	@sh .ci/debian.sh curl
 	@$(BIN)/python -m pytest $(TESTS)
 
 check: $(STAMP)-dev ## Lint, types, import rules, migrations

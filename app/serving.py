@@ -169,6 +169,7 @@ def _bind(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(2048)  # from now on clients wait in line instead of being refused
     except OSError as error:
         raise SettingsInvalid(
             f"Port {port} on {host} can't be used: {error.strerror}. Set ATELIER_PORT or --port to another one."

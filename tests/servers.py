@@ -87,11 +87,14 @@ class Atelier:
 
     def worker_pid(self) -> int | None:
         """The process id of the server's worker."""
-        listing = subprocess.run(
-            ["ps", "-o", "pid=,args=", "--ppid", str(self.process.pid)], capture_output=True, text=True
-        )
-        pids = [int(line.split()[0]) for line in listing.stdout.splitlines() if "workers.main" in line]
-        return pids[0] if pids else None
+        for status in Path("/proc").glob("[0-9]*/status"):
+            try:
+                is_child = f"PPid:\t{self.process.pid}\n" in status.read_text()
+                if is_child and b"workers.main" in status.with_name("cmdline").read_bytes():
+                    return int(status.parent.name)
+            except OSError:  # it ended while we looked
+                continue
+        return None
 
     def kill(self) -> None:
         os.kill(self.process.pid, signal.SIGKILL)

@@ -189,13 +189,7 @@ class Wire:
 
     def _step_finished(self, run: Run, step: Step) -> dict[str, Any]:
         outputs = None if step.outputs is None else self._value(run, step.outputs)
-        return {
-            "id": step.id,
-            "node_id": step.node_id,
-            "node_type": step.kind,
-            "title": step.title,
-            "index": step.index,
-            "predecessor_node_id": step.predecessor_node_id,
+        return _step_head(step) | {
             "inputs": None if step.inputs is None else self._value(run, step.inputs),
             "inputs_truncated": False,
             "process_data": step.process_data,
@@ -263,7 +257,8 @@ _EVENT_NAMES = {
 }
 
 
-def _step_started(step: Step) -> dict[str, Any]:
+def _step_head(step: Step) -> dict[str, Any]:
+    """What every event of a node begins with."""
     return {
         "id": step.id,
         "node_id": step.node_id,
@@ -271,6 +266,11 @@ def _step_started(step: Step) -> dict[str, Any]:
         "title": step.title,
         "index": step.index,
         "predecessor_node_id": step.predecessor_node_id,
+    }
+
+
+def _step_started(step: Step) -> dict[str, Any]:
+    return _step_head(step) | {
         "inputs": None,
         "inputs_truncated": False,
         "created_at": int(step.created_at),

@@ -1,0 +1,109 @@
+"""The `atelier` command: what a newcomer types first, and the one sentence that trouble gets."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.servers import ROOT, Atelier, start
+
+
+def atelier(folder: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "app", *words]
+    known = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "ATELIER_DATA_DIR": str(folder / "data")}
+    return subprocess.run(command, cwd=folder, env=known | env, capture_output=True, text=True, timeout=110)
+
+
+def test_quickstart_makes_a_picture_and_ends(tmp_path: Path) -> None:
+    done = atelier(tmp_path, "quickstart", "--once", "--port", "0")
+    assert done.returncode == 0, done.stderr
+    (picture,) = (tmp_path / "out").glob("*.png")
+    assert Image.open(picture).size == (64, 64)
+    assert f"Your picture: out/{picture.name}" in done.stdout
+    assert "curl -X POST http://127.0.0.1:" in done.stdout
+    assert "100%" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_a_second_start_keeps_the_key(tmp_path: Path) -> None:
+    keys = []
+    for _ in range(2):
+        server = start(tmp_path, worker="none")
+        keys.append(server.key)
+        assert server.http.get("/v1/info").status_code == 200
+        assert server.stop() == 0
+    assert keys[0] == keys[1]
+    assert re.fullmatch(r"app-[A-Za-z0-9]{24}", keys[0])
+    assert oct((tmp_path / "key").stat().st_mode)[-3:] == "600"
+
+
+def test_a_port_in_use_gets_one_sentence(tmp_path: Path, web: Atelier) -> None:
+    port = web.url.rpartition(":")[2]
+    done = atelier(tmp_path, "serve", "--port", port)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"atelier: Port {port} on 127.0.0.1 can't be used")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_second_server_on_the_same_data_gets_one_sentence(web: Atelier) -> None:
+    done = atelier(web.data_dir, "serve", "--port", "0", ATELIER_DATA_DIR=str(web.data_dir))
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"atelier: Another Atelier server uses {web.data_dir}. Stop it, or set ATELIER_DATA_DIR to another folder.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ATELIER_PORT", "many"), ("ATELIER_LEASE_S", "0"), ("DATABASE_URL", "mysql://x"), ("ATELIER_PUBLIC_URL", "host")],
+)
+def test_a_wrong_setting_is_named_at_the_start(tmp_path: Path, name: str, value: str) -> None:
+    done = atelier(tmp_path, "serve", **{name: value})
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"atelier: {name}: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_settings_are_listed_with_their_defaults(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("ATELIER_PORT=8123\nATELIER_SECRET_KEY=quiet\n")
+    listed = atelier(tmp_path, "settings").stdout
+    assert re.search(r"ATELIER_PORT +8123 +8000 ", listed)
+    assert "DATABASE_URL" in listed
+    assert "quiet" not in listed
+
+
+def test_checkpoints_are_listed_with_what_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "page.safetensors").write_text("<html>not found</html>")
+    listed = atelier(tmp_path, "checkpoints").stdout
+    assert re.search(r"atelier-shapes +shapes .* usable", listed)
+    assert "page" in listed
+    assert str(tmp_path / "checkpoints") in listed
+
+
+def test_every_shipped_document_passes_the_check(tmp_path: Path) -> None:
+    files = sorted(str(file) for file in (ROOT / "workflows").glob("*.yml"))
+    done = atelier(tmp_path, "workflows", "check", *files)
+    assert done.returncode == 0
+    assert done.stdout.count("no problem") == len(files) >= 3
+
+
+def test_a_bad_document_is_told_all_its_problems(tmp_path: Path) -> None:
+    text = (ROOT / "workflows/echo.yml").read_text().replace("type: template-transform", "type: llm")
+    (tmp_path / "bad.yml").write_text(text)
+    done = atelier(tmp_path, "workflows", "check", "bad.yml")
+    assert done.returncode == 1
+    assert "node 'repeat' (Repeat): kind 'llm' is not supported" in done.stdout
+
+
+def test_keys_are_stored_as_hashes(web: Atelier) -> None:
+    key = web.cli("keys", "create", "--label", "hidden")
+    assert key not in web.cli("keys", "list")
+    assert key.encode() not in (web.data_dir / "atelier.db").read_bytes()
+    wal = web.data_dir / "atelier.db-wal"
+    assert not wal.exists() or key.encode() not in wal.read_bytes()
