@@ -1,4 +1,8 @@
-"""Runs and steps: their statuses, the transitions that are allowed, and how an attempt can end."""
+"""Runs and steps: their statuses, and how an attempt can end.
+
+A run goes from `running` to one of the others, once. A step of a worker goes from `ready` to `running` and back, any
+number of times, then to one of the others, once. Every UPDATE that makes such a step names the status that it leaves.
+"""
 
 from __future__ import annotations
 
@@ -23,30 +27,6 @@ class StepStatus(StrEnum):
     EXCEPTION = "exception"  # failed, and an error strategy took it from there
     FAILED = "failed"
     STOPPED = "stopped"
-    SKIPPED = "skipped"  # on a branch that was not taken; it has no row
-
-
-RUN_TRANSITIONS: dict[RunStatus, frozenset[RunStatus]] = {
-    RunStatus.RUNNING: frozenset(
-        {RunStatus.SUCCEEDED, RunStatus.PARTIAL_SUCCEEDED, RunStatus.FAILED, RunStatus.STOPPED}
-    ),
-    RunStatus.SUCCEEDED: frozenset(),
-    RunStatus.PARTIAL_SUCCEEDED: frozenset(),
-    RunStatus.FAILED: frozenset(),
-    RunStatus.STOPPED: frozenset(),
-}
-
-STEP_TRANSITIONS: dict[StepStatus, frozenset[StepStatus]] = {
-    StepStatus.READY: frozenset({StepStatus.RUNNING, StepStatus.FAILED, StepStatus.STOPPED}),
-    StepStatus.RUNNING: frozenset(
-        {StepStatus.READY, StepStatus.SUCCEEDED, StepStatus.EXCEPTION, StepStatus.FAILED, StepStatus.STOPPED}
-    ),
-    StepStatus.SUCCEEDED: frozenset(),
-    StepStatus.EXCEPTION: frozenset(),
-    StepStatus.FAILED: frozenset(),
-    StepStatus.STOPPED: frozenset(),
-    StepStatus.SKIPPED: frozenset(),
-}
 
 
 def is_terminal(status: RunStatus) -> bool:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Protocol
-
-import msgspec
 
 from app.domain.run import RunStatus, StepStatus
 from app.graph.graph import Edge, Graph
@@ -27,34 +25,47 @@ def has_passed(state: StepState) -> bool:
     return state.status is StepStatus.SUCCEEDED or state.status is StepStatus.EXCEPTION
 
 
-class Plan(msgspec.Struct, frozen=True):
-    """What should happen next.
+def ready_nodes(graph: Graph, states: Mapping[str, StepState]) -> Iterator[str]:
+    """The nodes that may start now, in graph order: all their incoming edges are decided, and one at least is taken.
 
-    `start` is in graph order and holds no node that has a state; `skipped` are all nodes that will never start, not
-    only the new ones; `ended` is how the run ends, or None while it goes on.
+    `states` may grow while this goes on: a node that the caller runs to its end counts for those that come after it,
+    and each comes after all its parents. So one pass starts whatever can be started.
     """
+    skipped: set[str] = set()
+    for node_id, edges in graph.incoming.items():
+        if node_id in states:
+            continue
+        taken = not edges
+        for edge in edges:
+            decided = _is_taken(edge, states, skipped)
+            if decided is None:
+                break
+            taken |= decided
+        else:
+            if taken:
+                yield node_id
+            else:
+                skipped.add(node_id)
 
-    start: tuple[str, ...] = ()
-    skipped: frozenset[str] = frozenset()
-    ended: RunStatus | None = None
 
+def ending(graph: Graph, states: Mapping[str, StepState]) -> RunStatus | None:
+    """How the run ends, or None while it goes on: a node has still to be started, or is under way.
 
-def plan(graph: Graph, states: Mapping[str, StepState]) -> Plan:
-    """Decide. A node is ready when all its incoming edges are decided and one at least is taken.
-
-    A failed step ends the run at once, a stopped one too; failure wins over stop. Nodes without a state have not been
-    started; the caller starts what `start` names and asks again when a step has ended.
+    A failed step ends the run at once, a stopped one too; failure wins over stop.
     """
-    skipped = skipped_nodes(graph, states)
-    ended = _ending(graph, states, skipped)
-    if ended is not None:
-        return Plan(skipped=skipped, ended=ended)
-    start = [
-        node_id
-        for node_id, edges in graph.incoming.items()
-        if node_id not in states and node_id not in skipped and _are_decided(edges, states, skipped)
-    ]
-    return Plan(tuple(start), skipped)
+    passed, failed, stopped, exception = 0, False, False, False
+    for state in states.values():
+        passed += has_passed(state)
+        failed |= state.status is StepStatus.FAILED
+        stopped |= state.status is StepStatus.STOPPED
+        exception |= state.status is StepStatus.EXCEPTION
+    if failed:
+        return RunStatus.FAILED
+    if stopped:
+        return RunStatus.STOPPED
+    if passed + len(skipped_nodes(graph, states)) < len(graph.nodes):
+        return None
+    return RunStatus.PARTIAL_SUCCEEDED if exception else RunStatus.SUCCEEDED
 
 
 def skipped_nodes(graph: Graph, states: Mapping[str, StepState]) -> frozenset[str]:
@@ -63,10 +74,7 @@ def skipped_nodes(graph: Graph, states: Mapping[str, StepState]) -> frozenset[st
         return frozenset()
     skipped: set[str] = set()
     for node_id, edges in graph.incoming.items():
-        if node_id in states:
-            if states[node_id].status == StepStatus.SKIPPED:
-                skipped.add(node_id)
-        elif edges and all(_is_taken(edge, states, skipped) is False for edge in edges):
+        if node_id not in states and edges and all(_is_taken(edge, states, skipped) is False for edge in edges):
             skipped.add(node_id)
     return frozenset(skipped)
 
@@ -88,27 +96,3 @@ def _is_taken(edge: Edge, states: Mapping[str, StepState], skipped: set[str] | f
     if state is None or not has_passed(state):
         return None
     return (state.handle or SOURCE) == edge.handle
-
-
-def _are_decided(edges: Iterable[Edge], states: Mapping[str, StepState], skipped: frozenset[str]) -> bool:
-    """Enough to start a node that is not skipped: one of its edges is taken then, or it is the start."""
-    for edge in edges:  # noqa: SIM110 - in the path of every run, and a generator costs twice as much
-        if _is_taken(edge, states, skipped) is None:
-            return False
-    return True
-
-
-def _ending(graph: Graph, states: Mapping[str, StepState], skipped: frozenset[str]) -> RunStatus | None:
-    passed, failed, stopped, exception = 0, False, False, False
-    for state in states.values():
-        passed += has_passed(state)
-        failed |= state.status is StepStatus.FAILED
-        stopped |= state.status is StepStatus.STOPPED
-        exception |= state.status is StepStatus.EXCEPTION
-    if failed:
-        return RunStatus.FAILED
-    if stopped:
-        return RunStatus.STOPPED
-    if passed + len(skipped) < len(graph.nodes):
-        return None
-    return RunStatus.PARTIAL_SUCCEEDED if exception else RunStatus.SUCCEEDED

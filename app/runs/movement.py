@@ -17,7 +17,7 @@ from app.errors import InvalidParam, NodeFailed
 from app.graph.answer import due_chunks
 from app.graph.execute import Completed, WorkerCall, execute, first_pool, merge_outputs
 from app.graph.graph import Graph, Node
-from app.graph.plan import plan, predecessor
+from app.graph.plan import ending, predecessor, ready_nodes
 
 MOST_STEPS = 500  # a run that starts more nodes than Dify allows has lost its way
 
@@ -94,19 +94,17 @@ class Movement:
         self._record(EventKind.RUN_FINISHED)
 
     def _forward(self, *, refuse: bool) -> None:
-        """Asks the plan and does what it says, until only workers can go on or the run has ended."""
-        while True:
-            planned = plan(self._graph, self._steps)
-            if planned.ended is not None:
-                self.end(planned.ended, self._first_error())
-                return
-            if not planned.start:
-                return
-            if len(self._steps) + len(planned.start) > MOST_STEPS:
+        """Starts what can be started; nodes that only compute are run, so that a pass goes as far as it can."""
+        for node_id in ready_nodes(self._graph, self._steps):
+            if len(self._steps) >= MOST_STEPS:
                 self.end(RunStatus.FAILED, f"Maximum execution steps exceeded: {MOST_STEPS + 1} > {MOST_STEPS}")
                 return
-            for node_id in planned.start:
-                self._start(self._graph.nodes[node_id], refuse=refuse)
+            self._start(self._graph.nodes[node_id], refuse=refuse)
+            if self._steps[node_id].status is StepStatus.FAILED:
+                break
+        status = ending(self._graph, self._steps)
+        if status is not None:
+            self.end(status, self._first_error())
 
     def _start(self, node: Node, *, refuse: bool) -> None:
         step = Step(

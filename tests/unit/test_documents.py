@@ -14,8 +14,7 @@ from app.graph.document import parse_document
 from app.graph.execute import Completed, WorkerCall, execute, first_pool
 from app.graph.graph import load_graph
 from app.graph.inputs import read_inputs
-from app.graph.plan import plan
-from tests.unit.states import StepState
+from tests.unit.states import StepState, plan
 
 SHIPPED = sorted(Path(__file__).parents[2].joinpath("workflows").glob("*.yml"))
 JUNK = [None, "", "x", 0, 7, 1.5, True, [], ["x"], [1], {}, {"x": 1}, [[]]]

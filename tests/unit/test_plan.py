@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from app.domain.run import RunStatus, StepStatus
 from app.graph.graph import load_graph
-from app.graph.plan import Plan, plan, predecessor
-from tests.unit.states import StepState
+from app.graph.plan import predecessor, ready_nodes
+from tests.unit.states import Plan, StepState, plan
 
 DIAMOND = load_graph(
     draw(
@@ -156,3 +156,16 @@ def test_the_order_of_completion_changes_nothing(graph, seed):
         assert due == plan(graph, dict(reversed(states.items())))
         states |= {node_id: outcomes[node_id] for node_id in due.start}
     assert (set(states), due) == (set(started), last)
+
+
+@settings(deadline=None)
+@given(graphs(), st.randoms(use_true_random=False))
+def test_one_pass_starts_what_asking_again_and_again_would(graph, random):
+    """A caller that runs each node at once gets the whole run from one pass."""
+    states = {}
+    for node_id in ready_nodes(graph, states):
+        handles = sorted({edge.handle for edges in graph.incoming.values() for edge in edges if edge.source == node_id})
+        states[node_id] = passed(random.choice(handles) if handles else None)
+    seen = plan(graph, states)
+    assert (seen.start, seen.ended) == ((), RunStatus.SUCCEEDED)
+    assert set(states) | seen.skipped == set(graph.nodes)
