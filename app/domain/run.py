@@ -69,8 +69,11 @@ class Run(msgspec.Struct, frozen=True):
         return (self.finished_at or self.created_at) - self.created_at
 
 
-class Step(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One node's execution inside a run. `attempt` counts the tries and fences their writes."""
+class Step(msgspec.Struct, frozen=True, array_like=True):
+    """One node's execution inside a run. `attempt` counts the tries and fences their writes.
+
+    Facts hold steps as arrays, to keep them short: new fields go to the end and have a default.
+    """
 
     id: str
     run_id: str
