@@ -5,8 +5,9 @@
 Latent diffusion as in Stable Diffusion 1 (KL autoencoder, CLIP text encoder, conditional UNet, epsilon prediction, the
 same noise schedule), two orders of magnitude smaller; a latent covers 4 x 4 pixels, so that small shapes stay sharp.
 The autoencoder comes first, because a shape that it cannot redraw no UNet can learn. Its encoder is then left alone,
-and with it the latents that the UNet learns; the decoder is polished at the end. What ships took 840 s, three sessions of the UNet of together 5,100 s (the last with
-the weights below and half of the learning rate), and 330 s on two shared cores.
+and with it the latents that the UNet learns; the decoder is polished at the end.
+What ships took 840 s for the autoencoder, some 2,700 + 600 + 780 s for the UNet (each going on from the last one's
+`so-far`; only the last with today's weights of the noise levels) and 330 s for the decoder, on two shared cores.
 Each phase is bounded in seconds, so the run ends when you said, and is passed over when OUT_FOLDER has its result.
 """
 
