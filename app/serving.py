@@ -46,14 +46,14 @@ class Server:
 
     def run(self) -> None:
         """Serves until a signal comes, then returns. The database must be prepared."""
-        # uvicorn shuts down and then raises the signal again: an asked-for end is no failure.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        _end_on_sigterm()
         with suppress(KeyboardInterrupt):
             self._make().run(sockets=[self._socket])
 
     @contextmanager
     def beside(self) -> Iterator[Callable[[], None]]:
         """Serves on another thread while the block runs, then here until a signal or the given stop comes."""
+        _end_on_sigterm()
         server = self._make()
         thread = threading.Thread(target=self._serve, args=(server,), name="server")
         thread.start()
@@ -160,6 +160,11 @@ def _lock(data_dir: Path) -> int:
             f"Another Atelier server uses {data_dir}. Stop it, or set ATELIER_DATA_DIR to another folder."
         ) from None
     return descriptor
+
+
+def _end_on_sigterm() -> None:
+    """Makes SIGTERM end the server as Ctrl-C does: uvicorn raises it again, and an asked-for end is no failure."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.auth import authenticate
 from app.api.body import query_int, query_time, read_object
@@ -26,7 +27,23 @@ logger = logging.getLogger(__name__)
 
 _JSON = "application/json; charset=utf-8"
 
-Handler = Callable[[Request, Caller], Awaitable[Response]]
+Handler = Callable[[Request, Caller], Awaitable[ASGIApp]]
+
+
+class Endpoint:
+    """A handler behind the bearer check, as plain ASGI: what it returns may be a response or an event stream.
+
+    Errors go up to the one place that renders them; Starlette's wrapper for functions would look out for them twice.
+    """
+
+    def __init__(self, handler: Handler, publications: Publications) -> None:
+        self._handler = handler
+        self._publications = publications
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        response = await self._handler(request, await authenticate(request, self._publications))
+        await response(scope, receive, send)
 
 
 class DifyApi:
@@ -49,18 +66,15 @@ class DifyApi:
         ]
 
     def _route(self, path: str, method: str, handler: Handler) -> Route:
-        async def endpoint(request: Request) -> Response:
-            return await handler(request, await authenticate(request, self._publications))
+        return Route(path, Endpoint(handler, self._publications), methods=[method])
 
-        return Route(path, endpoint, methods=[method])
-
-    async def _run(self, request: Request, caller: Caller) -> Response:
+    async def _run(self, request: Request, caller: Caller) -> ASGIApp:
         body = await read_object(request, self._settings.max_body_bytes)
         asked = wire.read_run_request(body, caller)
         run = await self._service.submit(asked)
         names = {"X-Workflow-Run-Id": run.id, "X-Task-Id": run.task_id}
         if asked.response_mode == "streaming":
-            return EventStream(self._frames(run), names)  # type: ignore[return-value]
+            return EventStream(self._frames(run), names)
         run = await self._service.wait(run)
         return Response(wire.encode(self._wire.blocking_answer(run)), headers=names, media_type=_JSON)
 
