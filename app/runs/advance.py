@@ -48,8 +48,9 @@ class Advance:
 
     def insert(self, tx: Tx, task: Task, movement: Movement) -> Notice:
         """Accepts a run: its task, itself, its steps and its events, all or nothing."""
-        runs.insert_run(tx, task, movement.run, self._settings.run_timeout_s)
-        return self._write_new(tx, movement)
+        run = movement.run
+        runs.insert_run(tx, task, run, self._settings.run_timeout_s)
+        return self._write_new(tx, run, movement)
 
     def complete(
         self, tx: Tx, held: Step, outcome: Succeeded | Failed | Retry, made: Sequence[Artifact] = ()
@@ -97,20 +98,21 @@ class Advance:
         return Movement(self._graph_of(tx, run.workflow_id), run, told, self._settle)
 
     def _write(self, tx: Tx, movement: Movement) -> Notice:
-        runs.save_run(tx, movement.run)
-        notice = self._write_new(tx, movement)
-        if not is_terminal(movement.run.status):
+        run = movement.run
+        runs.save_run(tx, run)
+        notice = self._write_new(tx, run, movement)
+        if not is_terminal(run.status):
             return notice
         # A failed node ends the run at once; what its other branches were doing has no use any more.
-        return Notice(movement.run.id, halts=tuple(steps.stop_open(tx, movement.run.id, clock.time())))
+        return Notice(run.id, halts=tuple(steps.stop_open(tx, run.id, clock.time())))
 
-    def _write_new(self, tx: Tx, movement: Movement) -> Notice:
+    def _write_new(self, tx: Tx, run: Run, movement: Movement) -> Notice:
         runs.insert_events(tx, movement.new_events)
-        if is_terminal(movement.run.status):
+        if is_terminal(run.status):
             # It may have ended beside a step that was to wait for a worker: nobody is to begin that.
-            return Notice(movement.run.id)
+            return Notice(run.id)
         steps.insert_steps(tx, movement.new_work)
-        return Notice(movement.run.id, frozenset(movement.rings))
+        return Notice(run.id, frozenset(movement.rings))
 
     def _delay_s(self, attempt: int) -> float:
         """Exponential, with jitter: half of it is chance, so that a crowd does not come back as one."""

@@ -21,7 +21,7 @@ T = TypeVar("T")
 Unit = Callable[[Tx], T]
 
 _MOST_UNITS = 256
-_MOST_TURNS = 8
+_MOST_TURNS = 16
 
 
 class _Work:
