@@ -53,7 +53,7 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         wakeups.bind(asyncio.get_running_loop())
-        # What is imported by now stays: the collector need not walk through it again and again (15 % of a short run).
+        # What is imported by now stays: the collector need not walk through it again and again.
         gc.collect()
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
