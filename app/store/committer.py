@@ -1,9 +1,9 @@
 """Group commit: units of work that wait at the same moment share one transaction, and hear of it once it is durable.
 
-A commit that waits for nothing costs less than handing the work to another thread and back, where the two threads
-fight for the interpreter besides (docs/performance.md has what was measured), so on an event loop it is done right there. Whatever would wait
-(another process writes, or every commit is synced to the disk) goes to a thread instead, so the loop never stands
-still. Checkpoints, which sync too, are no part of a commit: see `Store.checkpoint`.
+A commit that waits for nothing costs less than handing the work to another thread and back, where the two threads fight
+for the interpreter besides (docs/performance.md has what was measured). So on an event loop it is done right there.
+Whatever would wait (another process writes, or every commit is synced to the disk) goes to a thread instead, so the
+loop never stands still. Checkpoints, which sync too, are no part of a commit: see `Store.checkpoint`.
 """
 
 from __future__ import annotations
