@@ -32,6 +32,8 @@ def main(port: int) -> None:
     settings = load_settings()
     store = Store(settings)
 
+    no_log = {"first_entries": "[]", "first_last_seq": 0, "deadline_at": None}
+
     async def bare(request: Request) -> Response:
         body = await read_object(request, settings.max_body_bytes)
         run_id = ids.new_id()
@@ -50,7 +52,7 @@ def main(port: int) -> None:
             last_seq=0,
             created_at=clock.time(),
         )
-        await store.commit(lambda tx: tx.run(_insert, run_row(run) | {"deadline_at": None}))
+        await store.commit(lambda tx: tx.run(_insert, run_row(run) | no_log))
         return Response(b'{"result":"success"}', media_type="application/json")
 
     app = create_app(settings)

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from starlette.requests import Request
+from starlette.types import Scope
 
 from app.domain.request import Caller
 from app.errors import Unauthorized
 from app.runs.publications import Publications
 
 
-async def authenticate(request: Request, publications: Publications) -> Caller:
+async def authenticate(scope: Scope, publications: Publications) -> Caller:
     """Whom the request's key stands for. Raises Unauthorized."""
-    header = request.headers.get("authorization", "")
-    scheme, space, token = header.partition(" ")
+    scheme, space, token = _authorization(scope).partition(" ")
     if not space:
         raise Unauthorized("Authorization header must be provided and start with 'Bearer'")
     if scheme.lower() != "bearer":
         raise Unauthorized("Authorization scheme must be 'Bearer'")
     return await publications.caller(token.strip())
+
+
+def _authorization(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            text: str = value.decode("latin-1")
+            return text
+    return ""

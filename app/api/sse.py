@@ -7,9 +7,11 @@ and a library for standard SSE would have to be talked out of its ways; a raw lo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable
 
 from starlette.types import Receive, Scope, Send
+
+from app.api.answer import Header
 
 _HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -21,9 +23,9 @@ _HEADERS = (
 class EventStream:
     """A response that sends `frames` as they come. A client that leaves ends the stream, and nothing else."""
 
-    def __init__(self, frames: AsyncIterator[bytes], headers: Mapping[str, str]) -> None:
+    def __init__(self, frames: AsyncIterator[bytes], headers: Iterable[Header]) -> None:
         self._frames = frames
-        self._headers = [*_HEADERS, *((k.lower().encode(), v.encode()) for k, v in headers.items())]
+        self._headers = [*_HEADERS, *headers]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self._headers})

@@ -19,17 +19,24 @@ class EventKind(StrEnum):
     RUN_FINISHED = "run_finished"
 
 
-class Event(msgspec.Struct, frozen=True):
-    """A fact: number `seq` (1, 2, 3… without gaps) of its run.
+class Entry(msgspec.Struct, frozen=True, array_like=True):
+    """A fact as it is written to its run's log, which numbers it.
 
-    `step` is the step that it speaks of, as it stood then: a run's events alone say how far it has come. `payload` is
-    the rest.
+    `step` is the step that it speaks of, as it stood then: a run's facts alone say how far it has come. A step that
+    starts and ends in one transaction is written once, with its end. `payload` is the rest.
     """
+
+    kind: EventKind
+    step: Step | None = None
+    payload: dict[str, Any] | None = None
+
+
+class Event(msgspec.Struct, frozen=True):
+    """A fact as it is read: number `seq` (1, 2, 3… without gaps) of its run, with its step in any case."""
 
     run_id: str
     seq: int
     kind: EventKind
-    created_at: float
     step: Step | None = None
     payload: dict[str, Any] | None = None
 

@@ -6,6 +6,7 @@ number of times, then to one of the others, once. Every UPDATE that makes such a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -29,8 +30,11 @@ class StepStatus(StrEnum):
     STOPPED = "stopped"
 
 
+_RUNNING = RunStatus.RUNNING  # looking up an enum's member is a call into Python
+
+
 def is_terminal(status: RunStatus) -> bool:
-    return status is not RunStatus.RUNNING
+    return status is not _RUNNING
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -86,9 +90,9 @@ class Step(msgspec.Struct, frozen=True, array_like=True):
     work_class: str | None = None
     attempt: int = 0
     handle: str | None = None
-    inputs: dict[str, Any] | None = None
-    outputs: dict[str, Any] | None = None
-    process_data: dict[str, Any] | None = None
+    inputs: Mapping[str, Any] | None = None
+    outputs: Mapping[str, Any] | None = None
+    process_data: Mapping[str, Any] | None = None
     error: str | None = None
     error_type: str | None = None
     created_at: float = 0.0

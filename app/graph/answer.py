@@ -35,11 +35,15 @@ def due_chunks(graph: Graph, states: Mapping[str, StepState], pool: VariablePool
 
 def _certain_chunks(graph: Graph, states: Mapping[str, StepState], pool: VariablePool) -> Iterator[TextChunk]:
     skipped = skipped_nodes(graph, states)
-    decided = skipped | {node_id for node_id, state in states.items() if has_passed(state)}
+
+    def is_open(node_id: str) -> bool:
+        state = states.get(node_id)
+        return node_id not in skipped and (state is None or not has_passed(state))
+
     for end_id, end in graph.ends.items():
         if end_id in skipped:
             continue
-        if not graph.branches[end_id] <= decided:
+        if any(map(is_open, graph.branches[end_id])):
             return
         for position, (_, selector) in enumerate(end.outputs):
             if position:
@@ -47,7 +51,7 @@ def _certain_chunks(graph: Graph, states: Mapping[str, StepState], pool: Variabl
             value = pool.get(selector)
             if value is not MISSING:
                 yield TextChunk(selector, value)
-            elif selector[0] in graph.nodes and selector[0] not in decided:
+            elif selector[0] in graph.nodes and is_open(selector[0]):
                 return
 
 

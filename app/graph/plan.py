@@ -9,6 +9,10 @@ from app.domain.run import RunStatus, StepStatus
 from app.graph.graph import Edge, Graph
 from app.graph.nodes.kind import SOURCE
 
+# Looking up an enum's member is a call into Python.
+_SUCCEEDED, _EXCEPTION = StepStatus.SUCCEEDED, StepStatus.EXCEPTION
+_FAILED, _STOPPED = StepStatus.FAILED, StepStatus.STOPPED
+
 
 class StepState(Protocol):
     """What the plan must know of a step. `handle` says which outgoing edges were taken; None is `source`."""
@@ -21,8 +25,8 @@ class StepState(Protocol):
 
 
 def has_passed(state: StepState) -> bool:
-    """True when what comes after the step may go on. By identity: hashing an enum's member is a call into Python."""
-    return state.status is StepStatus.SUCCEEDED or state.status is StepStatus.EXCEPTION
+    """True when what comes after the step may go on. By identity: hashing an enum's member is one too."""
+    return state.status is _SUCCEEDED or state.status is _EXCEPTION
 
 
 def ready_nodes(graph: Graph, states: Mapping[str, StepState]) -> Iterator[str]:
@@ -55,10 +59,15 @@ def ending(graph: Graph, states: Mapping[str, StepState]) -> RunStatus | None:
     """
     passed, failed, stopped, exception = 0, False, False, False
     for state in states.values():
-        passed += has_passed(state)
-        failed |= state.status is StepStatus.FAILED
-        stopped |= state.status is StepStatus.STOPPED
-        exception |= state.status is StepStatus.EXCEPTION
+        status = state.status
+        if status is _SUCCEEDED:
+            passed += 1
+        elif status is _EXCEPTION:
+            passed, exception = passed + 1, True
+        elif status is _FAILED:
+            failed = True
+        elif status is _STOPPED:
+            stopped = True
     if failed:
         return RunStatus.FAILED
     if stopped:
@@ -81,8 +90,11 @@ def skipped_nodes(graph: Graph, states: Mapping[str, StepState]) -> frozenset[st
 
 def predecessor(graph: Graph, states: Mapping[str, StepState], node_id: str) -> str | None:
     """The parent by whose edge the node was reached, the first in graph order; None for the start node."""
+    edges = graph.incoming[node_id]
+    if len(edges) < 2 and not graph.is_branching:  # there was no other way
+        return edges[0].source if edges else None
     skipped = skipped_nodes(graph, states)
-    for edge in graph.incoming[node_id]:
+    for edge in edges:
         if _is_taken(edge, states, skipped):
             return edge.source
     return None

@@ -15,20 +15,20 @@ __all__ = ["MISSING", "VariablePool"]
 
 
 class VariablePool(msgspec.Struct, frozen=True):
-    """What the nodes of a run can read. Immutable: `with_outputs` gives a new pool and leaves this one alone.
+    """What the nodes of a run can read. It grows and never changes what it has: `add` gives a node's outputs once.
 
     Besides the nodes' outputs it has the namespaces `sys` and `env`. The start variables lie under the start node's
     id from the beginning: they are the start node's inputs and outputs alike.
     """
 
-    values: Mapping[str, Mapping[str, Any]]
+    values: dict[str, Mapping[str, Any]]
 
     @classmethod
     def of(cls, values: Mapping[str, Mapping[str, Any]]) -> VariablePool:
         return cls(dict(values))
 
-    def with_outputs(self, node_id: str, outputs: Mapping[str, Any]) -> VariablePool:
-        return VariablePool({**self.values, node_id: outputs})
+    def add(self, node_id: str, outputs: Mapping[str, Any]) -> None:
+        self.values[node_id] = outputs
 
     def get(self, selector: Selector, default: Value = MISSING) -> Value:
         """The value, or `default` where there is none; a null that a node gave is a value."""

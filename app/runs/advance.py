@@ -49,8 +49,8 @@ class Advance:
     def insert(self, tx: Tx, task: Task, movement: Movement) -> Notice:
         """Accepts a run: its task, itself, its steps and its events, all or nothing."""
         run = movement.run
-        runs.insert_run(tx, task, run, self._settings.run_timeout_s)
-        return self._write_new(tx, run, movement)
+        runs.insert_run(tx, task, run, movement.new_entries, self._settings.run_timeout_s)
+        return self._write_work(tx, run, movement)
 
     def complete(
         self, tx: Tx, held: Step, outcome: Succeeded | Failed | Retry, made: Sequence[Artifact] = ()
@@ -100,14 +100,14 @@ class Advance:
     def _write(self, tx: Tx, movement: Movement) -> Notice:
         run = movement.run
         runs.save_run(tx, run)
-        notice = self._write_new(tx, run, movement)
+        runs.insert_entries(tx, run, movement.new_entries)
+        notice = self._write_work(tx, run, movement)
         if not is_terminal(run.status):
             return notice
         # A failed node ends the run at once; what its other branches were doing has no use any more.
         return Notice(run.id, halts=tuple(steps.stop_open(tx, run.id, clock.time())))
 
-    def _write_new(self, tx: Tx, run: Run, movement: Movement) -> Notice:
-        runs.insert_events(tx, movement.new_events)
+    def _write_work(self, tx: Tx, run: Run, movement: Movement) -> Notice:
         if is_terminal(run.status):
             # It may have ended beside a step that was to wait for a worker: nobody is to begin that.
             return Notice(run.id)

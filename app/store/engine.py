@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ Values = Mapping[str, Any]
 
 _DIALECT = sqlite.dialect(paramstyle="qmark")
 BUSY_TIMEOUT_S = 10.0
+_LONG_LOG_PAGES = 4096  # 16 MiB
 
 
 def connect(path: Path, durability: Literal["process", "power"]) -> sqlite3.Connection:
@@ -49,7 +50,7 @@ class _Compiled:
     `constants` are the values that are part of the statement itself, such as a status that it compares with.
     """
 
-    __slots__ = ("constants", "in_order", "text")
+    __slots__ = ("constants", "in_order", "of_record", "text")
 
     def __init__(self, statement: ClauseElement) -> None:
         compiled = statement.compile(dialect=_DIALECT)
@@ -59,6 +60,7 @@ class _Compiled:
         self.text = str(compiled)
         self.constants = {name: bind.value for bind, name in compiled.bind_names.items() if not bind.required}
         self.in_order: Callable[[Values], Any] = _picker(names)
+        self.of_record: Callable[[object], Any] = attrgetter(*names) if len(names) > 1 else lambda record: ()
 
     def values(self, values: Values | None) -> Any:
         if self.constants:
@@ -109,6 +111,11 @@ class Tx:
         """Executes a statement; returns the number of rows that it changed."""
         return self._execute(statement, values).rowcount
 
+    def insert(self, statement: ClauseElement, record: object) -> None:
+        """Executes an insert of all columns, whose values are the record's attributes of the same names."""
+        compiled = _compiled(statement)
+        self._connection.execute(compiled.text, compiled.of_record(record))
+
     def run_many(self, statement: ClauseElement, values: Sequence[Values]) -> None:
         """Executes a statement without values of its own once for each mapping."""
         if values:
@@ -125,8 +132,14 @@ class Tx:
         return rows[0] if rows else None
 
     def checkpoint(self) -> None:
-        """Copies the write-ahead log into the database as far as no reader is in the way. Not inside a transaction."""
-        self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        """Copies the write-ahead log into the database. Not inside a transaction.
+
+        While there is always somebody who writes, the log would only ever grow. So when it has become long, and most
+        of it is copied, writers wait for the short rest, and the log begins anew.
+        """
+        _, pages, _ = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if pages > _LONG_LOG_PAGES:
+            self._connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
 
     def _execute(self, statement: ClauseElement, values: Values | None) -> sqlite3.Cursor:
         compiled = _compiled(statement)

@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from sqlalchemy import ColumnElement
 
-from app.domain.event import Event, EventKind
+from app.domain.event import Entry, Event, EventKind
 from app.domain.run import Run, RunStatus, Step, StepStatus
-from app.store.schema import events, runs, steps
+from app.store.schema import runs, steps
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder()
 
 
-class _Fact(msgspec.Struct, frozen=True, array_like=True):
-    """An event as it lies in its row: the run and the number are the row's."""
-
-    kind: EventKind
-    created_at: float
-    step: Step | None
-    payload: dict[str, Any] | None
-
-
-_facts_decoder = msgspec.json.Decoder(list[_Fact])
+_entries_decoder = msgspec.json.Decoder(list[Entry])
 
 RUN_COLUMNS: tuple[ColumnElement[Any], ...] = tuple(runs.c[name] for name in Run.__struct_fields__)
 STEP_COLUMNS: tuple[ColumnElement[Any], ...] = tuple(steps.c[name] for name in Step.__struct_fields__)
-EVENT_COLUMNS: tuple[ColumnElement[Any], ...] = (events.c.first_seq, events.c.facts)
 
 
 def to_json(value: Any) -> str:
@@ -80,14 +69,11 @@ def step_from(row: tuple[Any, ...]) -> Step:
 
 
 def events_from(run_id: str, row: tuple[Any, ...]) -> list[Event]:
-    """The events of one row of EVENT_COLUMNS."""
-    first_seq, facts = row[0], _facts_decoder.decode(row[1])
-    return [
-        Event(run_id, first_seq + i, fact.kind, fact.created_at, fact.step, fact.payload)
-        for i, fact in enumerate(facts)
-    ]
-
-
-def events_to_json(new: Sequence[Event]) -> str:
-    """The facts of one transaction as the column that `events_from` reads."""
-    return to_json([_Fact(event.kind, event.created_at, event.step, event.payload) for event in new])
+    """The events of one row of (number of the first, entries)."""
+    told: list[Event] = []
+    ended: Step | None = None
+    for seq, entry in reversed(list(enumerate(_entries_decoder.decode(row[1]), row[0]))):
+        ended = entry.step or ended  # what started in the same transaction, the entry before
+        step = ended if entry.kind is EventKind.STEP_STARTED else entry.step
+        told.append(Event(run_id, seq, entry.kind, step, entry.payload))
+    return told[::-1]

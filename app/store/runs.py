@@ -6,16 +6,17 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, bindparam, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Select, bindparam, func, insert, literal_column, or_, select, union_all, update
 
-from app.domain.event import Event
-from app.domain.run import Run, RunStatus, Task
+from app.domain.event import Entry, Event
+from app.domain.run import Run, RunStatus, Task, is_terminal
 from app.store.engine import Tx
-from app.store.rows import EVENT_COLUMNS, RUN_COLUMNS, events_from, events_to_json, run_from, run_row, to_json
+from app.store.rows import RUN_COLUMNS, events_from, run_from, run_row, to_json
 from app.store.schema import events, now_s, runs, tasks
 
 _insert_task = insert(tasks)
 _insert_events = insert(events)
+_insert_ended_run = insert(runs)
 _insert_run = insert(runs).values(
     {c.name: bindparam(c.name) for c in runs.c if c.name != "deadline_at"}
     | {"deadline_at": now_s() + bindparam("timeout_s")}
@@ -34,11 +35,14 @@ _run_by_id = select(*RUN_COLUMNS).where(runs.c.id == bindparam("run_id"))
 _run_to_change = _run_by_id.with_for_update()
 _run_by_task = select(*RUN_COLUMNS).join(tasks, tasks.c.run_id == runs.c.id).where(tasks.c.id == bindparam("task_id"))
 _overdue = select(runs.c.id).where(runs.c.status == RunStatus.RUNNING.value, runs.c.deadline_at < now_s()).limit(50)
-_events_after = (
-    select(*EVENT_COLUMNS)
-    .where(events.c.run_id == bindparam("run_id"), events.c.last_seq > bindparam("after"))
-    .order_by(events.c.first_seq)
-)
+_events_after = union_all(
+    select(literal_column("1").label("first_seq"), runs.c.first_entries.label("entries")).where(
+        runs.c.id == bindparam("run_id"), runs.c.first_last_seq > bindparam("after")
+    ),
+    select(events.c.first_seq, events.c.entries).where(
+        events.c.run_id == bindparam("run_id"), events.c.last_seq > bindparam("after")
+    ),
+).order_by("first_seq")
 
 
 class LogQuery(msgspec.Struct, frozen=True):
@@ -54,15 +58,25 @@ class LogQuery(msgspec.Struct, frozen=True):
     created_after: float | None = None
 
 
-def insert_run(tx: Tx, task: Task, run: Run, timeout_s: float) -> None:
-    tx.run(_insert_task, msgspec.structs.asdict(task))
-    tx.run(_insert_run, run_row(run) | {"timeout_s": timeout_s})
+def insert_run(tx: Tx, task: Task, run: Run, entries: Sequence[Entry], timeout_s: float) -> None:
+    """The task and its run with the beginning of its log. It has a deadline, unless it has ended already."""
+    tx.insert(_insert_task, task)
+    row = run_row(run)
+    row["first_entries"], row["first_last_seq"] = to_json(entries), run.last_seq
+    if is_terminal(run.status):
+        row["deadline_at"] = None
+        tx.run(_insert_ended_run, row)
+    else:
+        row["timeout_s"] = timeout_s
+        tx.run(_insert_run, row)
 
 
-def insert_events(tx: Tx, new: Sequence[Event]) -> None:
-    """Appends the facts of this transaction, consecutive ones of one run."""
-    row = {"run_id": new[0].run_id, "first_seq": new[0].seq, "last_seq": new[-1].seq, "facts": events_to_json(new)}
-    tx.run(_insert_events, row)
+def insert_entries(tx: Tx, run: Run, new: Sequence[Entry]) -> None:
+    """Appends what this transaction adds to the log of a run whose `last_seq` counts it already."""
+    first_seq = run.last_seq - len(new) + 1
+    tx.run(
+        _insert_events, {"run_id": run.id, "first_seq": first_seq, "last_seq": run.last_seq, "entries": to_json(new)}
+    )
 
 
 def save_run(tx: Tx, run: Run) -> None:

@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
 
-SCHEMA_HEAD = "20261121_first"
+SCHEMA_HEAD = "20261121_runs"
 
 metadata = MetaData(
     naming_convention={
@@ -121,6 +121,8 @@ runs = Table(
     Column("total_steps", Integer, nullable=False),
     Column("exceptions_count", Integer, nullable=False),
     Column("last_seq", Integer, nullable=False),
+    Column("first_entries", Text, nullable=False),
+    Column("first_last_seq", Integer, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("deadline_at", Double),
     Column("finished_at", Double),
@@ -158,15 +160,16 @@ steps = Table(
     Index("ix_steps_running", "lease_expires_at", **_where("status = 'running'")),
 )
 
-# One row holds the facts that one transaction added to a run's log, numbered from first_seq to last_seq: they became
-# true together, are read together, and cost one insert instead of ten.
+# One row holds the facts (entries) that one transaction added to a run's log, numbered from first_seq to last_seq: they
+# became true together, are read together, and cost one insert instead of ten. Those of the transaction that accepted
+# the run lie in the run's own row, so that a run without a worker's step has no row here.
 events = Table(
     "events",
     metadata,
     Column("run_id", String(36), primary_key=True),
     Column("first_seq", Integer, primary_key=True, autoincrement=False),
     Column("last_seq", Integer, nullable=False),
-    Column("facts", Text, nullable=False),
+    Column("entries", Text, nullable=False),
 )
 
 artifacts = Table(

@@ -41,8 +41,9 @@ def painted(server: Atelier, run: dict[str, Any]) -> bool:
 def facts(server: Atelier, run_id: str) -> list[str]:
     """The kinds of the run's events, as a new listener hears them from the first to the last."""
     with contextlib.closing(sqlite3.connect(server.data_dir / "atelier.db")) as db:
-        rows = db.execute("SELECT facts FROM events WHERE run_id = ? ORDER BY first_seq", (run_id,)).fetchall()
-    return [fact[0] for row in rows for fact in json.loads(row[0])]
+        rows = db.execute("SELECT first_entries FROM runs WHERE id = ?", (run_id,)).fetchall()
+        rows += db.execute("SELECT entries FROM events WHERE run_id = ? ORDER BY first_seq", (run_id,)).fetchall()
+    return [entry[0] for row in rows for entry in json.loads(row[0])]
 
 
 def test_a_killed_server_finishes_its_run_after_a_new_start(tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ def test_a_start_input_is_told_before_anything_has_run():
 
 
 def test_what_was_released_is_not_told_again():
-    pool = first_pool(LINE, {"t": "hello"}, {}).with_outputs("a", {"output": "there"})
+    pool = first_pool(LINE, {"t": "hello"}, {})
+    pool.add("a", {"output": "there"})
     assert due_chunks(LINE, {}, pool, 2) == [TextChunk(("a", "output"), "there")]
     assert due_chunks(LINE, passed("start", "a", "end"), pool, 3) == []
 

@@ -194,7 +194,7 @@ def run(graph, inputs):
             results[node_id] = execute(graph.nodes[node_id], pool)
             done = results[node_id]
             outputs = done.outputs if isinstance(done, Completed) else {"text": "", "files": [], "json": []}
-            pool = pool.with_outputs(node_id, outputs)
+            pool.add(node_id, outputs)
             states[node_id] = StepState(StepStatus.SUCCEEDED, None if isinstance(done, WorkerCall) else done.handle)
     return results, due
 

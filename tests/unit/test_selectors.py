@@ -72,9 +72,10 @@ def test_a_selector_walks_into_objects():
     assert POOL.get(("start", "name", "a")) is MISSING
 
 
-def test_a_pool_never_changes():
-    wider = POOL.with_outputs("node", {"x": 1})
-    assert wider.get(("node", "x")) == 1
+def test_a_pool_grows_by_a_nodes_outputs():
+    pool = VariablePool.of(POOL.values)
+    pool.add("node", {"x": 1})
+    assert pool.get(("node", "x")) == 1
     assert POOL.get(("node", "x")) is MISSING
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from app import ids
@@ -42,7 +42,7 @@ class TextToImage:
         }
         return NodeRun(Succeeded(outputs), made)
 
-    def _request(self, inputs: dict[str, Any]) -> ImageRequest:
+    def _request(self, inputs: Mapping[str, Any]) -> ImageRequest:
         checkpoint = self._catalogue.get(inputs["model_name"])
         return ImageRequest(
             checkpoint_name=checkpoint.name,

@@ -6,10 +6,10 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.api.answer import Answer
 from app.api.auth import authenticate
 from app.api.body import query_int, query_time, read_object
 from app.api.dify import pages, wire
@@ -24,8 +24,6 @@ from app.settings import Settings
 from app.store.runs import LogQuery
 
 logger = logging.getLogger(__name__)
-
-_JSON = "application/json; charset=utf-8"
 
 Handler = Callable[[Request, Caller], Awaitable[ASGIApp]]
 
@@ -42,7 +40,7 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        response = await self._handler(request, await authenticate(request, self._publications))
+        response = await self._handler(request, await authenticate(scope, self._publications))
         await response(scope, receive, send)
 
 
@@ -72,11 +70,11 @@ class DifyApi:
         body = await read_object(request, self._settings.max_body_bytes)
         asked = wire.read_run_request(body, caller)
         run = await self._service.submit(asked)
-        names = {"X-Workflow-Run-Id": run.id, "X-Task-Id": run.task_id}
+        names = ((b"x-workflow-run-id", run.id.encode()), (b"x-task-id", run.task_id.encode()))
         if asked.response_mode == "streaming":
             return EventStream(self._frames(run), names)
         run = await self._service.wait(run)
-        return Response(wire.encode(self._wire.blocking_answer(run)), headers=names, media_type=_JSON)
+        return Answer(wire.encode(self._wire.blocking_answer(run)), names)
 
     async def _frames(self, run: Run) -> AsyncIterator[bytes]:
         yield wire.PING  # at once, so that the connection is no longer pending
@@ -92,16 +90,16 @@ class DifyApi:
             message = "Internal Server Error, please contact support."
             yield self._wire.error_frame(run, "internal_server_error", message, 500)
 
-    async def _detail(self, request: Request, caller: Caller) -> Response:
+    async def _detail(self, request: Request, caller: Caller) -> Answer:
         run = await self._service.get(caller, request.path_params["run_id"])
         return _json(self._wire.detail(run))
 
-    async def _stop(self, request: Request, caller: Caller) -> Response:
+    async def _stop(self, request: Request, caller: Caller) -> Answer:
         wire.read_user(await read_object(request, self._settings.max_body_bytes))
         await self._service.stop(caller, request.path_params["task_id"])
         return _json({"result": "success"})
 
-    async def _logs(self, request: Request, caller: Caller) -> Response:
+    async def _logs(self, request: Request, caller: Caller) -> Answer:
         query = LogQuery(
             app_id=caller.app_id,
             page=query_int(request, "page", 1, 1, 99_999),
@@ -122,15 +120,15 @@ class DifyApi:
         }
         return _json(answer)
 
-    async def _info(self, request: Request, caller: Caller) -> Response:
+    async def _info(self, request: Request, caller: Caller) -> Answer:
         return _json(pages.info((await self._service.publication(caller)).graph))
 
-    async def _parameters(self, request: Request, caller: Caller) -> Response:
+    async def _parameters(self, request: Request, caller: Caller) -> Answer:
         return _json(pages.parameters((await self._service.publication(caller)).graph))
 
 
-def _json(body: object) -> Response:
-    return Response(wire.encode(body), media_type=_JSON)
+def _json(body: object) -> Answer:
+    return Answer(wire.encode(body))
 
 
 def _statuses(text: str | None) -> tuple[RunStatus, ...]:

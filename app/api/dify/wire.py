@@ -157,7 +157,7 @@ class Wire:
         if fact.event.kind == EventKind.STEP_RETRIED:
             lost = fact.event.payload or {}
             finished |= {"status": "retry", "error": lost.get("error"), "retry_index": lost.get("retry_index")}
-            finished |= {"outputs": None, "finished_at": int(fact.event.created_at), "files": []}
+            finished |= {"outputs": None, "finished_at": _seconds(lost.get("at")), "files": []}
         return finished
 
     def _run_started(self, run: Run) -> dict[str, Any]:
@@ -218,6 +218,8 @@ class Wire:
 
     def _value(self, run: Run, value: Any) -> Any:
         """The value with every file as Dify shows it: the current shape, and the keys that 0.6 had."""
+        if isinstance(value, str):
+            return value
         if is_artifact(value):
             return self._file(run, value)
         if isinstance(value, dict):

@@ -1,12 +1,12 @@
 """The first tables (expand).
 
-Revision ID: 20261121_first
+Revision ID: 20261121_runs
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "20261121_first"
+revision = "20261121_runs"
 down_revision = None
 
 
@@ -40,7 +40,7 @@ def upgrade() -> None:
         sa.Column("run_id", sa.String(length=36), nullable=False),
         sa.Column("first_seq", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("last_seq", sa.Integer(), nullable=False),
-        sa.Column("facts", sa.Text(), nullable=False),
+        sa.Column("entries", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("run_id", "first_seq", name=op.f("pk_events")),
     )
     op.create_table(
@@ -57,6 +57,8 @@ def upgrade() -> None:
         sa.Column("total_steps", sa.Integer(), nullable=False),
         sa.Column("exceptions_count", sa.Integer(), nullable=False),
         sa.Column("last_seq", sa.Integer(), nullable=False),
+        sa.Column("first_entries", sa.Text(), nullable=False),
+        sa.Column("first_last_seq", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("deadline_at", sa.Double(), nullable=True),
         sa.Column("finished_at", sa.Double(), nullable=True),
