@@ -16,7 +16,7 @@ from app.checkpoints.catalogue import open_catalogue
 from app.errors import AtelierError, DocumentInvalid, InvalidParam
 from app.graph.graph import load_graph
 from app.serving import Server, create_key, open_store, prepare, publish_file
-from app.settings import Settings, load_settings, variable_name
+from app.settings import SECRETS, Settings, load_settings, variable_name
 from app.store import accounts
 from app.store.migrate import current_version, differences, upgrade
 from app.store.schema import SCHEMA_HEAD
@@ -123,7 +123,7 @@ def list_settings() -> None:
     table = Table("variable", "value", "default", "meaning", box=None)
     for name, field in Settings.model_fields.items():
         value = getattr(settings, name)
-        shown = "(set)" if name == "secret_key" and value else str(value)
+        shown = "(set)" if name in SECRETS and value else str(value)
         table.add_row(variable_name(name), shown, str(field.default), field.description or "")
     out.print(table)
 

@@ -10,11 +10,15 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import SettingsInvalid
 
+SECRETS = frozenset({"secret_key", "database_url", "redis_url", "s3_secret_access_key"})
+"""Fields whose values are shown to nobody: URLs may hold a password."""
+
 
 class Settings(BaseSettings):
     """The settings of one process; the unit is in the name.
 
-    `DATABASE_URL` keeps the name that hosting platforms give it; everything else is `ATELIER_` and the field's name.
+    `DATABASE_URL`, `REDIS_URL` and `S3_*` keep the names that hosting platforms give them; everything else is `ATELIER_`
+    and the field's name.
     """
 
     model_config = SettingsConfigDict(
@@ -23,8 +27,18 @@ class Settings(BaseSettings):
 
     data_dir: Path = Field(Path(".atelier"), description="database, artifacts, secret and locks of the embedded form")
     database_url: str = Field(
-        "", validation_alias="DATABASE_URL", description="empty: SQLite in the data folder; else sqlite:///PATH"
+        "",
+        validation_alias="DATABASE_URL",
+        description="empty: SQLite in the data folder; else sqlite:///PATH or postgresql://user:password@host/name",
     )
+    redis_url: str = Field(
+        "", validation_alias="REDIS_URL", description="carries doorbells, wake-ups and progress between processes"
+    )
+    s3_endpoint_url: str = Field("", validation_alias="S3_ENDPOINT_URL", description="an S3 API; empty: AWS's own")
+    s3_bucket: str = Field("", validation_alias="S3_BUCKET", description="holds artifacts; empty: the data folder does")
+    s3_access_key_id: str = Field("", validation_alias="S3_ACCESS_KEY_ID", description="empty: the machine's own role")
+    s3_secret_access_key: str = Field("", validation_alias="S3_SECRET_ACCESS_KEY", description="the key's secret")
+    s3_region: str = Field("us-east-1", validation_alias="S3_REGION", description="the bucket's region")
     durability: Literal["process", "power"] = Field(
         "process", description="what a commit outlives: the process (fast), or a power cut too (one fsync a commit)"
     )
@@ -62,8 +76,15 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _known_database(cls, value: str) -> str:
-        if value and not value.startswith("sqlite:///"):
-            raise ValueError("this version keeps its rows in SQLite: leave it empty or use sqlite:///PATH")
+        if value and not value.startswith(("sqlite:///", "postgresql://")):
+            raise ValueError("leave it empty, or use sqlite:///PATH or postgresql://user:password@host/name")
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _known_redis(cls, value: str) -> str:
+        if value and not value.startswith(("redis://", "rediss://")):
+            raise ValueError("must begin with redis:// or rediss://")
         return value
 
     @field_validator("public_url")
