@@ -17,8 +17,8 @@ SECRETS = frozenset({"secret_key", "database_url", "redis_url", "s3_secret_acces
 class Settings(BaseSettings):
     """The settings of one process; the unit is in the name.
 
-    `DATABASE_URL`, `REDIS_URL` and `S3_*` keep the names that hosting platforms give them; everything else is `ATELIER_`
-    and the field's name.
+    `DATABASE_URL`, `REDIS_URL` and `S3_*` keep the names that hosting platforms give them; everything else is
+    `ATELIER_` and the field's name.
     """
 
     model_config = SettingsConfigDict(
@@ -93,6 +93,11 @@ class Settings(BaseSettings):
         if value and not value.startswith(("http://", "https://")):
             raise ValueError("must begin with http:// or https://")
         return value.rstrip("/")
+
+    @property
+    def is_embedded(self) -> bool:
+        """True for SQLite: one server owns the database, and brings it up to date by itself."""
+        return not self.database_url.startswith("postgresql://")
 
     @property
     def database_path(self) -> Path:

@@ -49,6 +49,8 @@ class Advance:
     def insert(self, tx: Tx, task: Task, movement: Movement) -> Notice:
         """Accepts a run: its task, itself, its steps and its events, all or nothing."""
         run = movement.run
+        if tx.again and runs.find_run(tx, run.id) is not None:
+            return Notice(run.id, frozenset(movement.rings))  # it was committed, only the answer got lost
         runs.insert_run(tx, task, run, movement.new_entries, self._settings.run_timeout_s)
         return self._write_work(tx, run, movement)
 

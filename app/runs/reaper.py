@@ -66,4 +66,4 @@ class Reaper:
 
     async def shorten_log(self) -> None:
         """Commits only append to the database's log; here it is worked off, where nobody waits for it."""
-        await self._store.checkpoint()
+        await self._store.tidy()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import bindparam, case, insert, or_, select, tuple_, update
+from sqlalchemy import bindparam, case, insert, or_, select, update
 
 from app.domain.run import Step, StepStatus
 from app.store.engine import Tx
@@ -33,10 +33,11 @@ _best_ready = (
     )
     .limit(1)
     .with_for_update(skip_locked=True)
+    .cte("best")
 )
 _claim = (
     update(steps)
-    .where(tuple_(steps.c.run_id, steps.c.node_id).in_(_best_ready), steps.c.status == READY)
+    .where(steps.c.run_id == _best_ready.c.run_id, steps.c.node_id == _best_ready.c.node_id, steps.c.status == READY)
     .values(
         status=RUNNING,
         attempt=steps.c.attempt + 1,
@@ -93,7 +94,8 @@ _waiting = (
 
 def insert_steps(tx: Tx, new: Iterable[tuple[Step, str | None]]) -> None:
     """Puts steps where workers find them, each with the checkpoint that it needs, if any."""
-    tx.run_many(_insert_step, [step_row(step) | {"checkpoint": checkpoint, "delay_s": 0.0} for step, checkpoint in new])
+    for step, checkpoint in new:
+        tx.put(_insert_step, step_row(step) | {"checkpoint": checkpoint, "delay_s": 0.0})
 
 
 def claim(tx: Tx, worker_id: str, work_class: str, resident: str | None, lease_s: float) -> Step | None:
