@@ -32,6 +32,7 @@ from app.runs.publications import Publications
 from app.runs.reaper import Reaper
 from app.runs.service import Announcer, RunService
 from app.runs.settle import SettleImages
+from app.runs.sweep import OrphanSweep
 from app.settings import Settings
 from app.store.locks import open_locks
 from app.store.store import Store
@@ -49,7 +50,8 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     service = RunService(store, advance, publications, Feed(store, line.wakeups), announcer, settings)
     locks = open_locks(settings)
     reaper = Reaper(store, advance, announcer, line.doorbell, locks, settings)
-    signer = open_signer(settings)
+    signer, content = open_signer(settings), open_artifacts(settings)
+    sweep = OrphanSweep(store, content, settings.orphan_age_s)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -59,7 +61,7 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
         companion.start(store, advance, announcer, line.child_bell)
-        upkeep = asyncio.create_task(reaper.watch())
+        upkeep = asyncio.gather(reaper.watch(), sweep.watch())
         try:
             yield
         finally:
@@ -74,7 +76,7 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     return Starlette(
         routes=[
             *DifyApi(service, publications, Wire(signer.sign), settings).routes(),
-            *file_routes(store, open_artifacts(settings), signer),
+            *file_routes(store, content, signer),
             *health_routes(store, catalogue, companion.state),
         ],
         middleware=[

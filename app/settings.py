@@ -39,6 +39,9 @@ class Settings(BaseSettings):
     s3_access_key_id: str = Field("", validation_alias="S3_ACCESS_KEY_ID", description="empty: the machine's own role")
     s3_secret_access_key: str = Field("", validation_alias="S3_SECRET_ACCESS_KEY", description="the key's secret")
     s3_region: str = Field("us-east-1", validation_alias="S3_REGION", description="the bucket's region")
+    orphan_age_s: float = Field(
+        86400.0, ge=600, description="stored bytes so old that no row names are deleted; a row follows in half of it"
+    )
     durability: Literal["process", "power"] = Field(
         "process", description="what a commit outlives: the process (fast), or a power cut too (one fsync a commit)"
     )
