@@ -65,6 +65,20 @@ def serve(host: Host = None, port: Port = None) -> None:
 
 
 @app.command()
+def worker(
+    work_class: Annotated[list[str], typer.Option("--class", help="Class of work: gpu, cpu; may be given twice.")],
+) -> None:
+    """Run steps of a class of work for the servers of the same database (PostgreSQL and Redis)."""
+    # Celery is half a second that no other command needs.
+    from workers.service import serve as serve_worker  # noqa: PLC0415
+
+    unknown = set(work_class) - {"cpu", "gpu"}
+    if unknown:
+        raise InvalidParam(f"There is no class of work named {', '.join(sorted(unknown))}: use cpu or gpu.")
+    serve_worker(_settings(), tuple(work_class))
+
+
+@app.command()
 def quickstart(
     host: Host = None,
     port: Port = None,

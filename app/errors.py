@@ -11,7 +11,7 @@
     ├── MethodNotAllowed            405 method_not_allowed
     ├── BodyTooLarge                413 request_entity_too_large
     ├── UnsupportedMediaType        415 unsupported_media_type
-    ├── Unavailable                 503 service_unavailable      the store or the disk, for the moment; retryable
+    ├── Unavailable                 503 service_unavailable      the store, the disk or S3, for the moment; retryable
     ├── DocumentInvalid             400 invalid_param            a workflow document; `problems`, each with its node
     ├── NodeFailed                  a step's own failure: it ends the run, the request is answered 200
     │   └── OutOfMemory             retryable

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 
-_FIELDS = ("action", "request", "run", "step", "worker", "exit_status", "error")
+_FIELDS = ("action", "request", "run", "step", "worker", "exit_status", "error", "sha256")
 
 
 class _Line(logging.Formatter):

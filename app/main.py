@@ -25,15 +25,16 @@ from app.artifacts.urls import open_signer
 from app.checkpoints.catalogue import open_catalogue
 from app.errors import AtelierError
 from app.events.feed import Feed
-from app.events.wakeups import LocalWakeups
-from app.queue.doorbell import PipeDoorbell
+from app.events.line import open_line
 from app.runs.advance import Advance
 from app.runs.companion import Companion
 from app.runs.publications import Publications
 from app.runs.reaper import Reaper
 from app.runs.service import Announcer, RunService
 from app.runs.settle import SettleImages
+from app.runs.sweep import OrphanSweep
 from app.settings import Settings
+from app.store.locks import open_locks
 from app.store.store import Store
 
 
@@ -42,23 +43,25 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     companion = companion or Companion()
     store = Store(settings)
     catalogue = open_catalogue(settings.checkpoints_dir, settings.default_checkpoint)
-    wakeups, doorbell = LocalWakeups(), PipeDoorbell()
-    announcer = Announcer(doorbell, wakeups)
+    line = open_line(settings)
+    announcer = Announcer(line.doorbell, line.wakeups)
     publications = Publications(store)
     advance = Advance(publications.graph_of, SettleImages(catalogue), settings)
-    service = RunService(store, advance, publications, Feed(store, wakeups), announcer, settings)
-    reaper = Reaper(store, advance, announcer, doorbell, settings)
-    signer = open_signer(settings)
+    service = RunService(store, advance, publications, Feed(store, line.wakeups), announcer, settings)
+    locks = open_locks(settings)
+    reaper = Reaper(store, advance, announcer, line.doorbell, locks, settings)
+    signer, content = open_signer(settings), open_artifacts(settings)
+    sweep = OrphanSweep(store, content, settings.orphan_age_s)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        wakeups.bind(asyncio.get_running_loop())
+        line.wakeups.bind(asyncio.get_running_loop())
         # What is imported by now stays: the collector need not walk through it again and again.
         gc.collect()
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
-        companion.start(store, advance, announcer, doorbell)
-        upkeep = asyncio.create_task(reaper.watch())
+        companion.start(store, advance, announcer, line.child_bell)
+        upkeep = asyncio.gather(reaper.watch(), sweep.watch())
         try:
             yield
         finally:
@@ -66,13 +69,14 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
             with suppress(asyncio.CancelledError):
                 await upkeep
             await asyncio.to_thread(companion.stop)
-            doorbell.close()
+            await asyncio.to_thread(line.close)
+            await asyncio.to_thread(locks.close)
             await asyncio.to_thread(store.close)
 
     return Starlette(
         routes=[
             *DifyApi(service, publications, Wire(signer.sign), settings).routes(),
-            *file_routes(store, open_artifacts(settings), signer),
+            *file_routes(store, content, signer),
             *health_routes(store, catalogue, companion.state),
         ],
         middleware=[

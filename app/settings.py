@@ -39,6 +39,9 @@ class Settings(BaseSettings):
     s3_access_key_id: str = Field("", validation_alias="S3_ACCESS_KEY_ID", description="empty: the machine's own role")
     s3_secret_access_key: str = Field("", validation_alias="S3_SECRET_ACCESS_KEY", description="the key's secret")
     s3_region: str = Field("us-east-1", validation_alias="S3_REGION", description="the bucket's region")
+    orphan_age_s: float = Field(
+        86400.0, ge=600, description="stored bytes so old that no row names are deleted; a row follows in half of it"
+    )
     durability: Literal["process", "power"] = Field(
         "process", description="what a commit outlives: the process (fast), or a power cut too (one fsync a commit)"
     )
@@ -56,6 +59,7 @@ class Settings(BaseSettings):
     torch_threads: int = Field(0, ge=0, description="CPU threads of the worker's engine; 0: torch decides")
 
     worker: Literal["embedded", "none"] = Field("embedded", description="none: this server runs no steps itself")
+    worker_module: str = Field("workers.main", description="the Python module that a worker process runs")
     lease_s: float = Field(15.0, ge=2, description="how long a worker may be silent before its step is given back")
     lease_beat_s: float = Field(1.0, gt=0, description="how often a worker's leases are renewed")
     max_attempts: int = Field(3, ge=1, description="tries of a step before its run fails")

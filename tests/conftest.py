@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.databases import PostgresDatabases
 from tests.servers import ROOT, Atelier, running
 
 
@@ -29,6 +30,20 @@ def atelier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Atelier]:
     with running(tmp_path_factory.mktemp("atelier")) as server:
         server.until_ready()
         yield server
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresDatabases]:
+    """A PostgreSQL server; each test that asks gets a database of its own on it."""
+    databases = PostgresDatabases(tmp_path_factory.mktemp("postgres"))
+    yield databases
+    databases.server.stop()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """DATABASE_URL of a new database: empty for the SQLite file in the data folder, then PostgreSQL."""
+    return "" if request.param == "sqlite" else request.getfixturevalue("postgres").new()
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ import httpx
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE_S = 60.0
+OURS = ("ATELIER_", "DATABASE_URL", "REDIS_URL", "S3_")  # variables of whoever runs the tests change nothing
 
 
 @dataclass
@@ -108,15 +109,16 @@ class Atelier:
         return self.process.wait(PATIENCE_S)
 
 
-def start(data_dir: Path, **settings: str) -> Atelier:
-    """Starts a server; it listens when this returns."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith("ATELIER_") and k != "DATABASE_URL"}
+def start(data_dir: Path, *, env_too: Mapping[str, str] | None = None, **settings: str) -> Atelier:
+    """Starts a server; it listens when this returns. `env_too`: variables that don't begin with ATELIER_."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(OURS)}
     env |= {
         "ATELIER_DATA_DIR": str(data_dir),
         "ATELIER_CHECKPOINTS_DIR": str(data_dir / "checkpoints"),
         "ATELIER_PORT": "0",
         "PYTHONUNBUFFERED": "1",
         **{f"ATELIER_{name.upper()}": value for name, value in settings.items()},
+        **(env_too or {}),
     }
     (data_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
     process = subprocess.Popen(
@@ -141,9 +143,9 @@ def _alive(http: httpx.Client) -> bool:
 
 
 @contextmanager
-def running(data_dir: Path, **settings: str) -> Iterator[Atelier]:
+def running(data_dir: Path, *, env_too: Mapping[str, str] | None = None, **settings: str) -> Iterator[Atelier]:
     """A server for the length of a block."""
-    server = start(data_dir, **settings)
+    server = start(data_dir, env_too=env_too, **settings)
     try:
         yield server
     finally:

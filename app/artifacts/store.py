@@ -2,61 +2,54 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Protocol
 
-from app.errors import NotFound, Unavailable
+from app.artifacts.disk import DiskArtifacts
+from app.artifacts.objects import StoredObject
 from app.settings import Settings
 
 
 class ArtifactStore(Protocol):
-    """Objects under the sha256 of their content. Written before the row that names them, never changed."""
+    """Objects under the sha256 of their content. Written before the row that names them, never changed.
+
+    Every method blocks, for a bounded time, and may be called from any thread. Whatever is wrong with the disk or the
+    network is Unavailable: the caller may come again.
+    """
 
     def put(self, content: bytes) -> str:
-        """Stores the content durably; returns its sha256 in hex. Safe to repeat. Raises Unavailable."""
+        """Stores the content durably; returns its sha256 in hex. Safe to repeat. Raises Unavailable.
+
+        Afterwards the object is younger than half the orphan age, even if it was there before: within that time its
+        row must be written, and no sweep takes it until then.
+        """
         ...
 
     def get(self, sha256: str) -> bytes:
-        """The content. Raises NotFound."""
+        """The content, checked against its name. Raises NotFound; Unavailable for damaged bytes too."""
         ...
 
+    def listing(self) -> Iterator[list[StoredObject]]:
+        """All objects in pages, some of which may be empty. Raises Unavailable."""
+        ...
 
-class DiskArtifacts:
-    """Artifacts as files: `ab/cd/<sha256>` below a folder."""
+    def delete(self, sha256: str, older_than_s: float) -> bool:
+        """Deletes an object whose age is still above `older_than_s`: a put that came meanwhile wins.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        Returns whether it was this call that deleted it. Raises Unavailable.
+        """
+        ...
 
-    def put(self, content: bytes) -> str:
-        sha256 = hashlib.sha256(content).hexdigest()
-        target = self._path(sha256)
-        if target.exists():
-            return sha256
-        temporary = target.with_name(f".{sha256}.{os.getpid()}")
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise Unavailable(f"The picture can't be stored: {error.strerror or error}.") from error
-        return sha256
-
-    def get(self, sha256: str) -> bytes:
-        try:
-            return self._path(sha256).read_bytes()
-        except FileNotFoundError:
-            raise NotFound("file is not found") from None
-
-    def _path(self, sha256: str) -> Path:
-        return self._folder / sha256[:2] / sha256[2:4] / sha256
+    def check(self) -> None:
+        """Puts a probe, reads it and deletes it. Raises Unavailable with a sentence that says what to do."""
+        ...
 
 
 def open_artifacts(settings: Settings) -> ArtifactStore:
-    """The artifact store that the settings choose."""
-    return DiskArtifacts(settings.artifacts_dir)
+    """The artifact store that the settings choose: a bucket where one is named, else the data folder."""
+    if not settings.s3_bucket:
+        return DiskArtifacts(settings.artifacts_dir, settings.orphan_age_s)
+    # boto3 costs a quarter of a second and 20 MB; the embedded form needs none of it.
+    from app.artifacts.s3 import open_s3  # noqa: PLC0415 - see above
+
+    return open_s3(settings)

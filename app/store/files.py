@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from sqlalchemy import bindparam, insert, select
@@ -11,9 +11,16 @@ from app.domain.artifact import Artifact
 from app.store.engine import Tx
 from app.store.schema import artifacts
 
+# Statements are compiled once, so one asks for a fixed number; a shorter list is filled up with what no row has.
+_ASKED = 200
+
 _COLUMNS = tuple(artifacts.c[name] for name in Artifact.__struct_fields__)
 _insert_artifact = insert(artifacts)
 _by_id = select(*_COLUMNS).where(artifacts.c.id == bindparam("artifact_id"))
+_any = select(artifacts.c.id).limit(1)
+_named = (
+    select(artifacts.c.sha256).where(artifacts.c.sha256.in_([bindparam(f"s{n}") for n in range(_ASKED)])).distinct()
+)
 
 
 def insert_artifacts(tx: Tx, new: Iterable[Artifact], now: float) -> None:
@@ -24,3 +31,18 @@ def insert_artifacts(tx: Tx, new: Iterable[Artifact], now: float) -> None:
 def find_artifact(tx: Tx, artifact_id: str) -> Artifact | None:
     row = tx.row(_by_id, {"artifact_id": artifact_id})
     return Artifact(*row) if row else None
+
+
+def has_artifacts(tx: Tx) -> bool:
+    """True when there is any row of an artifact at all."""
+    return tx.row(_any) is not None
+
+
+def named_sha256s(tx: Tx, asked: Sequence[str]) -> set[str]:
+    """Which of these contents a row names."""
+    named: set[str] = set()
+    for start in range(0, len(asked), _ASKED):
+        part = asked[start : start + _ASKED]
+        values = {f"s{n}": part[n] if n < len(part) else "" for n in range(_ASKED)}
+        named.update(row[0] for row in tx.rows(_named, values))
+    return named

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, cast
@@ -11,6 +15,7 @@ from psycopg import pq
 from sqlalchemy import ClauseElement
 from sqlalchemy.dialects import postgresql
 
+from app import clock
 from app.errors import Unavailable
 from app.store.engine import Conflict, Driver, Lost, Tx, Values, compiler
 
@@ -28,6 +33,43 @@ _KEEPALIVES: dict[str, Any] = {
 _compiled = compiler(postgresql.dialect(paramstyle="format"))  # type: ignore[no-untyped-call]
 
 Connection = psycopg.Connection[tuple[Any, ...]]
+
+PATIENCE_S = 20.0
+"""How long a transaction or a query may take; the server's own limits come first, unless it is frozen or cut off."""
+
+
+class _Patience:
+    """Cuts connections whose answer is overdue: a frozen server or a silent network would hold a thread for ever."""
+
+    def __init__(self) -> None:
+        self._until_s: dict[int, tuple[Connection, float]] = {}
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def of(self, connection: Connection) -> Iterator[None]:
+        """The connection is cut when the block takes longer than PATIENCE_S."""
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._watch, name="patience", daemon=True)
+                self._thread.start()
+        self._until_s[id(connection)] = (connection, clock.monotonic() + PATIENCE_S)
+        try:
+            yield
+        finally:
+            self._until_s.pop(id(connection), None)
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(1.0)
+            now_s = clock.monotonic()
+            for connection, until_s in list(self._until_s.values()):
+                if until_s < now_s and not connection.closed:
+                    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as line:
+                        line.shutdown(socket.SHUT_RDWR)
+
+
+patience = _Patience()
 
 
 def open_connection(url: str) -> Connection:
@@ -52,7 +94,7 @@ class PostgresSession:
         self, work: Callable[[Tx], None], patience_s: float, *, again: bool = False, lasting: bool = True
     ) -> None:
         connection = self._open()
-        with self._translated(connection):
+        with self._translated(connection), patience.of(connection):
             try:
                 # A pipeline: statements whose results nobody waits for travel with the commit, in one round trip.
                 with connection.pipeline() as pipeline:
@@ -85,7 +127,7 @@ class PostgresSession:
 
     def _query(self, query: Callable[[Tx], Any]) -> Any:
         connection = self._open()
-        with self._translated(connection):
+        with self._translated(connection), patience.of(connection):
             return query(Tx(cast("Driver", connection), _compiled))
 
     def _open(self) -> Connection:

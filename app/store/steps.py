@@ -84,6 +84,7 @@ _stop_open = (
 )
 _held_by = select(*STEP_COLUMNS).where(steps.c.worker_id == bindparam("worker_id"), steps.c.status == RUNNING)
 _held_by_any = select(*STEP_COLUMNS).where(steps.c.status == RUNNING)
+_holders = select(steps.c.worker_id).where(steps.c.status == RUNNING).distinct()
 _expired = _held_by_any.where(steps.c.lease_expires_at < now_s()).limit(50)
 _waiting = (
     select(steps.c.work_class)
@@ -138,6 +139,11 @@ def held_steps(tx: Tx, worker_id: str | None = None) -> list[Step]:
     """The steps that the worker holds; without one, every step that any worker holds."""
     rows = tx.rows(_held_by_any) if worker_id is None else tx.rows(_held_by, {"worker_id": worker_id})
     return [step_from(row) for row in rows]
+
+
+def holders(tx: Tx) -> list[str]:
+    """The workers that hold steps."""
+    return [row[0] for row in tx.rows(_holders)]
 
 
 def expired_steps(tx: Tx) -> list[Step]:

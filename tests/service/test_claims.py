@@ -2,76 +2,24 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from app import ids
 from app.domain.event import EventKind
-from app.domain.run import Failed, Retry, Run, RunStatus, Step, Succeeded, Task
-from app.graph.graph import Graph, load_graph
-from app.runs.advance import Advance, Notice
-from app.runs.movement import Settled
-from app.settings import Settings, load_settings
-from app.store import runs, steps
-from app.store.migrate import upgrade
+from app.domain.run import Failed, RunStatus
+from app.runs.advance import Notice
+from app.store import steps
 from app.store.store import Store
-from tests.servers import ROOT
-
-DONE = Succeeded({"text": "", "files": [], "json": []})
-LOST = Retry("The worker was lost.", "worker_lost")
-
-
-class House:
-    """A store, what moves runs on, and one workflow with a step for a worker."""
-
-    def __init__(self, settings: Settings, graph: Graph) -> None:
-        self.settings, self.graph = settings, graph
-        self.store = Store(settings)
-        self.advance = Advance(lambda tx, workflow_id: graph, lambda call: Settled(dict(call.inputs), "c"), settings)
-
-    def submit(self) -> str:
-        run_id = ids.new_id()
-        task = Task(ids.new_id(), run_id, "app", "key", "user", "dify", "blocking", 1.0)
-        inputs = {"prompt": "p"}
-        new = Run(run_id, task.id, "app", "w", "user", RunStatus.RUNNING, inputs, {}, None, 0, 0, 0, 1.0)
-        movement = self.advance.begin(self.graph, new)
-        self.store.commit_blocking(lambda tx: self.advance.insert(tx, task, movement))
-        return run_id
-
-    def claim(self, worker: str = "w1", lease_s: float = 60, resident: str | None = None) -> Step | None:
-        return self.store.commit_blocking(lambda tx: steps.claim(tx, worker, "gpu", resident, lease_s))
-
-    def complete(self, held: Step, outcome: Succeeded | Failed | Retry = DONE) -> Notice | None:
-        return self.store.commit_blocking(lambda tx: self.advance.complete(tx, held, outcome))
-
-    def give_back(self, held: Step) -> Notice | None:
-        return self.store.commit_blocking(lambda tx: self.advance.give_back(tx, held, LOST))
-
-    def stop(self, run_id: str) -> Notice | None:
-        return self.store.commit_blocking(lambda tx: self.advance.end_run(tx, run_id, RunStatus.STOPPED, "stop"))
-
-    def run(self, run_id: str) -> Run:
-        run = self.store.read_blocking(lambda tx: runs.find_run(tx, run_id))
-        assert run is not None
-        return run
-
-    def facts(self, run_id: str) -> list[EventKind]:
-        events = self.store.read_blocking(lambda tx: runs.events_after(tx, run_id, 0))
-        assert [event.seq for event in events] == list(range(1, len(events) + 1))
-        return [event.kind for event in events]
+from tests.service.house import House, new_house
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    settings = load_settings(data_dir=tmp_path, retry_delay_s=0, max_attempts=3)
-    upgrade(settings)
-    house = House(settings, load_graph((ROOT / "workflows/text-to-image.yml").read_text()))
-    yield house
-    house.store.close()
+def house(tmp_path: Path, database_url: str) -> Iterator[House]:
+    with new_house(tmp_path, database_url) as house:
+        yield house
 
 
 def test_a_step_is_claimed_once_and_its_outcome_ends_the_run(house: House) -> None:
@@ -172,14 +120,12 @@ def test_an_expired_lease_is_found_and_a_renewed_one_is_not(house: House) -> Non
 
 def test_a_step_that_needs_no_loading_goes_first_but_age_wins(house: House) -> None:
     older, newer = house.submit(), house.submit()
-    with sqlite3.connect(house.settings.database_path) as db:
-        db.execute("UPDATE steps SET checkpoint = 'resident' WHERE run_id = ?", (newer,))
+    house.sql("UPDATE steps SET checkpoint = 'resident' WHERE run_id = :run", run=newer)
     first = house.claim(resident="resident")
     assert first is not None
     assert first.run_id == newer
     house.give_back(first)
-    with sqlite3.connect(house.settings.database_path) as db:
-        db.execute("UPDATE steps SET ready_at = ready_at - 60 WHERE run_id = ?", (older,))
+    house.sql("UPDATE steps SET ready_at = ready_at - 60 WHERE run_id = :run", run=older)
     second = house.claim(resident="resident")
     assert second is not None
     assert second.run_id == older

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy import insert, select
 
@@ -20,9 +21,12 @@ from app.store.schema import apps
 from app.store.store import Store
 
 
-@pytest.fixture(params=["process", "power"])
+@pytest.fixture(params=["process", "power", "postgresql"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    settings = load_settings(data_dir=tmp_path, durability=request.param)
+    if request.param == "postgresql":
+        settings = load_settings(data_dir=tmp_path, database_url=request.getfixturevalue("postgres").new())
+    else:
+        settings = load_settings(data_dir=tmp_path, durability=request.param)
     upgrade(settings)
     store = Store(settings)
     yield store
@@ -63,7 +67,7 @@ async def test_a_bad_unit_fails_alone_and_leaves_nothing(store: Store) -> None:
     good, bad, doubled, other = await asyncio.gather(*waiting, return_exceptions=True)
     assert (good, other) == ("a", "b")
     assert isinstance(bad, InvalidParam)
-    assert isinstance(doubled, sqlite3.IntegrityError)
+    assert isinstance(doubled, (sqlite3.IntegrityError, psycopg.IntegrityError))
     assert await store.read(names) == {"a", "b"}
 
 
@@ -76,6 +80,7 @@ async def test_a_request_that_is_gone_changes_nothing_for_the_others(store: Stor
     assert "b" in await store.read(names)
 
 
+@pytest.mark.parametrize("store", ["process", "power"], indirect=True)
 async def test_another_writer_delays_a_commit_and_not_the_loop(store: Store, tmp_path: Path) -> None:
     other = sqlite3.connect(tmp_path / "atelier.db", isolation_level=None, check_same_thread=False)
     other.execute("BEGIN IMMEDIATE")

@@ -1,0 +1,141 @@
+"""Runs under everything that can happen to them, in any order: an ended run stays ended, and only the holder writes."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from app.domain.event import EventKind
+from app.domain.run import Failed, Run, RunStatus, Step, StepStatus
+from app.store import steps
+from tests.databases import PostgresDatabases
+from tests.service.house import DONE, LOST, House, new_house
+
+WORKERS = st.sampled_from(["w1", "w2", "w3"])
+OUTCOMES = st.sampled_from([DONE, Failed("broken", "broken"), LOST])
+
+
+class Runs(RuleBasedStateMachine):
+    """Submit, claim, beat, finish, expire, stop and look again, by workers that may have lost what they hold."""
+
+    postgres: PostgresDatabases | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open = ExitStack()
+        folder = Path(self.open.enter_context(tempfile.TemporaryDirectory()))
+        url = self.postgres.new() if self.postgres else ""
+        self.house: House = self.open.enter_context(new_house(folder, url))
+        self.run_ids: list[str] = []
+        self.claimed: list[Step] = []
+        self.current: dict[str, int] = {}  # the attempt that may write, by run
+        self.ended: dict[str, tuple[Run, list[EventKind]]] = {}
+
+    def teardown(self) -> None:
+        self.open.close()
+
+    @rule()
+    def submit(self) -> None:
+        self.run_ids.append(self.house.submit())
+
+    @rule(worker=WORKERS)
+    def claim(self, worker: str) -> None:
+        step = self.house.claim(worker)
+        if step is None:
+            return
+        assert step.run_id not in self.ended, "a step of an ended run was given to a worker"
+        assert step.attempt == abs(self.current.get(step.run_id, 0)) + 1
+        self.claimed.append(step)
+        self.current[step.run_id] = step.attempt
+
+    @rule(worker=WORKERS)
+    def beat(self, worker: str) -> None:
+        kept = self.house.store.commit_blocking(lambda tx: steps.renew_leases(tx, worker, 60))
+        held = {step.id for step in self.house.store.read_blocking(lambda tx: steps.held_steps(tx, worker))}
+        assert kept == held
+
+    @rule(data=st.data(), outcome=OUTCOMES)
+    def finish(self, data: st.DataObject, outcome: object) -> None:
+        """Any attempt that ever was may say how it ended; only the one that holds its step is heard."""
+        if not self.claimed:
+            return
+        step = data.draw(st.sampled_from(self.claimed))
+        holds = step.run_id not in self.ended and self.current[step.run_id] == step.attempt
+        before = self.house.facts(step.run_id)
+        notice = self.house.complete(step, outcome)  # type: ignore[arg-type]
+        assert (notice is not None) == holds
+        if not holds:
+            assert self.house.facts(step.run_id) == before
+        else:
+            self.current[step.run_id] = -step.attempt  # nobody holds it now
+
+    @rule(data=st.data())
+    def expire(self, data: st.DataObject) -> None:
+        """A lease runs out, and two reapers find it."""
+        held = self.house.store.read_blocking(steps.held_steps)
+        if not held:
+            return
+        lost = data.draw(st.sampled_from(held))
+        self.house.sql("UPDATE steps SET lease_expires_at = 1 WHERE id = :id", id=lost.id)
+        found = self.house.store.read_blocking(steps.expired_steps)
+        assert lost.id in {step.id for step in found}
+        for step in found:
+            assert self.house.give_back(step) is not None
+            assert self.house.give_back(step) is None
+            self.current[step.run_id] = -step.attempt
+
+    @rule(data=st.data())
+    def stop(self, data: st.DataObject) -> None:
+        if not self.run_ids:
+            return
+        run_id = data.draw(st.sampled_from(self.run_ids))
+        assert (self.house.stop(run_id) is not None) == (run_id not in self.ended)
+
+    @rule()
+    def look_again(self) -> None:
+        """Ringing again for what is ready reads, and changes nothing."""
+        waiting = self.house.store.read_blocking(lambda tx: steps.waiting_classes(tx, -1))
+        assert waiting in ([], ["gpu"])
+
+    @invariant()
+    def an_ended_run_stays_as_it_ended(self) -> None:
+        for run_id in self.run_ids:
+            run, facts = self.house.run(run_id), self.house.facts(run_id)  # `facts` checks that there is no gap
+            if run_id in self.ended:
+                assert (run, facts) == self.ended[run_id]
+                continue
+            ends = facts.count(EventKind.RUN_FINISHED)
+            assert ends == (run.status is not RunStatus.RUNNING)
+            if ends:
+                assert facts[-1] is EventKind.RUN_FINISHED
+                self.ended[run_id] = (run, facts)
+
+    @invariant()
+    def nobody_holds_a_step_of_an_ended_run(self) -> None:
+        for step in self.house.store.read_blocking(steps.held_steps):
+            assert step.status is StepStatus.RUNNING
+            assert step.run_id not in self.ended
+
+
+EXAMPLES = settings(
+    max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
+)
+
+
+def test_any_order_of_events_on_sqlite() -> None:
+    run_state_machine_as_test(Runs, settings=EXAMPLES)
+
+
+@pytest.mark.slow
+def test_any_order_of_events_on_postgresql(postgres: PostgresDatabases) -> None:
+    class OnPostgres(Runs):
+        pass
+
+    OnPostgres.postgres = postgres
+    run_state_machine_as_test(OnPostgres, settings=EXAMPLES)
