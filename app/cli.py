@@ -14,7 +14,7 @@ from rich.table import Table
 from app import client, clock
 from app.checkpoints.catalogue import open_catalogue
 from app.cluster.supervise import Cluster, Plan
-from app.errors import AtelierError, DocumentInvalid, InvalidParam
+from app.errors import AtelierError, DocumentInvalid, InvalidParam, SettingsInvalid
 from app.graph.graph import load_graph
 from app.serving import Server, create_key, open_store, prepare, publish_file, publish_first_app
 from app.settings import SECRETS, Settings, load_settings, variable_name
@@ -167,6 +167,27 @@ def list_settings() -> None:
         shown = "(set)" if name in SECRETS and value else str(value)
         table.add_row(variable_name(name), shown, str(field.default), field.description or "")
     out.print(table)
+
+
+@app.command()
+def doctor() -> None:
+    """Examine what the settings name: folders, database, Redis, bucket, checkpoints. Exit 1 when something is wrong."""
+    # It needs every driver that there is; no other command does.
+    from app.cluster.doctor import Finding, examine  # noqa: PLC0415
+
+    try:
+        settings = _settings()
+        findings = [Finding("settings", "can be read"), *examine(settings)]
+    except SettingsInvalid as error:
+        findings = [Finding("settings", error.message, "Correct it in the environment or in .env.")]
+    table = Table(box=None, show_header=False)
+    for finding in findings:
+        table.add_row(
+            finding.mark, finding.subject, f"{finding.found}. {finding.mend}" if finding.mend else finding.found
+        )
+    out.print(table)
+    if any(finding.mark == "✗" for finding in findings):
+        raise typer.Exit(1)
 
 
 @keys.command("create")

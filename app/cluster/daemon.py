@@ -44,6 +44,8 @@ class Daemon(ABC):
         self.log = (log or folder / "log").absolute()
         self.port: int | None = None
         """Where it listens on 127.0.0.1; the same for every start."""
+        self.prefix: list[str] = []
+        """Words before the command, such as those of faketime."""
         self.environment: dict[str, str] = {}
         """Added to our own environment."""
         self._process: subprocess.Popen[bytes] | None = None
@@ -135,7 +137,7 @@ class Daemon(ABC):
     def _open(self) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                [*as_account(self.account), "--pdeathsig", self.death_signal, "--", *self.command()],
+                [*as_account(self.account), "--pdeathsig", self.death_signal, "--", *self.prefix, *self.command()],
                 cwd=self.working_folder(),
                 env={**os.environ, **self.environment},
                 stdin=subprocess.DEVNULL,
