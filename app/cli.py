@@ -15,7 +15,7 @@ from app import client, clock
 from app.checkpoints.catalogue import open_catalogue
 from app.errors import AtelierError, DocumentInvalid, InvalidParam
 from app.graph.graph import load_graph
-from app.serving import Server, create_key, open_store, prepare, publish_file
+from app.serving import Server, create_key, open_store, prepare, publish_file, publish_first_app
 from app.settings import SECRETS, Settings, load_settings, variable_name
 from app.store import accounts
 from app.store.migrate import current_version, differences, upgrade
@@ -61,6 +61,20 @@ def serve(host: Host = None, port: Port = None) -> None:
     prepare(settings)
     out.print(f"Atelier listens on {server.url}")
     server.run()
+
+
+@app.command()
+def worker(
+    work_class: Annotated[list[str], typer.Option("--class", help="Class of work: gpu, cpu; may be given twice.")],
+) -> None:
+    """Run steps of a class of work for the servers of the same database (PostgreSQL and Redis)."""
+    # Celery is half a second that no other command needs.
+    from workers.service import serve as serve_worker  # noqa: PLC0415
+
+    unknown = set(work_class) - {"cpu", "gpu"}
+    if unknown:
+        raise InvalidParam(f"There is no class of work named {', '.join(sorted(unknown))}: use cpu or gpu.")
+    serve_worker(_settings(), tuple(work_class))
 
 
 @app.command()
@@ -202,13 +216,16 @@ def db_upgrade() -> None:
     """Bring the database to this version's tables."""
     settings = _settings()
     out.print("upgraded" if upgrade(settings) else "already up to date")
+    with open_store(settings) as store:
+        store.commit_blocking(publish_first_app)
 
 
 @db.command("status")
 def db_status() -> None:
     """Say where the database is and which version its tables have."""
     settings = _settings()
-    out.print(f"{settings.database_path}: {current_version(settings) or 'empty'} (this version: {SCHEMA_HEAD})")
+    where = settings.database_path if settings.is_embedded else "PostgreSQL"
+    out.print(f"{where}: {current_version(settings) or 'empty'} (this version: {SCHEMA_HEAD})")
 
 
 @db.command("check")

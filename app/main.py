@@ -25,8 +25,7 @@ from app.artifacts.urls import open_signer
 from app.checkpoints.catalogue import open_catalogue
 from app.errors import AtelierError
 from app.events.feed import Feed
-from app.events.wakeups import LocalWakeups
-from app.queue.doorbell import PipeDoorbell
+from app.events.line import open_line
 from app.runs.advance import Advance
 from app.runs.companion import Companion
 from app.runs.publications import Publications
@@ -35,6 +34,7 @@ from app.runs.service import Announcer, RunService
 from app.runs.settle import SettleImages
 from app.runs.sweep import OrphanSweep
 from app.settings import Settings
+from app.store.locks import open_locks
 from app.store.store import Store
 
 
@@ -43,23 +43,24 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     companion = companion or Companion()
     store = Store(settings)
     catalogue = open_catalogue(settings.checkpoints_dir, settings.default_checkpoint)
-    wakeups, doorbell = LocalWakeups(), PipeDoorbell()
-    announcer = Announcer(doorbell, wakeups)
+    line = open_line(settings)
+    announcer = Announcer(line.doorbell, line.wakeups)
     publications = Publications(store)
     advance = Advance(publications.graph_of, SettleImages(catalogue), settings)
-    service = RunService(store, advance, publications, Feed(store, wakeups), announcer, settings)
-    reaper = Reaper(store, advance, announcer, doorbell, settings)
+    service = RunService(store, advance, publications, Feed(store, line.wakeups), announcer, settings)
+    locks = open_locks(settings)
+    reaper = Reaper(store, advance, announcer, line.doorbell, locks, settings)
     signer, content = open_signer(settings), open_artifacts(settings)
     sweep = OrphanSweep(store, content, settings.orphan_age_s)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        wakeups.bind(asyncio.get_running_loop())
+        line.wakeups.bind(asyncio.get_running_loop())
         # What is imported by now stays: the collector need not walk through it again and again.
         gc.collect()
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
-        companion.start(store, advance, announcer, doorbell)
+        companion.start(store, advance, announcer, line.child_bell)
         upkeep = asyncio.gather(reaper.watch(), sweep.watch())
         try:
             yield
@@ -68,7 +69,8 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
             with suppress(asyncio.CancelledError):
                 await upkeep
             await asyncio.to_thread(companion.stop)
-            doorbell.close()
+            await asyncio.to_thread(line.close)
+            await asyncio.to_thread(locks.close)
             await asyncio.to_thread(store.close)
 
     return Starlette(

@@ -24,7 +24,7 @@ from app.settings import Settings
 from app.store import accounts
 from app.store.accounts import PublishedWorkflow, token_hash
 from app.store.engine import Tx
-from app.store.migrate import upgrade
+from app.store.migrate import require_current, upgrade
 from app.store.store import Store
 
 FIRST_APP = "text-to-image"
@@ -37,7 +37,7 @@ class Server:
     def __init__(self, settings: Settings, companion: Companion | None) -> None:
         self._settings = settings
         self._companion = companion
-        self._lock = _lock(settings.data_dir)
+        self._lock = _lock(settings.data_dir) if settings.is_embedded else None
         self._socket = _bind(settings.host, settings.port)
         host, port = self._socket.getsockname()[:2]
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
@@ -93,17 +93,23 @@ class Server:
 
 
 def prepare(settings: Settings) -> str:
-    """Database, first app and first key, made where they are missing; returns the key. Raises Unavailable."""
-    upgrade(settings)
+    """Database, first app and first key, made where they are missing; returns the key.
+
+    In the production form tables are `atelier db upgrade`'s: an old schema is refused. Raises SettingsInvalid,
+    Unavailable.
+    """
     with open_store(settings) as store:
-        store.commit_blocking(_first_app)
+        store.commit_blocking(publish_first_app)
         return _first_key(store, settings.data_dir / KEY_FILE)
 
 
 @contextmanager
 def open_store(settings: Settings) -> Iterator[Store]:
-    """The store for a command: brought up to date, closed at the end."""
-    upgrade(settings)
+    """The store for a command: its tables are at this version, and it is closed at the end."""
+    if settings.is_embedded:
+        upgrade(settings)
+    else:
+        require_current(settings)
     store = Store(settings)
     try:
         yield store
@@ -128,8 +134,8 @@ def create_key(tx: Tx, app_name: str, label: str) -> str:
     return token
 
 
-def _first_app(tx: Tx) -> None:
-    # An app that is there already is the owner's: it may have been published anew.
+def publish_first_app(tx: Tx) -> None:
+    """The app that every installation has; one that is there already is its owner's and stays as it is."""
     if accounts.find_app(tx, FIRST_APP) is None:
         publish_file(tx, FIRST_APP, (WORKFLOWS / f"{FIRST_APP}.yml").read_text())
 

@@ -59,6 +59,7 @@ class Settings(BaseSettings):
     torch_threads: int = Field(0, ge=0, description="CPU threads of the worker's engine; 0: torch decides")
 
     worker: Literal["embedded", "none"] = Field("embedded", description="none: this server runs no steps itself")
+    worker_module: str = Field("workers.main", description="the Python module that a worker process runs")
     lease_s: float = Field(15.0, ge=2, description="how long a worker may be silent before its step is given back")
     lease_beat_s: float = Field(1.0, gt=0, description="how often a worker's leases are renewed")
     max_attempts: int = Field(3, ge=1, description="tries of a step before its run fails")
@@ -96,6 +97,11 @@ class Settings(BaseSettings):
         if value and not value.startswith(("http://", "https://")):
             raise ValueError("must begin with http:// or https://")
         return value.rstrip("/")
+
+    @property
+    def is_embedded(self) -> bool:
+        """True for SQLite: one server owns the database, and brings it up to date by itself."""
+        return not self.database_url.startswith("postgresql://")
 
     @property
     def database_path(self) -> Path:

@@ -52,7 +52,7 @@ def main(port: int) -> None:
             last_seq=0,
             created_at=clock.time(),
         )
-        await store.commit(lambda tx: tx.run(_insert, run_row(run) | no_log))
+        await store.commit(lambda tx: tx.put(_insert, run_row(run) | no_log))
         return Response(b'{"result":"success"}', media_type="application/json")
 
     app = create_app(settings)

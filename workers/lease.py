@@ -10,37 +10,47 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 
 from app import clock, ids
 from app.domain.run import Retry, Step
+from app.errors import Unavailable
 from app.queue.doorbell import Halt, PipeDoorbell, Ring
-from app.runs.advance import Advance
+from app.runs.advance import SERVER_STOPPED, Advance
 from app.runs.companion import Companion
 from app.runs.service import Announcer
 from app.settings import Settings
 from app.store import steps
+from app.store.locks import open_locks
 from app.store.store import Store
-from workers.link import Beat, Busy, FromWorker, Idle, Progressed, Ready, receive_from_worker, send
+from workers.link import Beat, Busy, Drained, FromWorker, Idle, Leave, Progressed, Ready, receive_from_worker, send
 
 logger = logging.getLogger(__name__)
 
 _LOST = Retry("The worker was lost.", "worker_lost")
-_CLOSED = Retry("The server was stopped.", "server_stopped")
+_CLOSED = Retry("The server was stopped.", SERVER_STOPPED)
 _LONGEST_PAUSE_S = 10.0
 
 
 class Child:
     """One worker process and what its parent knows of it."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.worker_id = ids.new_id()
+    def __init__(self, settings: Settings, worker_id: str, work_classes: tuple[str, ...]) -> None:
+        self.worker_id = worker_id
         self.ready = False
         self.holding: str | None = None
         self.last_sign_s = clock.monotonic()
         self.connection, theirs = Pipe()
-        command = [sys.executable, "-m", "workers.main", str(theirs.fileno()), self.worker_id]
+        command = [
+            sys.executable,
+            "-m",
+            settings.worker_module,
+            str(theirs.fileno()),
+            worker_id,
+            ",".join(work_classes),
+        ]
         # A process group of its own: Ctrl-C on the terminal is the parent's business.
         self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, process_group=0)
         theirs.close()  # so that the end of the worker is the end of the pipe
@@ -59,10 +69,14 @@ class Child:
 class LeaseKeeper(Companion):
     """Keeps one worker running beside this process, and its leases alive while it lives."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, work_classes: tuple[str, ...] = ("cpu", "gpu")) -> None:
         self._settings = settings
+        self._work_classes = work_classes
         self._child: Child | None = None
         self._stopping = threading.Event()
+        self._drained = threading.Event()
+        self._leaving = threading.Event()
+        self._locks = open_locks(settings)
         self._thread = threading.Thread(target=self._keep, name="lease-keeper", daemon=True)
 
     def start(self, store: Store, advance: Advance, announcer: Announcer, doorbell: PipeDoorbell) -> None:
@@ -76,13 +90,39 @@ class LeaseKeeper(Companion):
         self._stopping.set()
         self._thread.join(self._settings.shutdown_grace_s + 5)
 
+    def drain(self) -> None:
+        """Lets the worker look for work, and returns when it has found no more: a busy one takes no second ring."""
+        self._drained.clear()
+        for work_class in self._work_classes:
+            self._doorbell.ring(work_class)
+        while not (self._drained.wait(0.5) or self._leaving.is_set() or self._stopping.is_set()):
+            pass
+
+    def stop_draining(self) -> None:
+        """Makes `drain` return soon; called from a signal handler."""
+        self._leaving.set()
+
+    def leave(self) -> None:
+        """Stops in good order: the worker finishes its step within the grace; what it still holds is given back."""
+        self._leaving.set()
+        child = self._child
+        if child is not None:
+            with suppress(OSError, ValueError):
+                send(child.connection, Leave())
+            with suppress(subprocess.TimeoutExpired):
+                child.process.wait(self._settings.shutdown_grace_s)
+        self.stop()
+
     def _keep(self) -> None:
-        # Only one server may use this database (it holds the lock), so whatever is held now is held by the dead.
-        self._give_back(self._store.read_blocking(steps.held_steps), _LOST)
+        if self._settings.is_embedded:
+            # Only one server may use this database (it holds the lock), so whatever is held now is held by the dead.
+            self._give_back(self._store.read_blocking(steps.held_steps), _LOST)
         pause_s = 0.0
-        while not self._stopping.wait(pause_s):
+        while not (self._stopping.wait(pause_s) or self._leaving.is_set()):
             born_s = clock.monotonic()
-            child = self._child = Child(self._settings)
+            worker_id = ids.new_id()
+            self._hold_life(worker_id)
+            child = self._child = Child(self._settings, worker_id, self._work_classes)
             self._doorbell.connect(lambda hint, to=child.connection: send(to, hint))  # type: ignore[misc]
             try:
                 self._attend(child)
@@ -103,6 +143,7 @@ class LeaseKeeper(Companion):
             now_s = clock.monotonic()
             if now_s >= next_beat_s:
                 next_beat_s = now_s + self._settings.lease_beat_s
+                self._hold_life(child.worker_id)
                 self._renew(child)
             if child.holding is not None and now_s - child.last_sign_s > self._settings.step_stall_s:
                 logger.error("the worker hangs", extra={"action": "worker_hangs", "step": child.holding})
@@ -119,11 +160,15 @@ class LeaseKeeper(Companion):
                 child.holding = step_id
             case Idle():
                 child.holding = None
+            case Drained():
+                self._drained.set()
             case Progressed(tick):
                 self._announcer.publish(tick)
             case Ring(work_class):
-                self._doorbell.ring(work_class)
-            case Halt() | Beat():
+                self._announcer.ring((work_class,))
+            case Halt(step_ids):
+                self._announcer.halt(step_ids)
+            case Beat():
                 pass
             case wake:
                 self._announcer.publish(wake)
@@ -134,7 +179,13 @@ class LeaseKeeper(Companion):
             return
         holding = child.holding
         lease_s = self._settings.lease_s
-        held = self._store.commit_blocking(lambda tx: steps.renew_leases(tx, child.worker_id, lease_s))
+        try:
+            held = self._store.commit_blocking(
+                lambda tx: steps.renew_leases(tx, child.worker_id, lease_s), lasting=False
+            )
+        except Unavailable as error:
+            logger.warning("lease not renewed", extra={"action": "renewal_failed", "error": error.message})
+            return
         if holding not in held:
             self._doorbell.halt((holding,))
 
@@ -142,17 +193,27 @@ class LeaseKeeper(Companion):
         """The worker is gone: what it held is given back at once, without waiting for a lease to run out."""
         self._doorbell.connect(None)
         self._child = None
-        stopping = self._stopping.is_set()
+        stopping = self._stopping.is_set() or self._leaving.is_set()
         child.end(self._settings.shutdown_grace_s if stopping else 1.0)
         if not stopping:
             logger.warning("worker lost", extra={"action": "worker_lost", "exit_status": child.process.returncode})
-        held = self._store.read_blocking(lambda tx: steps.held_steps(tx, child.worker_id))
-        self._give_back(held, _CLOSED if stopping else _LOST)
+        try:
+            held = self._store.read_blocking(lambda tx: steps.held_steps(tx, child.worker_id))
+            self._give_back(held, _CLOSED if stopping else _LOST)
+            self._locks.release(child.worker_id)
+        except Unavailable as error:  # the reaper will find them
+            logger.warning("steps not given back", extra={"action": "give_back_failed", "error": error.message})
 
     def _give_back(self, held: list[Step], why: Retry) -> None:
         for step in held:
             notice = self._store.commit_blocking(lambda tx, step=step: self._advance.give_back(tx, step, why))  # type: ignore[misc]
             self._announcer.tell(notice)
+
+    def _hold_life(self, worker_id: str) -> None:
+        try:
+            self._locks.hold(worker_id)
+        except Unavailable as error:
+            logger.warning("sign of life not held", extra={"action": "life_unheld", "error": error.message})
 
 
 def parent_connection(descriptor: int) -> Connection:

@@ -30,6 +30,14 @@ class Idle(msgspec.Struct, frozen=True, tag="idle"):
     """The worker holds nothing."""
 
 
+class Drained(msgspec.Struct, frozen=True, tag="drained"):
+    """The worker has looked, and found nothing to claim."""
+
+
+class Leave(msgspec.Struct, frozen=True, tag="leave"):
+    """The worker may finish what it holds, and claims no more."""
+
+
 class Beat(msgspec.Struct, frozen=True, tag="beat"):
     """A sign of life between two ticks that are told."""
 
@@ -38,8 +46,8 @@ class Progressed(msgspec.Struct, frozen=True, tag="tick"):
     tick: Tick
 
 
-FromWorker = Ready | Busy | Idle | Beat | Progressed | Wake | Ring | Halt
-ToWorker = Ring | Halt
+FromWorker = Ready | Busy | Idle | Drained | Beat | Progressed | Wake | Ring | Halt
+ToWorker = Ring | Halt | Leave
 
 _encoder = msgspec.json.Encoder()
 _from_worker: msgspec.json.Decoder[Any] = msgspec.json.Decoder(FromWorker)
@@ -70,6 +78,7 @@ class WorkerSide:
         self._halted: set[str] = set()
         self._last_tick_s = -TICK_GAP_S
         self.parent_gone = threading.Event()
+        self.leaving = threading.Event()
 
     def listen(self) -> None:
         """Hears the parent until it is gone. Runs on its own thread."""
@@ -82,8 +91,10 @@ class WorkerSide:
                 return
             if isinstance(message, Halt):
                 self._halted.update(message.step_ids)
-            else:
-                self._bell.set()
+                continue
+            if isinstance(message, Leave):
+                self.leaving.set()
+            self._bell.set()
 
     def wait_for_work(self, timeout_s: float) -> None:
         self._bell.wait(timeout_s)

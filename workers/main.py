@@ -1,6 +1,6 @@
 """The worker process, started by a `LeaseKeeper` as its child; the only module that wires it.
 
-python -m workers.main PIPE_DESCRIPTOR WORKER_ID
+python -m workers.main PIPE_DESCRIPTOR WORKER_ID CLASS,CLASS…
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from app.artifacts.store import open_artifacts
 from app.checkpoints.catalogue import Catalogue, open_catalogue
@@ -20,45 +22,60 @@ from app.runs.service import Announcer
 from app.runs.settle import SettleImages
 from app.settings import Settings
 from app.store.store import Store
-from workers.diffusion.engine import Engine
 from workers.drain import Drain
 from workers.lease import parent_connection
 from workers.link import Ready, WorkerSide
 from workers.nodes.image import TextToImage
-from workers.run_step import StepRunner
+from workers.nodes.template import RenderTemplate
+from workers.run_step import StepRunner, WorkerNode
+
+if TYPE_CHECKING:
+    from workers.diffusion.engine import Engine
 
 logger = logging.getLogger(__name__)
 
 
-def main(descriptor: int, worker_id: str) -> None:
+def main(descriptor: int, worker_id: str, work_classes: tuple[str, ...]) -> None:
     connection = parent_connection(descriptor)
     settings = Settings.model_validate_json(connection.recv_bytes())
     set_up_logs("worker", settings.log_level)
     link = WorkerSide(connection)
     threading.Thread(target=_until_parent_goes, args=(link,), name="hints", daemon=True).start()
-    engine = Engine(settings.device or None, settings.resident_checkpoints, settings.torch_threads)
     catalogue = open_catalogue(settings.checkpoints_dir, settings.default_checkpoint)
-    _warm(engine, catalogue)
-    drain = _wire(settings, engine, catalogue, link, worker_id)
-    link.tell(Ready())
-    drain.serve("gpu", lambda: engine.resident[-1] if engine.resident else None)
-
-
-def _wire(settings: Settings, engine: Engine, catalogue: Catalogue, link: WorkerSide, worker_id: str) -> Drain:
     store = Store(settings)
-    advance = Advance(Publications(store).graph_of, SettleImages(catalogue), settings)
-    paint = TextToImage(engine, catalogue, open_artifacts(settings))
-    runner = StepRunner(store, advance, Announcer(link, link), link, {"tool": paint})
-    return Drain(store, runner, link, worker_id, settings)
+    publications = Publications(store)
+    nodes: dict[str, WorkerNode] = {"template-transform": RenderTemplate(store, publications)}
+    resident = _nothing
+    if "gpu" in work_classes:
+        engine = _engine(settings, catalogue)
+        nodes["tool"] = TextToImage(engine, catalogue, open_artifacts(settings))
+        resident = _last_of(engine)
+    advance = Advance(publications.graph_of, SettleImages(catalogue), settings)
+    runner = StepRunner(store, advance, Announcer(link, link), link, nodes)
+    link.tell(Ready())
+    Drain(store, runner, link, worker_id, settings).serve(work_classes, resident)
+    os._exit(0)
 
 
-def _warm(engine: Engine, catalogue: Catalogue) -> None:
-    """Loads what a request without a name gets, so that the first picture waits for no loading."""
+def _nothing() -> str | None:
+    return None
+
+
+def _last_of(engine: Engine) -> Callable[[], str | None]:
+    return lambda: engine.resident[-1] if engine.resident else None
+
+
+def _engine(settings: Settings, catalogue: Catalogue) -> Engine:
+    """The engine, with what a request without a name gets in memory: the first picture waits for no loading."""
+    from workers.diffusion.engine import Engine  # noqa: PLC0415 - a worker of the cpu class needs no torch
+
+    engine = Engine(settings.device or None, settings.resident_checkpoints, settings.torch_threads)
     try:
         checkpoint = catalogue.default()
         engine.warm(checkpoint.name, checkpoint.path, checkpoint.family or "")
     except AtelierError as error:
         logger.warning("no checkpoint is warm", extra={"action": "warm_failed", "error": error.message})
+    return engine
 
 
 def _until_parent_goes(link: WorkerSide) -> None:
@@ -68,4 +85,4 @@ def _until_parent_goes(link: WorkerSide) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2])
+    main(int(sys.argv[1]), sys.argv[2], tuple(sys.argv[3].split(",")))

@@ -41,7 +41,7 @@ class Event(msgspec.Struct, frozen=True):
     payload: dict[str, Any] | None = None
 
 
-class Tick(msgspec.Struct, frozen=True):
+class Tick(msgspec.Struct, frozen=True, tag="tick"):
     """Progress of a running step. Never stored: a reader who misses one misses nothing."""
 
     run_id: str

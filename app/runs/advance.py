@@ -22,6 +22,7 @@ from app.store import files, runs, steps
 from app.store.engine import Tx
 
 STOPPED_BY_USER = "Stopped by user."
+SERVER_STOPPED = "server_stopped"  # an attempt that ended with its worker's own shutdown is nobody's failure
 
 
 class Notice(msgspec.Struct, frozen=True):
@@ -49,6 +50,8 @@ class Advance:
     def insert(self, tx: Tx, task: Task, movement: Movement) -> Notice:
         """Accepts a run: its task, itself, its steps and its events, all or nothing."""
         run = movement.run
+        if tx.again and runs.find_run(tx, run.id) is not None:
+            return Notice(run.id, frozenset(movement.rings))  # it was committed, only the answer got lost
         runs.insert_run(tx, task, run, movement.new_entries, self._settings.run_timeout_s)
         return self._write_work(tx, run, movement)
 
@@ -74,7 +77,7 @@ class Advance:
         run = runs.lock_run(tx, held.run_id)
         if run is None or is_terminal(run.status):
             return None
-        if held.attempt >= self._settings.max_attempts:
+        if held.attempt >= self._settings.max_attempts and why.error_type != SERVER_STOPPED:
             return self.complete(tx, held, Failed(f"{why.error} ({held.attempt} attempts)", why.error_type))
         if not steps.give_back(tx, held, self._delay_s(held.attempt), why.error, why.error_type):
             return None

@@ -4,51 +4,88 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 
-from app.domain.run import Retry, RunStatus
+from app.domain.run import Retry, RunStatus, Step
+from app.errors import Unavailable
 from app.queue.doorbell import Doorbell
 from app.runs.advance import Advance
 from app.runs.service import Announcer
 from app.settings import Settings
 from app.store import runs, steps
+from app.store.locks import Locks
 from app.store.store import Store
 
 logger = logging.getLogger(__name__)
 
 # A ready step that nobody took for so long is rung for again: its first hint may be lost.
 _RING_AGAIN_S = 2.0
+_LIFE_BEAT_S = 0.35
 
 
 class Reaper:
-    """Finds what others left behind. Every change that it makes is guarded, so two reapers do no harm."""
+    """Finds what others left behind. One process does it at a time, to save work: every change is guarded anyway."""
 
     def __init__(
-        self, store: Store, advance: Advance, announcer: Announcer, doorbell: Doorbell, settings: Settings
+        self,
+        store: Store,
+        advance: Advance,
+        announcer: Announcer,
+        doorbell: Doorbell,
+        locks: Locks,
+        settings: Settings,
     ) -> None:
         self._store = store
         self._advance = advance
         self._announcer = announcer
         self._doorbell = doorbell
         self._settings = settings
+        self._locks = locks
+        self._suspects: set[str] = set()
 
     async def watch(self) -> None:
         """Does every duty once a beat, until cancelled. A duty that fails is tried again with the next beat."""
+        duties = (self.give_back_expired, self.end_overdue, self.ring_again, self.shorten_log)
+        await asyncio.gather(
+            self._repeat(self._settings.reaper_beat_s, duties),
+            self._repeat(_LIFE_BEAT_S, (self.give_back_of_the_dead,)),
+        )
+
+    async def _repeat(self, beat_s: float, duties: tuple[Callable[[], Awaitable[None]], ...]) -> None:
         while True:
-            for duty in (self.give_back_expired, self.end_overdue, self.ring_again, self.shorten_log):
+            for duty in duties:
                 try:
-                    await duty()
+                    if duty == self.shorten_log or await asyncio.to_thread(self._locks.lead):
+                        await duty()
+                except Unavailable as error:
+                    logger.warning("upkeep put off", extra={"action": duty.__name__, "error": error.message})
                 except Exception:
                     logger.exception("upkeep failed", extra={"action": duty.__name__})
-            await asyncio.sleep(self._settings.reaper_beat_s)
+            await asyncio.sleep(beat_s)
+
+    async def give_back_of_the_dead(self) -> None:
+        """A worker whose sign of life is gone at two looks has died: its steps need not wait for their leases."""
+        holders = await self._store.read(steps.holders)
+        if not holders:
+            self._suspects = set()
+            return
+        dead = await asyncio.to_thread(self._locks.dead_workers, holders)
+        for worker_id in dead & self._suspects:
+            for held in await self._store.read(lambda tx, of=worker_id: steps.held_steps(tx, of)):  # type: ignore[misc]
+                await self._give_back(held, "worker_dead")
+        self._suspects = dead - self._suspects
 
     async def give_back_expired(self) -> None:
         """A worker that has been silent for a whole lease has lost its step."""
         for held in await self._store.read(steps.expired_steps):
-            why = Retry("The worker was lost.", "worker_lost")
-            notice = await self._store.commit(lambda tx, step=held, why=why: self._advance.give_back(tx, step, why))  # type: ignore[misc]
-            if notice is not None:
-                logger.warning("lease expired", extra={"action": "lease_expired", "run": held.run_id, "step": held.id})
-            self._announcer.tell(notice)
+            await self._give_back(held, "lease_expired")
+
+    async def _give_back(self, held: Step, action: str) -> None:
+        why = Retry("The worker was lost.", "worker_lost")
+        notice = await self._store.commit(lambda tx: self._advance.give_back(tx, held, why))
+        if notice is not None:
+            logger.warning("step given back", extra={"action": action, "run": held.run_id, "step": held.id})
+        self._announcer.tell(notice)
 
     async def end_overdue(self) -> None:
         """A run past its deadline fails and says so."""
@@ -66,4 +103,4 @@ class Reaper:
 
     async def shorten_log(self) -> None:
         """Commits only append to the database's log; here it is worked off, where nobody waits for it."""
-        await self._store.checkpoint()
+        await self._store.tidy()

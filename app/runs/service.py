@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -42,10 +42,16 @@ class Announcer:
         if notice is None:
             return
         self._wakeups.publish_threadsafe(Wake(notice.run_id))
-        for work_class in notice.rings:
-            self._doorbell.ring(work_class)
+        self.ring(notice.rings)
         if notice.halts:
-            self._doorbell.halt(notice.halts)
+            self.halt(notice.halts)
+
+    def ring(self, work_classes: Iterable[str]) -> None:
+        for work_class in work_classes:
+            self._doorbell.ring(work_class)
+
+    def halt(self, step_ids: tuple[str, ...]) -> None:
+        self._doorbell.halt(step_ids)
 
     def publish(self, note: Wake | Tick) -> None:
         """Passes on what another process told."""
@@ -108,7 +114,8 @@ class RunService:
             created_at=now,
         )
         movement = self._advance.begin(publication.graph, run)
-        self._announcer.tell(await self._store.commit(lambda tx: self._advance.insert(tx, task, movement)))
+        notice = await self._store.commit(lambda tx: self._advance.insert(tx, task, movement))
+        self._announcer.ring(notice.rings)  # nobody can be listening to it yet
         return movement.run
 
     async def wait(self, run: Run) -> Run:

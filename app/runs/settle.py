@@ -19,6 +19,8 @@ class SettleImages:
 
     def __call__(self, call: WorkerCall) -> Settled:
         asked = call.inputs
+        if call.work_class != "gpu":
+            return Settled(dict(asked), None)
         name = asked.get("model_name")
         checkpoint = self._catalogue.get(name) if name else self._catalogue.default()
         seed = asked.get("seed")

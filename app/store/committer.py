@@ -2,26 +2,33 @@
 
 A commit that waits for nothing costs less than handing the work to another thread and back, where the two threads fight
 for the interpreter besides (docs/performance.md has what was measured). So on an event loop it is done right there.
-Whatever would wait (another process writes, or every commit is synced to the disk) goes to a thread instead, so the
-loop never stands still. Checkpoints, which sync too, are no part of a commit: see `Store.checkpoint`.
+Whatever would wait (another process writes, every commit is synced to the disk, the database is a server) goes to a
+thread instead, so the loop never stands still. What comes while a commit is under way shares the next one.
+
+When the connection to a server is lost in the middle of a commit, nobody knows whether it happened. So the units are
+done again: each finds by its guards what it has written already (`Tx.again`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from app import clock
 from app.errors import Unavailable
-from app.store.engine import BUSY_TIMEOUT_S, Tx, is_busy, translated
+from app.store.engine import Busy, Conflict, Lost, Session, Tx
+from app.store.sqlite import BUSY_TIMEOUT_S
 
 T = TypeVar("T")
 Unit = Callable[[Tx], T]
 
 _MOST_UNITS = 256
 _MOST_TURNS = 16
+_LOST_PATIENCE_S = 8.0  # a server that restarts is back by then; after that callers get a 503
+_CONFLICT_TRIES = 6
 
 
 class _Work:
@@ -50,10 +57,9 @@ class Committer:
     A unit may be run again after a rollback, so it changes nothing but the database.
     """
 
-    def __init__(self, connection: sqlite3.Connection, *, syncs: bool) -> None:
-        self._connection = connection
-        self._tx = Tx(connection)
-        self._syncs = syncs
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.transactions = 0
         self._in_use = threading.Lock()
         self._waiting: list[_Work] = []
         self._flushing = False
@@ -72,13 +78,13 @@ class Committer:
         result: T = await work.future  # type: ignore[misc]
         return result
 
-    def commit_blocking(self, unit: Unit[T]) -> T:
-        """The same for a thread without an event loop."""
+    def commit_blocking(self, unit: Unit[T], *, lasting: bool = True) -> T:
+        """The same for a thread without an event loop; alone in its transaction."""
         if self._closed:
             raise Unavailable("The server is shutting down.")
         work = _Work(unit)
         with self._in_use:
-            self._commit([work], BUSY_TIMEOUT_S)
+            self._commit([work], BUSY_TIMEOUT_S, lasting=lasting)
         if work.error is not None:
             raise work.error
         result: T = work.result
@@ -87,7 +93,7 @@ class Committer:
     def close(self) -> None:
         with self._in_use:
             self._closed = True
-            self._connection.close()
+            self._session.close()
 
     def _gather(self, loop: asyncio.AbstractEventLoop, seen: int, turns: int) -> None:
         """Lets the loop turn while each turn brings more units: a commit costs the same for one as for a dozen."""
@@ -98,7 +104,7 @@ class Committer:
 
     def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
         batch, self._waiting = self._waiting[:_MOST_UNITS], self._waiting[_MOST_UNITS:]
-        if self._syncs or not self._in_use.acquire(blocking=False):
+        if self._session.waits or not self._in_use.acquire(blocking=False):
             self._flush_elsewhere(loop, batch)
             return
         try:
@@ -125,36 +131,48 @@ class Committer:
         if self._flushing:
             loop.call_soon(self._gather, loop, 0, _MOST_TURNS)
 
-    def _commit(self, batch: list[_Work], patience_s: float) -> bool:
+    def _commit(self, batch: list[_Work], patience_s: float, *, lasting: bool = True) -> bool:
         """Sets the result or the error of each; False when another process writes and that outlasted the patience."""
-        error = self._transaction(batch, patience_s)
+        error = self._try(batch, patience_s, lasting=lasting)
         if error is None:
             return True
-        if patience_s == 0 and is_busy(error):
+        if patience_s == 0 and isinstance(error, Busy):
             return False
         if len(batch) == 1:
             batch[0].error = error
-            return True
-        # One bad unit must not fail its neighbours: each gets a transaction of its own.
-        for work in batch:
-            work.error = self._transaction([work], BUSY_TIMEOUT_S)
+        elif isinstance(error, Lost):
+            for work in batch:
+                work.error = error
+        else:
+            # One bad unit must not fail its neighbours: each gets a transaction of its own.
+            for work in batch:
+                work.error = self._try([work], BUSY_TIMEOUT_S, lasting=lasting)
         return True
 
-    def _transaction(self, batch: list[_Work], patience_s: float) -> BaseException | None:
-        connection = self._connection
-        try:
-            with translated():
-                connection.execute(f"PRAGMA busy_timeout={int(patience_s * 1000)}")
-                connection.execute("BEGIN IMMEDIATE")
-                try:
-                    for work in batch:
-                        work.result = work.unit(self._tx)
-                    connection.execute("COMMIT")
-                except BaseException:
-                    # SQLite has rolled back by itself when the disk is full.
-                    if connection.in_transaction:
-                        connection.execute("ROLLBACK")
-                    raise
-        except Exception as error:  # whatever it is, it belongs to whoever waits for the unit
-            return error
-        return None
+    def _try(self, batch: list[_Work], patience_s: float, *, lasting: bool) -> BaseException | None:
+        """One transaction for the batch: done again while the connection is lost, and when it met another one."""
+        until_s = clock.monotonic() + _LOST_PATIENCE_S
+        conflicts, again, pause_s = 0, False, 0.05
+        while True:
+            try:
+                self.transactions += 1
+                self._session.transaction(lambda tx: _do(batch, tx), patience_s, again=again, lasting=lasting)
+            except Lost as error:
+                if clock.monotonic() > until_s:
+                    return error
+                again = True
+            except Conflict as error:
+                conflicts += 1
+                if conflicts >= _CONFLICT_TRIES or len(batch) > 1:
+                    return error
+            except Exception as error:  # whatever it is, it belongs to whoever waits for the unit
+                return error
+            else:
+                return None
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, 0.5)
+
+
+def _do(batch: list[_Work], tx: Tx) -> None:
+    for work in batch:
+        work.result = work.unit(tx)

@@ -24,7 +24,8 @@ _named = (
 
 
 def insert_artifacts(tx: Tx, new: Iterable[Artifact], now: float) -> None:
-    tx.run_many(_insert_artifact, [{**msgspec.structs.asdict(artifact), "created_at": now} for artifact in new])
+    for artifact in new:
+        tx.put(_insert_artifact, {**msgspec.structs.asdict(artifact), "created_at": now})
 
 
 def find_artifact(tx: Tx, artifact_id: str) -> Artifact | None:

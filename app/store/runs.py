@@ -60,21 +60,21 @@ class LogQuery(msgspec.Struct, frozen=True):
 
 def insert_run(tx: Tx, task: Task, run: Run, entries: Sequence[Entry], timeout_s: float) -> None:
     """The task and its run with the beginning of its log. It has a deadline, unless it has ended already."""
-    tx.insert(_insert_task, task)
+    tx.put_record(_insert_task, task)
     row = run_row(run)
     row["first_entries"], row["first_last_seq"] = to_json(entries), run.last_seq
     if is_terminal(run.status):
         row["deadline_at"] = None
-        tx.run(_insert_ended_run, row)
+        tx.put(_insert_ended_run, row)
     else:
         row["timeout_s"] = timeout_s
-        tx.run(_insert_run, row)
+        tx.put(_insert_run, row)
 
 
 def insert_entries(tx: Tx, run: Run, new: Sequence[Entry]) -> None:
     """Appends what this transaction adds to the log of a run whose `last_seq` counts it already."""
     first_seq = run.last_seq - len(new) + 1
-    tx.run(
+    tx.put(
         _insert_events, {"run_id": run.id, "first_seq": first_seq, "last_seq": run.last_seq, "entries": to_json(new)}
     )
 
@@ -85,10 +85,10 @@ def save_run(tx: Tx, run: Run) -> None:
     Counters first; then the end, if it has come, guarded by the status: an ended run keeps its end.
     """
     counts = {"new_last_seq": run.last_seq, "new_total_steps": run.total_steps}
-    tx.run(_count_run, {"run_id": run.id, **counts, "new_exceptions_count": run.exceptions_count})
+    tx.put(_count_run, {"run_id": run.id, **counts, "new_exceptions_count": run.exceptions_count})
     if run.status != RunStatus.RUNNING:
         end = {"new_status": run.status.value, "new_outputs": to_json(run.outputs), "new_error": run.error}
-        tx.run(_finish_run, {"run_id": run.id, **end, "new_finished_at": run.finished_at})
+        tx.put(_finish_run, {"run_id": run.id, **end, "new_finished_at": run.finished_at})
 
 
 def lock_run(tx: Tx, run_id: str) -> Run | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import bindparam, case, insert, or_, select, tuple_, update
+from sqlalchemy import bindparam, case, insert, or_, select, update
 
 from app.domain.run import Step, StepStatus
 from app.store.engine import Tx
@@ -33,10 +33,11 @@ _best_ready = (
     )
     .limit(1)
     .with_for_update(skip_locked=True)
+    .cte("best")
 )
 _claim = (
     update(steps)
-    .where(tuple_(steps.c.run_id, steps.c.node_id).in_(_best_ready), steps.c.status == READY)
+    .where(steps.c.run_id == _best_ready.c.run_id, steps.c.node_id == _best_ready.c.node_id, steps.c.status == READY)
     .values(
         status=RUNNING,
         attempt=steps.c.attempt + 1,
@@ -83,6 +84,7 @@ _stop_open = (
 )
 _held_by = select(*STEP_COLUMNS).where(steps.c.worker_id == bindparam("worker_id"), steps.c.status == RUNNING)
 _held_by_any = select(*STEP_COLUMNS).where(steps.c.status == RUNNING)
+_holders = select(steps.c.worker_id).where(steps.c.status == RUNNING).distinct()
 _expired = _held_by_any.where(steps.c.lease_expires_at < now_s()).limit(50)
 _waiting = (
     select(steps.c.work_class)
@@ -93,7 +95,8 @@ _waiting = (
 
 def insert_steps(tx: Tx, new: Iterable[tuple[Step, str | None]]) -> None:
     """Puts steps where workers find them, each with the checkpoint that it needs, if any."""
-    tx.run_many(_insert_step, [step_row(step) | {"checkpoint": checkpoint, "delay_s": 0.0} for step, checkpoint in new])
+    for step, checkpoint in new:
+        tx.put(_insert_step, step_row(step) | {"checkpoint": checkpoint, "delay_s": 0.0})
 
 
 def claim(tx: Tx, worker_id: str, work_class: str, resident: str | None, lease_s: float) -> Step | None:
@@ -136,6 +139,11 @@ def held_steps(tx: Tx, worker_id: str | None = None) -> list[Step]:
     """The steps that the worker holds; without one, every step that any worker holds."""
     rows = tx.rows(_held_by_any) if worker_id is None else tx.rows(_held_by, {"worker_id": worker_id})
     return [step_from(row) for row in rows]
+
+
+def holders(tx: Tx) -> list[str]:
+    """The workers that hold steps."""
+    return [row[0] for row in tx.rows(_holders)]
 
 
 def expired_steps(tx: Tx) -> list[Step]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from app.settings import Settings
 from app.store.committer import Committer, Unit
-from app.store.engine import Tx, connect, translated
+from app.store.engine import Session
+from app.store.sqlite import SqliteSession
 
 T = TypeVar("T")
 
@@ -22,38 +22,54 @@ class Store:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        connection = connect(settings.database_path, settings.durability)
-        self._committer = Committer(connection, syncs=settings.durability == "power")
+        self._committer = Committer(open_session(settings))
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
         self._own = threading.local()
-        self._opened: list[sqlite3.Connection] = []
+        self._opened: list[Session] = []
 
     async def commit(self, unit: Unit[T]) -> T:
         """Runs a unit of work in a transaction; returns once that is durable. Raises Unavailable, or the unit's own."""
         return await self._committer.commit(unit)
 
-    def commit_blocking(self, unit: Unit[T]) -> T:
-        return self._committer.commit_blocking(unit)
+    def commit_blocking(self, unit: Unit[T], *, lasting: bool = True) -> T:
+        """The same for a thread. Not `lasting`: what can be done again (a claim, a renewal) waits for no disk."""
+        return self._committer.commit_blocking(unit, lasting=lasting)
+
+    @property
+    def transactions(self) -> int:
+        """How many transactions this process has begun for writing."""
+        return self._committer.transactions
 
     async def read(self, query: Unit[T]) -> T:
         """Runs a query beside the writer: readers never wait for it, and see what was committed before."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, self.read_blocking, query)
 
     def read_blocking(self, query: Unit[T]) -> T:
-        with translated():
-            tx: Tx | None = getattr(self._own, "tx", None)
-            if tx is None:
-                connection = connect(self._settings.database_path, self._settings.durability)
-                self._opened.append(connection)
-                tx = self._own.tx = Tx(connection)
-            return query(tx)
+        found: T = self._reader().query(query)
+        return found
 
-    async def checkpoint(self) -> None:
-        """Moves what is committed from the write-ahead log into the database, so that the log stays short."""
-        await self.read(lambda tx: tx.checkpoint())
+    async def tidy(self) -> None:
+        """Upkeep that the database does not do by itself."""
+        await asyncio.get_running_loop().run_in_executor(self._readers, lambda: self._reader().tidy())
 
     def close(self) -> None:
         self._readers.shutdown()
         self._committer.close()
-        for connection in self._opened:
-            connection.close()
+        for session in self._opened:
+            session.close()
+
+    def _reader(self) -> Session:
+        session: Session | None = getattr(self._own, "session", None)
+        if session is None:
+            session = self._own.session = open_session(self._settings)
+            self._opened.append(session)
+        return session
+
+
+def open_session(settings: Settings) -> Session:
+    """A connection to the database that the settings choose. Raises Unavailable."""
+    if settings.is_embedded:
+        return SqliteSession(settings.database_path, settings.durability)
+    from app.store.postgres import PostgresSession  # noqa: PLC0415 - the embedded form has no use for the driver
+
+    return PostgresSession(settings.database_url)

@@ -10,8 +10,8 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from app.errors import SettingsInvalid
-from app.settings import load_settings
-from app.store.migrate import MIGRATIONS, current_version, differences, upgrade
+from app.settings import Settings, load_settings
+from app.store.migrate import MIGRATIONS, current_version, differences, require_current, upgrade
 from app.store.schema import SCHEMA_HEAD
 
 
@@ -37,11 +37,27 @@ def test_a_table_that_differs_is_found(tmp_path: Path) -> None:
     assert differences(settings)
 
 
-def test_a_database_of_another_version_is_refused(tmp_path: Path) -> None:
+def at_version(tmp_path: Path, version: str) -> Settings:
     settings = load_settings(data_dir=tmp_path)
     upgrade(settings)
     with sqlite3.connect(settings.database_path) as db:
-        db.execute("UPDATE alembic_version SET version_num = '29990101_future'")
+        db.execute("UPDATE alembic_version SET version_num = ?", (version,))
+    return settings
+
+
+def test_an_old_program_runs_on_a_newer_schema(tmp_path: Path) -> None:
+    settings = at_version(tmp_path, "29990101_future")
+    assert upgrade(settings) is False
+    require_current(settings)
+
+
+def test_an_older_schema_is_refused_where_it_is_not_upgraded(tmp_path: Path) -> None:
+    with pytest.raises(SettingsInvalid, match="run `atelier db upgrade`"):
+        require_current(at_version(tmp_path, "20000101_past"))
+
+
+def test_a_database_of_another_history_is_refused(tmp_path: Path) -> None:
+    settings = at_version(tmp_path, "20000101_other")
     with pytest.raises(SettingsInvalid, match="another version of Atelier"):
         upgrade(settings)
 

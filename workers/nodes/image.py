@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app import ids
 from app.artifacts.store import ArtifactStore
@@ -11,9 +11,11 @@ from app.checkpoints.catalogue import Catalogue
 from app.domain.artifact import Artifact
 from app.domain.event import Tick
 from app.domain.run import Step, Succeeded
-from workers.diffusion.engine import Engine
 from workers.diffusion.request import Image, ImageRequest, Progress, StopRequested
 from workers.run_step import NodeRun, StepHalted
+
+if TYPE_CHECKING:
+    from workers.diffusion.engine import Engine
 
 
 class TextToImage:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import ClassVar, Self
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Self
 
 import jinja2
 
-from app.graph.nodes.kind import Completed, Configuration, NodeKind
+from app.graph.nodes.kind import Completed, Configuration, NodeKind, WorkerCall
 from app.graph.sandbox import compile_template, render
 from app.graph.selectors import Selector
-from app.graph.values import plain
+from app.graph.values import Value, plain
 from app.graph.variables import VariablePool
+
+MOST_INLINE = 20_000  # characters
 
 
 class TemplateTransform(NodeKind, frozen=True):
@@ -27,9 +29,25 @@ class TemplateTransform(NodeKind, frozen=True):
     def selectors(self) -> Iterable[Selector]:
         return (selector for _, selector in self.variables)
 
-    def execute(self, pool: VariablePool) -> Completed:
+    def execute(self, pool: VariablePool) -> Completed | WorkerCall:
+        """Inline, unless the values are so large that rendering them would hold up everybody else."""
         values = {name: plain(pool.get(selector, None)) for name, selector in self.variables}
-        return Completed(inputs=values, outputs={"output": render(self.template, values)})
+        if sum(map(_weight, values.values())) > MOST_INLINE:
+            return WorkerCall("cpu", values)
+        return Completed(inputs=values, outputs={"output": self.render(values)})
+
+    def render(self, values: Mapping[str, Any]) -> str:
+        """The text over the variables' values. Raises NodeFailed."""
+        return render(self.template, values)
+
+
+def _weight(value: Value) -> int:
+    """Roughly the characters of a value: a template takes time in proportion to them, or worse."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(len(key) + _weight(item) for key, item in value.items())
+    return sum(map(_weight, value)) if isinstance(value, list) else 1
 
 
 def _compile(configuration: Configuration) -> jinja2.Template:
