@@ -4,8 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+SERVERS := postgres redis-server nginx setpriv
+
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench clean
+.PHONY: help run cluster test check bench clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -13,8 +15,12 @@ help: ## List the targets
 run: $(STAMP) ## Serve, and make a first picture; ONCE=1 stops after it
 	@$(BIN)/atelier quickstart $(if $(ONCE),--once)
 
+cluster: $(STAMP) ## Serve with PostgreSQL, Redis, two API processes, two workers and nginx; OPTIONS="--port 8080 --workers 1"
+	@sh .ci/debian.sh $(SERVERS)
+	@$(BIN)/atelier cluster $(OPTIONS)
+
 test: $(STAMP)-dev ## Run all the tests; Debian packages that they need are installed when missing
-	@sh .ci/debian.sh curl
+	@sh .ci/debian.sh curl faketime $(SERVERS)
 	@$(BIN)/python -m pytest $(TESTS)
 
 check: $(STAMP)-dev ## Lint, types, import rules, migrations

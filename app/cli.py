@@ -1,4 +1,4 @@
-"""`atelier`: serve, run, quickstart, keys, workflows, checkpoints, db, settings."""
+"""`atelier`: serve, run, quickstart, cluster, keys, workflows, checkpoints, db, settings."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.table import Table
 
 from app import client, clock
 from app.checkpoints.catalogue import open_catalogue
+from app.cluster.supervise import Cluster, Plan
 from app.errors import AtelierError, DocumentInvalid, InvalidParam
 from app.graph.graph import load_graph
 from app.serving import Server, create_key, open_store, prepare, publish_file, publish_first_app
@@ -96,6 +97,32 @@ def quickstart(
             stop()
         else:
             out.print(f"Atelier listens on {server.url} until you press Ctrl-C.")
+
+
+@app.command()
+def cluster(
+    folder: Annotated[Path, typer.Option(help="Where all of it keeps its data.")] = Path(".atelier/cluster"),
+    port: Annotated[int, typer.Option(help="Port of the one address; 0 takes a free one.")] = 0,
+    api: Annotated[int, typer.Option(min=1, help="How many API processes.")] = 2,
+    workers: Annotated[int, typer.Option(min=0, help="How many workers.")] = 2,
+    setting: Annotated[list[str], typer.Option(help="NAME=VALUE for API processes and workers.")] = [],  # noqa: B006
+) -> None:
+    """Run the production form here: PostgreSQL, Redis, API processes, workers and nginx; what dies is started again."""
+    wrong = [pair for pair in setting if "=" not in pair]
+    if wrong:
+        raise InvalidParam(f"A --setting is NAME=VALUE, not {wrong[0]!r}.")
+    settings = {name: value for name, _, value in (pair.partition("=") for pair in setting)}
+    started = Cluster(Plan(folder, port, api, workers, settings), out.print)
+
+    def ready() -> None:
+        table = Table("process", "pid", box=None)
+        for name, pid in started.processes():
+            table.add_row(name, str(pid or "down"))
+        out.print(table)
+        out.print(f"\nAtelier listens on {started.url} until you press Ctrl-C. Logs: {started.folder}/logs")
+        out.print(f"Key: {started.key}\n\n{client.curl(started.url, started.key, client.FIRST_PROMPT)}\n")
+
+    started.run(ready)
 
 
 @app.command()

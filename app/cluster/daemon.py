@@ -42,6 +42,8 @@ class Daemon(ABC):
         self.name = name
         self.folder = folder.absolute()
         self.log = (log or folder / "log").absolute()
+        self.port: int | None = None
+        """Where it listens on 127.0.0.1; the same for every start."""
         self.environment: dict[str, str] = {}
         """Added to our own environment."""
         self._process: subprocess.Popen[bytes] | None = None
@@ -99,13 +101,21 @@ class Daemon(ABC):
         return self.exit_status()
 
     def kill(self) -> None:
-        """SIGKILL for it and for all that it started; returns when none of them is left. Safe to repeat."""
-        if self._process is None or self._buried:
-            return
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        self._buried = True  # from now on the number may be another process's
+        """SIGKILL for it and for all that it started, by whichever program; returns when none is left.
+
+        Safe to repeat, and also before the first start: then for what a killed program left in the same folder.
+        """
+        if self._process is not None and not self._buried:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._buried = True  # from now on the number may be another process's
+        end_processes(self.pids)
+
+    def pids(self) -> list[int]:
+        """All of its processes, found by where they stand: servers write over their own environment."""
+        program, place = Path(self.command()[0]).name, self.working_folder().resolve()
+        return processes(lambda proc: (proc / "cwd").readlink() == place and _name(proc) == program)
 
     def prepare(self) -> None:
         """Makes what it needs in its folder, before every start."""
@@ -213,6 +223,10 @@ def processes(belongs: Callable[[Path], bool]) -> list[int]:
         except OSError:  # it ended while we looked, or belongs to somebody whose processes we may not read
             continue
     return found
+
+
+def _name(folder: Path) -> str:
+    return (folder / "comm").read_text().strip()
 
 
 def _lives(folder: Path) -> bool:

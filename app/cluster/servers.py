@@ -10,9 +10,10 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
-from app.cluster.daemon import Daemon, answers, as_account, end_processes, find_program, free_port, processes
+from app.cluster.daemon import Daemon, answers, as_account, find_program, free_port
 from app.cluster.place import place_for
 from app.errors import Unavailable
 
@@ -28,12 +29,12 @@ class PostgreSQL(Daemon):
 
     stop_signal = signal.SIGINT  # "fast": open connections are ended
     death_signal = "QUIT"  # "immediate": the postmaster takes its backends along
+    port: int
 
     def __init__(self, folder: Path, port: int = 0, log: Path | None = None, settings: Sequence[str] = ()) -> None:
         """`settings` are lines as in postgresql.conf (`max_connections=8`); they win over ours."""
         super().__init__("postgres", folder, log)
         self.port = port or free_port()
-        self.data = self.folder / "data"
         self.settings = [
             "max_connections=100",
             "shared_buffers=128MB",
@@ -45,6 +46,11 @@ class PostgreSQL(Daemon):
             *settings,
         ]
         self.account = "postgres" if os.geteuid() == 0 else None
+
+    @cached_property
+    def data(self) -> Path:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return place_for(self.folder, self.account) / "data"
 
     @property
     def url(self) -> str:
@@ -68,7 +74,6 @@ class PostgreSQL(Daemon):
 
     def prepare(self) -> None:
         """Makes the data folder the first time: under another name, so that a half-made one is never taken for it."""
-        self.data = place_for(self.folder, self.account) / "data"
         if self.data.exists():
             return
         making = self.data.with_name("making")
@@ -91,15 +96,9 @@ class PostgreSQL(Daemon):
         """SIGKILL for the postmaster and its backends; returns when none is left.
 
         Backends have sessions of their own and outlive a killed postmaster for a moment, in which they may still commit
-        and keep a new one from starting. All of them stand in the data folder, and nothing else does.
+        and keep a new one from starting.
         """
         super().kill()
-        end_processes(self.pids)
-
-    def pids(self) -> list[int]:
-        """The postmaster, its backends and helpers."""
-        data = self.data.resolve()
-        return processes(lambda folder: (folder / "cwd").readlink() == data)
 
     def _tool(self, name: str, *words: str) -> subprocess.CompletedProcess[bytes]:
         command = [_postgres_program(name), "-h", "127.0.0.1", "-p", str(self.port), "-U", "atelier", *words]
@@ -114,6 +113,8 @@ def _postgres_program(name: str) -> str:
 
 class Redis(Daemon):
     """A Redis server. Without `persistent` it has forgotten everything when it starts again, by design."""
+
+    port: int
 
     def __init__(
         self,
@@ -149,6 +150,7 @@ class Nginx(Daemon):
     """nginx in front of API processes: one address, and a dead process behind it is passed over."""
 
     death_signal = "TERM"  # the master takes its workers along
+    port: int
 
     def __init__(self, folder: Path, upstreams: Sequence[int], port: int = 0, log: Path | None = None) -> None:
         """`upstreams` are ports of 127.0.0.1; whether anybody listens there may change at any time."""
@@ -164,7 +166,9 @@ class Nginx(Daemon):
         return [*self._nginx(), "-g", "daemon off;"]
 
     def prepare(self) -> None:
-        servers = " ".join(f"server 127.0.0.1:{port} max_fails=1 fail_timeout=1s;" for port in self.upstreams)
+        # max_fails=0: a process that refuses connections costs microseconds here, and is asked again with every one,
+        # so that it serves as soon as it listens, also when all of them were down.
+        servers = " ".join(f"server 127.0.0.1:{port} max_fails=0;" for port in self.upstreams)
         text = render_nginx(
             NGINX_FOLDER=str(self.folder), NGINX_LISTEN=f"127.0.0.1:{self.port}", NGINX_RESOLVER="", NGINX_API=servers
         )

@@ -1,0 +1,125 @@
+"""`atelier cluster`: one address, what dies is started again, and nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.cluster.supervise import Cluster, Plan, Watched
+from tests.clusters import RunningCluster, running_cluster, start_cluster, until
+from tests.servers import ROOT
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
+    """A cluster without workers: everything that needs no picture."""
+    with running_cluster(tmp_path_factory.mktemp("cluster"), "--workers", "0", "--api", "2") as running:
+        yield running
+
+
+def alive(pids: list[int | None]) -> list[int]:
+    return [pid for pid in pids if pid and Path(f"/proc/{pid}/cwd").exists()]
+
+
+def test_one_address_and_one_key_open_the_first_app(cluster: RunningCluster) -> None:
+    with cluster.http() as http:
+        assert http.get("/v1/info").status_code == 200
+    assert list(cluster.pids()) == ["postgres", "redis", "api-1", "api-2", "nginx"]
+    assert oct((cluster.folder / "state.json").stat().st_mode)[-3:] == "600"
+    assert len(list((cluster.folder / "logs").glob("api-*.log"))) == 2
+
+
+@pytest.mark.parametrize("name", ["api-1", "redis", "nginx", "postgres"])
+def test_what_is_killed_is_started_again(cluster: RunningCluster, name: str) -> None:
+    killed = cluster.kill(name)
+    assert cluster.until_replaced(name, killed) != killed
+    with cluster.http() as http:
+        until(f"requests are answered after {name}", lambda: http.get("/v1/parameters").status_code == 200)
+
+
+def test_one_dead_api_process_is_noticed_by_nobody(cluster: RunningCluster) -> None:
+    cluster.until_answers_itself("api-1")
+    cluster.kill("api-2")
+    with cluster.http() as http:
+        assert [http.get("/v1/info").status_code for _ in range(20)] == [200] * 20
+    until("it is back", lambda: cluster.pids()["api-2"])
+
+
+def test_a_second_cluster_in_the_folder_gets_one_sentence(cluster: RunningCluster) -> None:
+    command = [sys.executable, "-m", "app", "cluster", "--folder", str(cluster.folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == f"atelier: A cluster runs in {cluster.folder} already: stop it, or use --folder.\n"
+    cluster.until_answers()
+
+
+def test_a_stopped_cluster_leaves_no_process_and_keeps_its_key(tmp_path: Path) -> None:
+    with running_cluster(tmp_path, "--workers", "0", "--api", "1") as first:
+        state = first.state()
+        began = time.monotonic()
+        assert first.stop() == 0
+    assert time.monotonic() - began < 20
+    assert alive([process["pid"] for process in state["processes"]]) == []
+    assert not (tmp_path / "state.json").exists()
+    with running_cluster(tmp_path, "--workers", "0", "--api", "1") as again:
+        assert again.state()["key"] == state["key"]
+        with again.http() as http:
+            assert http.get("/v1/info").status_code == 200
+
+
+def test_a_killed_supervisor_takes_everything_along(tmp_path: Path) -> None:
+    cluster = start_cluster(tmp_path, "--workers", "0", "--api", "1")
+    pids = list(cluster.pids().values())
+    os.kill(cluster.supervisor.pid, signal.SIGKILL)
+    cluster.supervisor.wait()
+    until("all of them have ended", lambda: not alive(pids), 10)
+    (tmp_path / "state.json").unlink()
+    with running_cluster(tmp_path, "--workers", "0", "--api", "1") as again:
+        again.until_answers()
+
+
+def test_what_a_killed_supervisor_left_ends_with_the_next_start(tmp_path: Path) -> None:
+    marks = {"ATELIER_CLUSTER": str(tmp_path), "ATELIER_CLUSTER_PART": "worker-9"}
+    forgotten = subprocess.Popen(["sleep", "300"], env=os.environ | marks)
+    foreign = subprocess.Popen(["sleep", "300"], env=os.environ | marks | {"ATELIER_CLUSTER": "/elsewhere"})
+    with running_cluster(tmp_path, "--workers", "0", "--api", "1"):
+        assert forgotten.wait(1) == -signal.SIGKILL
+        assert foreign.poll() is None
+    foreign.kill()
+    foreign.wait()
+
+
+def test_a_setting_reaches_the_api_processes(tmp_path: Path) -> None:
+    with running_cluster(tmp_path, "--workers", "0", "--api", "1", max_body_bytes="100") as cluster:
+        with cluster.http() as http:
+            answer = http.post("/v1/workflows/run", json={"inputs": {"prompt": "x" * 200}, "user": "u"})
+        assert answer.status_code == 413
+
+
+def test_pauses_between_starts_grow_to_five_seconds(tmp_path: Path) -> None:
+    watched = Watched(Cluster(Plan(tmp_path), print).redis)
+    pauses = []
+    for _ in range(8):
+        watched.started_s = time.monotonic()
+        watched.died()
+        pauses.append(round((watched.due_s or 0) - time.monotonic(), 1))
+    assert pauses == pytest.approx([0, 0.25, 0.5, 1, 2, 4, 5, 5], abs=0.06)
+    watched.started_s = time.monotonic() - 11
+    watched.died()
+    assert (watched.due_s or 0) <= time.monotonic()
+
+
+def test_a_wrong_setting_ends_the_start_with_its_sentence(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "app", "cluster", "--folder", str(tmp_path), "--setting", "ATELIER_LEASE_S=0"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "ATELIER_LEASE_S" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert str(tmp_path) not in subprocess.check_output(["ps", "-eo", "args"], text=True)
