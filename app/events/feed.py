@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import TypeVar
 
 import msgspec
 
+from app import clock
 from app.domain.event import Event, EventKind, Tick
 from app.domain.run import Run, is_terminal
-from app.errors import NotFound
+from app.errors import NotFound, Unavailable
 from app.events.wakeups import LocalWakeups
 from app.store import runs as run_rows
 from app.store.engine import Tx
 from app.store.store import Store
 
+T = TypeVar("T")
+
 # Without a wake-up (it was lost, or came from another machine) a reader looks this often.
 _LOOK_S = 1.0
+# A database that restarts is waited for: the run goes on, and so may its readers.
+_AWAY_S = 60.0
+_AGAIN_S = 0.25
 
 
 class Fact(msgspec.Struct, frozen=True):
@@ -39,7 +47,7 @@ class Feed:
     async def wait(self, run_id: str) -> Run:
         """The run once it has ended."""
         with self._wakeups.listen(run_id) as mailbox:
-            while not is_terminal((run := await self._store.read(lambda tx: _existing(tx, run_id))).status):
+            while not is_terminal((run := await self._read(lambda tx: _existing(tx, run_id))).status):
                 while await mailbox.wait(_LOOK_S) and not mailbox.take_wake():
                     mailbox.ticks.clear()  # progress is no reason to read the run again
         return run
@@ -67,7 +75,17 @@ class Feed:
                     yield Silence()
 
     async def _facts(self, run_id: str, after: int) -> list[Fact]:
-        return await self._store.read(lambda tx: _facts_after(tx, run_id, after))
+        return await self._read(lambda tx: _facts_after(tx, run_id, after))
+
+    async def _read(self, query: Callable[[Tx], T]) -> T:
+        until_s = clock.monotonic() + _AWAY_S
+        while True:
+            try:
+                return await self._store.read(query)
+            except Unavailable:
+                if clock.monotonic() > until_s:
+                    raise
+            await asyncio.sleep(_AGAIN_S)
 
 
 def _existing(tx: Tx, run_id: str) -> Run:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from app.domain.event import EventKind
 from app.domain.run import Failed, Run, RunStatus, Step, StepStatus
@@ -17,6 +17,8 @@ from app.store import steps
 from tests.databases import PostgresDatabases
 from tests.service.house import DONE, LOST, House, new_house
 
+# Which one, modulo how many there are. Nothing is drawn inside a rule: what is there may depend on chance.
+WHICH = st.integers(0, 1000)
 WORKERS = st.sampled_from(["w1", "w2", "w3"])
 OUTCOMES = st.sampled_from([DONE, Failed("broken", "broken"), LOST])
 
@@ -40,6 +42,12 @@ class Runs(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.open.close()
 
+    @initialize()
+    def submit_some(self) -> None:
+        for _ in range(3):
+            self.submit()
+        self.claim("w1")
+
     @rule()
     def submit(self) -> None:
         self.run_ids.append(self.house.submit())
@@ -60,12 +68,12 @@ class Runs(RuleBasedStateMachine):
         held = {step.id for step in self.house.store.read_blocking(lambda tx: steps.held_steps(tx, worker))}
         assert kept == held
 
-    @rule(data=st.data(), outcome=OUTCOMES)
-    def finish(self, data: st.DataObject, outcome: object) -> None:
+    @rule(which=WHICH, outcome=OUTCOMES)
+    def finish(self, which: int, outcome: object) -> None:
         """Any attempt that ever was may say how it ended; only the one that holds its step is heard."""
         if not self.claimed:
             return
-        step = data.draw(st.sampled_from(self.claimed))
+        step = self.claimed[which % len(self.claimed)]
         holds = step.run_id not in self.ended and self.current[step.run_id] == step.attempt
         before = self.house.facts(step.run_id)
         notice = self.house.complete(step, outcome)  # type: ignore[arg-type]
@@ -75,13 +83,13 @@ class Runs(RuleBasedStateMachine):
         else:
             self.current[step.run_id] = -step.attempt  # nobody holds it now
 
-    @rule(data=st.data())
-    def expire(self, data: st.DataObject) -> None:
+    @rule(which=WHICH)
+    def expire(self, which: int) -> None:
         """A lease runs out, and two reapers find it."""
         held = self.house.store.read_blocking(steps.held_steps)
         if not held:
             return
-        lost = data.draw(st.sampled_from(held))
+        lost = held[which % len(held)]
         self.house.sql("UPDATE steps SET lease_expires_at = 1 WHERE id = :id", id=lost.id)
         found = self.house.store.read_blocking(steps.expired_steps)
         assert lost.id in {step.id for step in found}
@@ -90,11 +98,9 @@ class Runs(RuleBasedStateMachine):
             assert self.house.give_back(step) is None
             self.current[step.run_id] = -step.attempt
 
-    @rule(data=st.data())
-    def stop(self, data: st.DataObject) -> None:
-        if not self.run_ids:
-            return
-        run_id = data.draw(st.sampled_from(self.run_ids))
+    @rule(which=WHICH)
+    def stop(self, which: int) -> None:
+        run_id = self.run_ids[which % len(self.run_ids)]
         assert (self.house.stop(run_id) is not None) == (run_id not in self.ended)
 
     @rule()
@@ -124,7 +130,7 @@ class Runs(RuleBasedStateMachine):
 
 
 EXAMPLES = settings(
-    max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
+    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
 )
 
 

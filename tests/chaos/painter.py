@@ -1,0 +1,77 @@
+"""A worker whose engine paints without torch: STEP_S a step, then a small picture that the request alone decides.
+
+Everything around the engine is the real worker. While a file `crash-POINT` lies in the data folder, the next worker
+that comes to that point takes the file away and kills itself with SIGKILL: `before_commit` (the artifact is stored, its
+row is not) or `after_commit` (the row is, and nobody has been told).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import struct
+import sys
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import workers.main
+from app.settings import Settings
+from workers.diffusion.request import Image, ImageRequest, Progress, StopRequested
+from workers.run_step import StepRunner
+
+STEP_S = 0.02
+
+
+class Painter:
+    resident = ("painter",)
+
+    def paint(
+        self, request: ImageRequest, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]
+    ) -> list[Image]:
+        for step in range(request.steps):
+            time.sleep(STEP_S)
+            if should_stop():
+                raise StopRequested
+            on_progress(Progress(step + 1, request.steps, 0.0))
+        return [picture(request, request.seed + i) for i in range(request.n)]
+
+
+def picture(request: ImageRequest, seed: int) -> Image:
+    """A PNG of 8 × 8 pixels."""
+    color = zlib.crc32(f"{request.prompt}/{seed}".encode()).to_bytes(4)[:3]
+    rows = (b"\0" + color * 8) * 8
+    head = struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    png = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in chunks
+    )
+    return Image(png, seed, 8, 8)
+
+
+def crashing(data_dir: Path) -> None:
+    record = StepRunner._record
+
+    def recorded(self: StepRunner, *rest: Any) -> None:
+        crash_at(data_dir / "crash-before_commit")
+        record(self, *rest)
+        crash_at(data_dir / "crash-after_commit")
+
+    StepRunner._record = recorded  # type: ignore[method-assign]
+
+
+def crash_at(point: Path) -> None:
+    try:
+        point.unlink()
+    except FileNotFoundError:
+        return
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    workers.main._engine = lambda settings, catalogue: Painter()  # type: ignore[assignment, return-value]
+    crashing(Settings().data_dir)
+    workers.main.main(int(sys.argv[1]), sys.argv[2], tuple(sys.argv[3].split(",")))
