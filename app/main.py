@@ -19,6 +19,7 @@ from app.api.dify.routes import DifyApi
 from app.api.dify.wire import Wire
 from app.api.files import file_routes
 from app.api.health import health_routes
+from app.api.metrics import metrics_routes
 from app.api.middleware import RequestIds
 from app.artifacts.store import open_artifacts
 from app.artifacts.urls import open_signer
@@ -35,6 +36,7 @@ from app.runs.service import Announcer, RunService
 from app.runs.settle import SettleImages
 from app.settings import Settings
 from app.store.store import Store
+from app.tally import Tally
 
 
 def create_app(settings: Settings, companion: Companion | None = None) -> Starlette:
@@ -43,10 +45,11 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     store = Store(settings)
     catalogue = open_catalogue(settings.checkpoints_dir, settings.default_checkpoint)
     wakeups, doorbell = LocalWakeups(), PipeDoorbell()
-    announcer = Announcer(doorbell, wakeups)
+    tally = Tally()
+    announcer = Announcer(doorbell, wakeups, tally)
     publications = Publications(store)
     advance = Advance(publications.graph_of, SettleImages(catalogue), settings)
-    service = RunService(store, advance, publications, Feed(store, wakeups), announcer, settings)
+    service = RunService(store, advance, publications, Feed(store, wakeups, tally.event_lag), announcer, settings)
     reaper = Reaper(store, advance, announcer, doorbell, settings)
     signer = open_signer(settings)
 
@@ -74,9 +77,10 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
             *DifyApi(service, publications, Wire(signer.sign), settings).routes(),
             *file_routes(store, open_artifacts(settings), signer),
             *health_routes(store, catalogue, companion.state),
+            *(metrics_routes(store, tally) if settings.metrics == "on" else ()),
         ],
         middleware=[
-            Middleware(RequestIds, render=render_error),
+            Middleware(RequestIds, render=render_error, tally=tally if settings.metrics == "on" else None),
             Middleware(
                 CORSMiddleware,
                 allow_origins=["*"],

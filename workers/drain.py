@@ -33,7 +33,7 @@ class Drain:
         """Works until the parent is gone. `resident` names the checkpoint whose steps cost no loading."""
         while not self._link.parent_gone.is_set():
             while (step := self._claim(work_class, resident())) is not None:
-                self._link.tell(Busy(step.id))
+                self._link.tell(Busy(step.id, step.kind))
                 try:
                     self._runner.run(step)
                 finally:

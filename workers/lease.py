@@ -22,7 +22,7 @@ from app.runs.service import Announcer
 from app.settings import Settings
 from app.store import steps
 from app.store.store import Store
-from workers.link import Beat, Busy, FromWorker, Idle, Progressed, Ready, receive_from_worker, send
+from workers.link import Beat, Busy, Counted, FromWorker, Idle, Progressed, Ready, receive_from_worker, send
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,8 @@ class Child:
         self.worker_id = ids.new_id()
         self.ready = False
         self.holding: str | None = None
-        self.last_sign_s = clock.monotonic()
+        self.kind = ""
+        self.last_sign_s = self.busy_since_s = clock.monotonic()
         self.connection, theirs = Pipe()
         command = [sys.executable, "-m", "workers.main", str(theirs.fileno()), self.worker_id]
         # A process group of its own: Ctrl-C on the terminal is the parent's business.
@@ -115,10 +116,13 @@ class LeaseKeeper(Companion):
             case Ready():
                 child.ready = True
                 logger.info("worker ready", extra={"action": "worker_ready", "worker": child.worker_id})
-            case Busy(step_id):
-                child.holding = step_id
+            case Busy(step_id, kind):
+                child.holding, child.kind, child.busy_since_s = step_id, kind, child.last_sign_s
             case Idle():
                 child.holding = None
+                self._announcer.tally.attempted(child.kind, child.last_sign_s - child.busy_since_s)
+            case Counted(what, label):
+                self._announcer.tally.count(what, *filter(None, (label,)))
             case Progressed(tick):
                 self._announcer.publish(tick)
             case Ring(work_class):
@@ -152,6 +156,8 @@ class LeaseKeeper(Companion):
     def _give_back(self, held: list[Step], why: Retry) -> None:
         for step in held:
             notice = self._store.commit_blocking(lambda tx, step=step: self._advance.give_back(tx, step, why))  # type: ignore[misc]
+            if notice is not None and notice.rings:
+                self._announcer.tally.count("given_back", why.error_type)
             self._announcer.tell(notice)
 
 

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 def main(descriptor: int, worker_id: str) -> None:
     connection = parent_connection(descriptor)
     settings = Settings.model_validate_json(connection.recv_bytes())
-    set_up_logs("worker", settings.log_level)
+    set_up_logs("worker", settings.log_level, settings.log_format, worker_id)
     link = WorkerSide(connection)
     threading.Thread(target=_until_parent_goes, args=(link,), name="hints", daemon=True).start()
     engine = Engine(settings.device or None, settings.resident_checkpoints, settings.torch_threads)
