@@ -40,7 +40,7 @@ class Subject:
     first asks for it: a line that is written, or work that goes to another process. Most requests never need one.
     """
 
-    __slots__ = ("_made", "attempt", "request", "run", "step", "traceparent")
+    __slots__ = ("attempt", "request", "run", "step", "traceparent")
 
     def __init__(
         self, request: str = "", run: str = "", step: str = "", attempt: int = 0, traceparent: str | None = None
@@ -50,7 +50,6 @@ class Subject:
         self.step = step
         self.attempt = attempt
         self.traceparent = traceparent
-        self._made = ""
 
     def trace_to_pass_on(self) -> str:
         """The traceparent for work that goes to another process; the same each time."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
 from threading import Lock
 
 ANSWER_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
@@ -42,13 +41,14 @@ class Tally:
         self.event_lag = Spread(LAG_S)
         self._answers: dict[tuple[str, str, int], Spread] = {}
         self._attempts: dict[str, Spread] = {}
-        self._counts: Counter[tuple[str, ...]] = Counter()
+        self._counts: dict[tuple[str, ...], int] = {}
         self._lock = Lock()
 
     def count(self, what: str, *labels: str) -> None:
         """One more of `what` with these labels. From any thread."""
+        key = (what, *labels)
         with self._lock:
-            self._counts[what, *labels] += 1
+            self._counts[key] = self._counts.get(key, 0) + 1
 
     def counts(self, what: str) -> list[tuple[tuple[str, ...], int]]:
         """(labels, how many) of each that was counted as `what`."""

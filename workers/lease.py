@@ -149,7 +149,8 @@ class LeaseKeeper(Companion):
         stopping = self._stopping.is_set()
         child.end(self._settings.shutdown_grace_s if stopping else 1.0)
         if not stopping:
-            logger.warning("worker lost", extra={"action": "worker_lost", "exit_status": child.process.returncode})
+            status = {"exit_status": child.process.returncode}
+            logger.warning("worker lost", extra={"action": "worker_lost", "worker": child.worker_id, **status})
         held = self._store.read_blocking(lambda tx: steps.held_steps(tx, child.worker_id))
         self._give_back(held, _CLOSED if stopping else _LOST)
 

@@ -36,6 +36,7 @@ class RequestIds:
         self._app = app
         self._render = render
         self._tally = tally
+        self._tells = logger.isEnabledFor(logging.DEBUG)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -69,7 +70,7 @@ class RequestIds:
             )
             await self._render(error)(scope, receive, send_with_id)
         finally:
-            if logger.isEnabledFor(logging.DEBUG):
+            if self._tells:
                 seen = {"method": scope["method"], "route": _template(scope), "status": status}
                 took_s = round(clock.monotonic() - began_s, 6)
                 logger.debug("answered", extra={"action": "answered", **seen, "seconds": took_s})
