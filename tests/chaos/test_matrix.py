@@ -94,7 +94,7 @@ def test_a_frozen_worker_loses_its_step_and_is_refused_when_it_wakes(house: Aren
         child = house.child_of(name)
         os.kill(child, signal.SIGSTOP)
         with house.frozen(name):
-            until("another has begun", lambda: attempts(house, asked.run_id) == 2, LEASE_S + 4)
+            until("another has begun", lambda: attempts(house, asked.run_id) == 2, LEASE_S + 2)
         os.kill(child, signal.SIGCONT)
     assert asked.events[-1]["data"]["status"] == "succeeded"
 
