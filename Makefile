@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 SERVERS := postgres redis-server nginx setpriv
+S3RVER := build/s3rver
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster test check bench clean
+.PHONY: help run cluster test check chaos-mutants soak bench clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -20,8 +21,17 @@ cluster: $(STAMP) ## Serve with PostgreSQL, Redis, two API processes, two worker
 	@$(BIN)/atelier cluster $(OPTIONS)
 
 test: $(STAMP)-dev ## Run all the tests; Debian packages that they need are installed when missing
-	@sh .ci/debian.sh curl faketime $(SERVERS)
+	@sh .ci/debian.sh curl faketime npm $(SERVERS)
+	@test -x $(S3RVER)/node_modules/.bin/s3rver || npm install --silent --no-fund --no-audit --prefix $(S3RVER) s3rver@3.7.1
 	@$(BIN)/python -m pytest $(TESTS)
+
+chaos-mutants: $(STAMP)-dev ## Break Atelier on purpose: the chaos tests must notice each of the mutants
+	@sh .ci/debian.sh faketime $(SERVERS)
+	@$(BIN)/python -m tests.chaos.mutants
+
+soak: $(STAMP)-dev ## A bad day of any length: RUNS=5000 SEED=7
+	@sh .ci/debian.sh faketime $(SERVERS)
+	@ATELIER_CHAOS_RUNS=$(or $(RUNS),3000) ATELIER_CHAOS_SEED=$(or $(SEED),0) $(BIN)/python -m pytest -s tests/chaos/test_a_bad_day.py
 
 check: $(STAMP)-dev ## Lint, types, import rules, migrations
 	@$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """All benchmarks, one after the other: `make bench`."""
 
-from bench import pictures, runs, starts
+from bench import pictures, production, runs, starts
 
-for benchmark in (starts, runs, pictures):
+for benchmark in (starts, runs, production, pictures):
     benchmark.main()

@@ -62,9 +62,8 @@ def _environment(folder: Path, state: dict[str, Any]) -> dict[str, str]:
 
 def _echo_key(env: dict[str, str]) -> str:
     for words in (["workflows", "publish", "workflows/echo.yml"], ["keys", "create", "--app", "echo"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "app", *words], env=env, capture_output=True, text=True, check=True
-        )
+        command = [sys.executable, "-m", "app", *words]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
@@ -90,9 +89,7 @@ def _compare(ports: list[int], key: str) -> None:
     run = [Post(address, "/v1/workflows/run", key, body) for address in addresses]
     for posts in (bare, run):
         _measure_both(posts, 4, 1.0)
-    print(
-        "\nstart → template → end over HTTP (PostgreSQL, two API processes) against a bare route with one committed insert"
-    )
+    print("\nstart → template → end over HTTP (PostgreSQL, two API processes) against a bare route with one insert")
     print(f"{'callers':>8} {'bare ms':>9} {'run ms':>9} {'bare/s':>9} {'runs/s':>9} {'time ratio':>11} {'Dify':>8}")
     for callers in (1, 8, 32):
         pairs = [(_measure_both(bare, callers, ROUND_S), _measure_both(run, callers, ROUND_S)) for _ in range(ROUNDS)]
@@ -161,8 +158,8 @@ def _recovery(folder: Path, state: dict[str, Any]) -> None:
             asking.join()
             time.sleep(6)  # until the killed one is back
     print(
-        f"\nkill -9 of the worker that holds a step → the next attempt begins: median {statistics.median(taken):.2f} s, "
-        f"longest {max(taken):.2f} s"
+        f"\nkill -9 of the worker that holds a step → the next attempt begins: "
+        f"median {statistics.median(taken):.2f} s, longest {max(taken):.2f} s"
     )
 
 
