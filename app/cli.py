@@ -1,9 +1,10 @@
-"""`atelier`: serve, run, quickstart, cluster, keys, workflows, checkpoints, db, settings."""
+"""`atelier`: serve, worker, run, quickstart, cluster, top, doctor, keys, workflows, checkpoints, db, settings."""
 
 from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,7 @@ from app.settings import SECRETS, Settings, load_settings, variable_name
 from app.store import accounts
 from app.store.migrate import current_version, differences, upgrade
 from app.store.schema import SCHEMA_HEAD
+from app.top import show_once, show_until_stopped
 from workers.lease import LeaseKeeper
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Requests for pictures as durable workflow runs.")
@@ -139,6 +141,17 @@ def run(
     values: dict[str, Any] = dict(pair.partition("=")[::2] for pair in inputs)
     picture = client.paint(url, key or client.kept_key(_settings().data_dir), values, folder)
     out.print(str(picture))
+
+
+@app.command()
+def top(once: Annotated[bool, typer.Option(help="Print once and end.")] = False) -> None:
+    """Show what runs, what waits and what has ended, until Ctrl-C."""
+    with open_store(_settings()) as store:
+        if once:
+            show_once(store, out)
+            return
+        with suppress(KeyboardInterrupt):
+            show_until_stopped(store, out)
 
 
 @app.command()

@@ -42,6 +42,11 @@ def new_key() -> str:
     return "app-" + "".join(secrets.choice(_ALPHABET) for _ in range(24))
 
 
+def new_traceparent() -> str:
+    """The W3C trace context of a new trace: version 00, a trace id, a parent id, and no word about sampling."""
+    return f"00-{_random_bits(128):032x}-{_random_bits(64):016x}-00"
+
+
 def new_nonce() -> str:
     """32 hex characters for a signed URL."""
     return secrets.token_hex(16)

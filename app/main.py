@@ -19,6 +19,7 @@ from app.api.dify.routes import DifyApi
 from app.api.dify.wire import Wire
 from app.api.files import file_routes
 from app.api.health import health_routes
+from app.api.metrics import metrics_routes
 from app.api.middleware import RequestIds
 from app.artifacts.store import open_artifacts
 from app.artifacts.urls import open_signer
@@ -36,6 +37,7 @@ from app.runs.sweep import OrphanSweep
 from app.settings import Settings
 from app.store.locks import open_locks
 from app.store.store import Store
+from app.tally import Tally
 
 
 def create_app(settings: Settings, companion: Companion | None = None) -> Starlette:
@@ -43,11 +45,12 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     companion = companion or Companion()
     store = Store(settings)
     catalogue = open_catalogue(settings.checkpoints_dir, settings.default_checkpoint)
-    line = open_line(settings)
-    announcer = Announcer(line.doorbell, line.wakeups)
+    line, tally = open_line(settings), Tally()
+    announcer = Announcer(line.doorbell, line.wakeups, tally)
     publications = Publications(store)
     advance = Advance(publications.graph_of, SettleImages(catalogue), settings)
-    service = RunService(store, advance, publications, Feed(store, line.wakeups), announcer, settings)
+    feed = Feed(store, line.wakeups, tally.event_lag)
+    service = RunService(store, advance, publications, feed, announcer, settings)
     locks = open_locks(settings)
     reaper = Reaper(store, advance, announcer, line.doorbell, locks, settings)
     signer, content = open_signer(settings), open_artifacts(settings)
@@ -78,9 +81,10 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
             *DifyApi(service, publications, Wire(signer.sign), settings).routes(),
             *file_routes(store, content, signer),
             *health_routes(store, catalogue, companion.state),
+            *(metrics_routes(store, tally) if settings.metrics == "on" else ()),
         ],
         middleware=[
-            Middleware(RequestIds, render=render_error),
+            Middleware(RequestIds, render=render_error, tally=tally if settings.metrics == "on" else None),
             Middleware(
                 CORSMiddleware,
                 allow_origins=["*"],

@@ -80,9 +80,10 @@ class Server:
             self._failure.set()
 
     def _make(self) -> uvicorn.Server:
-        set_up_logs("server", self._settings.log_level)
+        set_up_logs("server", self._settings.log_level, self._settings.log_format)
         config = uvicorn.Config(
             create_app(self._settings, self._companion),
+            log_config=None,  # its lines go where ours go
             log_level="warning",
             access_log=False,
             timeout_graceful_shutdown=int(self._settings.shutdown_grace_s),

@@ -71,6 +71,8 @@ class Settings(BaseSettings):
     shutdown_grace_s: float = Field(10.0, ge=0, description="what open connections get when the server stops")
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged")
+    log_format: Literal["text", "json"] = Field("text", description="how log lines look: for people, or for programs")
+    metrics: Literal["on", "off"] = Field("on", description="on: /metrics is served, to whoever can reach the port")
 
     @field_validator("data_dir", "checkpoints_dir")
     @classmethod

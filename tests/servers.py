@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,8 +109,13 @@ class Atelier:
         return self.process.wait(PATIENCE_S)
 
 
-def start(data_dir: Path, *, env_too: Mapping[str, str] | None = None, **settings: str) -> Atelier:
-    """Starts a server; it listens when this returns. `env_too`: variables that don't begin with ATELIER_."""
+def start(
+    data_dir: Path, log: Path | None = None, *, env_too: Mapping[str, str] | None = None, **settings: str
+) -> Atelier:
+    """Starts a server; it listens when this returns. `env_too`: variables that don't begin with ATELIER_.
+
+    Its log lines, and its worker's, go to the file `log`, if any.
+    """
     env = {k: v for k, v in os.environ.items() if not k.startswith(OURS)}
     env |= {
         "ATELIER_DATA_DIR": str(data_dir),
@@ -121,9 +126,9 @@ def start(data_dir: Path, *, env_too: Mapping[str, str] | None = None, **setting
         **(env_too or {}),
     }
     (data_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "app", "serve"], env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
+    with log.open("ab") if log else nullcontext() as stderr:
+        command = [sys.executable, "-m", "app", "serve"]
+        process = subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr, text=True)
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("Atelier listens on "):
@@ -143,9 +148,11 @@ def _alive(http: httpx.Client) -> bool:
 
 
 @contextmanager
-def running(data_dir: Path, *, env_too: Mapping[str, str] | None = None, **settings: str) -> Iterator[Atelier]:
+def running(
+    data_dir: Path, log: Path | None = None, *, env_too: Mapping[str, str] | None = None, **settings: str
+) -> Iterator[Atelier]:
     """A server for the length of a block."""
-    server = start(data_dir, env_too=env_too, **settings)
+    server = start(data_dir, log, env_too=env_too, **settings)
     try:
         yield server
     finally:

@@ -36,7 +36,7 @@ class Drain:
         """
         while not self._over():
             while (step := self._claim_any(work_classes, resident())) is not None:
-                self._link.tell(Busy(step.id))
+                self._link.tell(Busy(step.id, step.kind))
                 try:
                     self._runner.run(step)
                 finally:

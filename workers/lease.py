@@ -25,7 +25,19 @@ from app.settings import Settings
 from app.store import steps
 from app.store.locks import open_locks
 from app.store.store import Store
-from workers.link import Beat, Busy, Drained, FromWorker, Idle, Leave, Progressed, Ready, receive_from_worker, send
+from workers.link import (
+    Beat,
+    Busy,
+    Counted,
+    Drained,
+    FromWorker,
+    Idle,
+    Leave,
+    Progressed,
+    Ready,
+    receive_from_worker,
+    send,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +53,8 @@ class Child:
         self.worker_id = worker_id
         self.ready = False
         self.holding: str | None = None
-        self.last_sign_s = clock.monotonic()
+        self.kind = ""
+        self.last_sign_s = self.busy_since_s = clock.monotonic()
         self.connection, theirs = Pipe()
         command = [
             sys.executable,
@@ -156,10 +169,13 @@ class LeaseKeeper(Companion):
             case Ready():
                 child.ready = True
                 logger.info("worker ready", extra={"action": "worker_ready", "worker": child.worker_id})
-            case Busy(step_id):
-                child.holding = step_id
+            case Busy(step_id, kind):
+                child.holding, child.kind, child.busy_since_s = step_id, kind, child.last_sign_s
             case Idle():
                 child.holding = None
+                self._announcer.tally.attempted(child.kind, child.last_sign_s - child.busy_since_s)
+            case Counted(what, label):
+                self._announcer.tally.count(what, *filter(None, (label,)))
             case Drained():
                 self._drained.set()
             case Progressed(tick):
@@ -196,7 +212,8 @@ class LeaseKeeper(Companion):
         stopping = self._stopping.is_set() or self._leaving.is_set()
         child.end(self._settings.shutdown_grace_s if stopping else 1.0)
         if not stopping:
-            logger.warning("worker lost", extra={"action": "worker_lost", "exit_status": child.process.returncode})
+            status = {"exit_status": child.process.returncode}
+            logger.warning("worker lost", extra={"action": "worker_lost", "worker": child.worker_id, **status})
         try:
             held = self._store.read_blocking(lambda tx: steps.held_steps(tx, child.worker_id))
             self._give_back(held, _CLOSED if stopping else _LOST)
@@ -207,6 +224,8 @@ class LeaseKeeper(Companion):
     def _give_back(self, held: list[Step], why: Retry) -> None:
         for step in held:
             notice = self._store.commit_blocking(lambda tx, step=step: self._advance.give_back(tx, step, why))  # type: ignore[misc]
+            if notice is not None and notice.rings:
+                self._announcer.tally.count("given_back", why.error_type)
             self._announcer.tell(notice)
 
     def _hold_life(self, worker_id: str) -> None:

@@ -24,6 +24,14 @@ class Busy(msgspec.Struct, frozen=True, tag="busy"):
     """The worker holds this step and works on it."""
 
     step_id: str
+    kind: str = ""
+
+
+class Counted(msgspec.Struct, frozen=True, tag="counted"):
+    """Something happened that the parent counts: see `Tally.count`."""
+
+    what: str
+    label: str = ""
 
 
 class Idle(msgspec.Struct, frozen=True, tag="idle"):
@@ -46,7 +54,7 @@ class Progressed(msgspec.Struct, frozen=True, tag="tick"):
     tick: Tick
 
 
-FromWorker = Ready | Busy | Idle | Drained | Beat | Progressed | Wake | Ring | Halt
+FromWorker = Ready | Busy | Counted | Idle | Drained | Beat | Progressed | Wake | Ring | Halt
 ToWorker = Ring | Halt | Leave
 
 _encoder = msgspec.json.Encoder()

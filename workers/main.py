@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 def main(descriptor: int, worker_id: str, work_classes: tuple[str, ...]) -> None:
     connection = parent_connection(descriptor)
     settings = Settings.model_validate_json(connection.recv_bytes())
-    set_up_logs("worker", settings.log_level)
+    set_up_logs("worker", settings.log_level, settings.log_format, worker_id)
     link = WorkerSide(connection)
     threading.Thread(target=_until_parent_goes, args=(link,), name="hints", daemon=True).start()
     catalogue = open_catalogue(settings.checkpoints_dir, settings.default_checkpoint)

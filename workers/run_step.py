@@ -9,14 +9,17 @@ from typing import Protocol
 
 import msgspec
 
+from app import clock
 from app.domain.artifact import Artifact
 from app.domain.event import Tick
 from app.domain.run import Failed, Outcome, Retry, Step, Stopped, Succeeded
 from app.errors import AtelierError, NodeFailed, Unavailable
+from app.logs import Subject, about, done
 from app.runs.advance import Advance
 from app.runs.service import Announcer
+from app.store import seen
 from app.store.store import Store
-from workers.link import WorkerSide
+from workers.link import Counted, WorkerSide
 
 logger = logging.getLogger(__name__)
 
@@ -55,9 +58,23 @@ class StepRunner:
         self._nodes = nodes
 
     def run(self, step: Step) -> None:
-        outcome, made = self._attempt(step)
-        if not isinstance(outcome, Stopped):
-            self._record(step, outcome, made)
+        began_s, trace = clock.monotonic(), self._traceparent(step)
+        token = about(Subject(run=step.run_id, step=step.id, attempt=step.attempt, traceparent=trace))
+        try:
+            outcome, made = self._attempt(step)
+            if not isinstance(outcome, Stopped):
+                self._record(step, outcome, made)
+            how = {"kind": step.kind, "outcome": type(outcome).__name__.lower()}
+            took_s = round(clock.monotonic() - began_s, 3)
+            logger.info("attempt ended", extra={"action": "attempt_ended", **how, "seconds": took_s})
+        finally:
+            done(token)
+
+    def _traceparent(self, step: Step) -> str | None:
+        try:
+            return self._store.read_blocking(lambda tx: seen.traceparent_of(tx, step.run_id))
+        except Unavailable:  # a trace id in the log is worth no failure
+            return None
 
     def _attempt(self, step: Step) -> tuple[Outcome, Sequence[Artifact]]:
         try:
@@ -71,7 +88,7 @@ class StepRunner:
             kind = error.error_type if isinstance(error, NodeFailed) else type(error).__name__
             return (Retry if error.retryable else Failed)(error.message, kind), ()
         except Exception as error:
-            logger.exception("node failed", extra={"action": "node_failed", "run": step.run_id, "step": step.id})
+            logger.exception("node failed", extra={"action": "node_failed"})
             return Failed(f"The node failed unexpectedly ({type(error).__name__}); the log has more.", "internal"), ()
         return done.succeeded, done.artifacts
 
@@ -87,6 +104,9 @@ class StepRunner:
                 time.sleep(min(0.1 * 2**attempt, 2.0))
                 continue
             if notice is None:
-                logger.warning("outcome refused: the step was lost", extra={"action": "fenced", "step": step.id})
+                logger.warning("outcome refused: the step was lost", extra={"action": "fenced"})
+                self._link.tell(Counted("refused"))
+            elif isinstance(outcome, Retry) and notice.rings:
+                self._link.tell(Counted("given_back", outcome.error_type))
             self._announcer.tell(notice)
             return

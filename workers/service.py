@@ -34,7 +34,7 @@ def serve(settings: Settings, work_classes: tuple[str, ...]) -> None:
     """Works until SIGTERM or Ctrl-C; then finishes its step within the grace, or gives it back."""
     if settings.is_embedded or not settings.redis_url:
         raise SettingsInvalid("A worker of its own needs DATABASE_URL (PostgreSQL) and REDIS_URL.")
-    set_up_logs("worker", settings.log_level)
+    set_up_logs("worker", settings.log_level, settings.log_format)
     require_current(settings)
     line = open_line(settings)
     store = Store(settings)

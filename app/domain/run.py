@@ -48,6 +48,7 @@ class Task(msgspec.Struct, frozen=True):
     dialect: str
     response_mode: str
     created_at: float
+    traceparent: str | None = None
 
 
 class Run(msgspec.Struct, frozen=True):

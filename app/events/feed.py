@@ -16,6 +16,7 @@ from app.events.wakeups import LocalWakeups
 from app.store import runs as run_rows
 from app.store.engine import Tx
 from app.store.store import Store
+from app.tally import Spread
 
 T = TypeVar("T")
 
@@ -40,9 +41,10 @@ class Silence(msgspec.Struct, frozen=True):
 class Feed:
     """Reads the events of runs. It drives nothing: a reader that leaves changes nothing."""
 
-    def __init__(self, store: Store, wakeups: LocalWakeups) -> None:
+    def __init__(self, store: Store, wakeups: LocalWakeups, lag: Spread) -> None:
         self._store = store
         self._wakeups = wakeups
+        self._lag = lag
 
     async def wait(self, run_id: str) -> Run:
         """The run once it has ended."""
@@ -55,13 +57,16 @@ class Feed:
     async def follow(self, run_id: str, silence_s: float, after: int = 0) -> AsyncIterator[Fact | Tick | Silence]:
         """Every fact with a number above `after`, once and in order, until the one that ends the run; ticks between."""
         with self._wakeups.listen(run_id) as mailbox:
-            quiet_s, look = 0.0, True
+            quiet_s, look, live = 0.0, True, False
             while True:
                 for fact in await self._facts(run_id, after) if look else ():
                     quiet_s, after = 0.0, fact.event.seq
                     yield fact
+                    if live and (since := _came_true_at(fact)) is not None:
+                        self._lag.observe(max(0.0, clock.time() - since))
                     if fact.event.kind == EventKind.RUN_FINISHED:
                         return
+                live = True  # what was read first is replayed: however old it is, nobody was late
                 while mailbox.ticks:
                     quiet_s = 0.0
                     yield mailbox.ticks.popleft()
@@ -86,6 +91,21 @@ class Feed:
                 if clock.monotonic() > until_s:
                     raise
             await asyncio.sleep(_AGAIN_S)
+
+
+def _came_true_at(fact: Fact) -> float | None:
+    """When its commit was decided, in seconds since 1970; None for what does not say."""
+    event, run = fact.event, fact.run
+    match event.kind:
+        case EventKind.STEP_STARTED if event.step is not None:
+            return event.step.created_at
+        case EventKind.STEP_FINISHED if event.step is not None:
+            return event.step.finished_at
+        case EventKind.STEP_RETRIED:
+            return float((event.payload or {})["at"])
+        case EventKind.RUN_FINISHED:
+            return run.finished_at
+    return None
 
 
 def _existing(tx: Tx, run_id: str) -> Run:

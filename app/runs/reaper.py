@@ -85,6 +85,9 @@ class Reaper:
         notice = await self._store.commit(lambda tx: self._advance.give_back(tx, held, why))
         if notice is not None:
             logger.warning("step given back", extra={"action": action, "run": held.run_id, "step": held.id})
+            self._announcer.tally.count("lease_expired")
+            if notice.rings:
+                self._announcer.tally.count("given_back", action)
         self._announcer.tell(notice)
 
     async def end_overdue(self) -> None:
@@ -100,6 +103,7 @@ class Reaper:
         """Ready rows are the outbox: whatever nobody has taken is rung for again."""
         for work_class in await self._store.read(lambda tx: steps.waiting_classes(tx, _RING_AGAIN_S)):
             self._doorbell.ring(work_class)
+            self._announcer.tally.count("rung_again", work_class)
 
     async def shorten_log(self) -> None:
         """Commits only append to the database's log; here it is worked off, where nobody waits for it."""

@@ -15,6 +15,7 @@ from app.errors import NotFound
 from app.events.feed import Fact, Feed, Silence
 from app.events.wakeups import Wake
 from app.graph.inputs import read_inputs
+from app.logs import subject
 from app.queue.doorbell import Doorbell
 from app.runs.advance import STOPPED_BY_USER, Advance, Notice
 from app.runs.publications import Publication, Publications
@@ -22,6 +23,7 @@ from app.settings import Settings
 from app.store import runs as run_rows
 from app.store.runs import LogQuery
 from app.store.store import Store
+from app.tally import Tally
 
 
 class Wakeups(Protocol):
@@ -33,9 +35,10 @@ class Wakeups(Protocol):
 class Announcer:
     """Tells what a commit made true: wakes the run's readers, rings for new work, halts work that has no use."""
 
-    def __init__(self, doorbell: Doorbell, wakeups: Wakeups) -> None:
+    def __init__(self, doorbell: Doorbell, wakeups: Wakeups, tally: Tally | None = None) -> None:
         self._doorbell = doorbell
         self._wakeups = wakeups
+        self.tally = tally or Tally()
 
     def tell(self, notice: Notice | None) -> None:
         """After the commit, from any thread. None: nothing was written, so there is nothing to tell."""
@@ -87,7 +90,7 @@ class RunService:
         Raises InvalidParam for inputs that the workflow or its tools refuse: then there is no run.
         """
         publication = await self._publications.current(request.caller)
-        now = clock.time()
+        now, asked = clock.time(), subject()
         task = Task(
             id=ids.new_id(),
             run_id=ids.new_id(),
@@ -97,6 +100,7 @@ class RunService:
             dialect=request.dialect,
             response_mode=request.response_mode,
             created_at=now,
+            traceparent=asked.traceparent,
         )
         run = Run(
             id=task.run_id,
@@ -114,8 +118,12 @@ class RunService:
             created_at=now,
         )
         movement = self._advance.begin(publication.graph, run)
+        asked.run = run.id
+        if movement.new_work:
+            task = msgspec.structs.replace(task, traceparent=asked.trace_to_pass_on())
         notice = await self._store.commit(lambda tx: self._advance.insert(tx, task, movement))
         self._announcer.ring(notice.rings)  # nobody can be listening to it yet
+        self._announcer.tally.count("accepted", request.dialect, movement.run.status.value)
         return movement.run
 
     async def wait(self, run: Run) -> Run:
@@ -131,6 +139,7 @@ class RunService:
         run = await self._store.read(lambda tx: run_rows.find_run(tx, run_id))
         if run is None or run.app_id != caller.app_id:
             raise NotFound("Workflow run not found.")
+        subject().run = run.id
         return run
 
     async def stop(self, caller: Caller, task_or_run_id: str) -> Run:
@@ -144,6 +153,7 @@ class RunService:
         )
         if run is None or run.app_id != caller.app_id:
             raise NotFound("Task not found.")
+        subject().run = run.id
         if not is_terminal(run.status):
             notice = await self._store.commit(
                 lambda tx: self._advance.end_run(tx, run.id, RunStatus.STOPPED, STOPPED_BY_USER)

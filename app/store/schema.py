@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
 
-SCHEMA_HEAD = "20261121_runs"
+SCHEMA_HEAD = "20261122_traceparent"
 
 metadata = MetaData(
     naming_convention={
@@ -103,6 +103,7 @@ tasks = Table(
     Column("dialect", String(16), nullable=False),
     Column("response_mode", String(16), nullable=False),
     Column("created_at", Double, nullable=False),
+    Column("traceparent", String(55)),
     sqlite_with_rowid=False,
 )
 
@@ -128,6 +129,8 @@ runs = Table(
     Column("finished_at", Double),
     Index("ix_runs_app_id_created_at", "app_id", "created_at"),
     Index("ix_runs_open", "deadline_at", **_where("status = 'running'")),
+    # Only runs that waited for a worker have had a deadline: whatever ends at once pays nothing for this one.
+    Index("ix_runs_waited", "finished_at", "status", **_where("deadline_at IS NOT NULL AND finished_at IS NOT NULL")),
 )
 
 # `attempt` is the fence: a claim raises it, and every later write of the attempt names it.

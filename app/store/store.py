@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TypeVar
 
 from app.settings import Settings
@@ -42,7 +43,8 @@ class Store:
 
     async def read(self, query: Unit[T]) -> T:
         """Runs a query beside the writer: readers never wait for it, and see what was committed before."""
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self.read_blocking, query)
+        run = copy_context().run  # a line that is logged there belongs to whoever asked
+        return await asyncio.get_running_loop().run_in_executor(self._readers, run, self.read_blocking, query)
 
     def read_blocking(self, query: Unit[T]) -> T:
         found: T = self._reader().query(query)

@@ -20,7 +20,7 @@ from tests.servers import ROOT
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
     """A cluster without workers: everything that needs no picture."""
-    with running_cluster(tmp_path_factory.mktemp("cluster"), "--workers", "0", "--api", "2") as running:
+    with running_cluster(tmp_path_factory.mktemp("cluster"), "--workers", "0", max_body_bytes="1000") as running:
         yield running
 
 
@@ -34,6 +34,12 @@ def test_one_address_and_one_key_open_the_first_app(cluster: RunningCluster) -> 
     assert list(cluster.pids()) == ["postgres", "redis", "api-1", "api-2", "nginx"]
     assert oct((cluster.folder / "state.json").stat().st_mode)[-3:] == "600"
     assert len(list((cluster.folder / "logs").glob("api-*.log"))) == 2
+
+
+def test_a_setting_reaches_the_api_processes(cluster: RunningCluster) -> None:
+    with cluster.http() as http:
+        answer = http.post("/v1/workflows/run", json={"inputs": {"prompt": "x" * 2000}, "user": "u"})
+    assert answer.status_code == 413
 
 
 @pytest.mark.parametrize("name", ["api-1", "redis", "nginx", "postgres"])
@@ -96,13 +102,6 @@ def test_what_a_killed_supervisor_left_ends_with_the_next_start(tmp_path: Path) 
     foreign.wait()
 
 
-def test_a_setting_reaches_the_api_processes(tmp_path: Path) -> None:
-    with running_cluster(tmp_path, "--workers", "0", "--api", "1", max_body_bytes="100") as cluster:
-        with cluster.http() as http:
-            answer = http.post("/v1/workflows/run", json={"inputs": {"prompt": "x" * 200}, "user": "u"})
-        assert answer.status_code == 413
-
-
 def test_pauses_between_starts_grow_to_five_seconds(tmp_path: Path) -> None:
     watched = Watched(Cluster(Plan(tmp_path), print).redis)
     pauses = []
@@ -114,6 +113,17 @@ def test_pauses_between_starts_grow_to_five_seconds(tmp_path: Path) -> None:
     watched.started_s = time.monotonic() - 11
     watched.died()
     assert (watched.due_s or 0) <= time.monotonic()
+
+
+def test_a_picture_is_made_although_its_worker_is_killed(tmp_path: Path) -> None:
+    with running_cluster(tmp_path, "--workers", "1", "--api", "1") as cluster, cluster.http() as http:
+        body = {"inputs": {"prompt": "a red ring", "steps": 5}, "response_mode": "blocking", "user": "u"}
+        killed = cluster.kill("worker-1")
+        answer = http.post("/v1/workflows/run", json=body)
+        assert answer.json()["data"]["status"] == "succeeded"
+        assert cluster.until_replaced("worker-1", killed)
+        (file,) = answer.json()["data"]["outputs"]["files"]
+        assert http.get(file["url"]).content.startswith(b"\x89PNG")
 
 
 def test_a_wrong_setting_ends_the_start_with_its_sentence(tmp_path: Path) -> None:

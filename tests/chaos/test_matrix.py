@@ -177,7 +177,7 @@ def test_every_connection_to_the_database_is_cut(house: Arena) -> None:
 
 
 def test_a_stop_at_the_other_process_reaches_the_engine_within_a_second(house: Arena) -> None:
-    with house.asking({**LONG, "steps": 500}, api="api-1") as asked:
+    with house.asking({**LONG, "steps": 150}, api="api-1") as asked:
         until("its task is known", lambda: asked.events)
         task_id = asked.events[0]["task_id"]
         (step_id,) = house.running_steps()
@@ -192,7 +192,7 @@ def test_a_stop_at_the_other_process_reaches_the_engine_within_a_second(house: A
 
 
 def test_a_stop_without_redis_comes_with_the_lease(house: Arena) -> None:
-    with house.frozen("redis"), house.asking({**LONG, "steps": 500}, api="api-1") as asked:
+    with house.frozen("redis"), house.asking({**LONG, "steps": 150}, api="api-1") as asked:
         until("its task is known", lambda: asked.events)
         with house.cluster.http() as http:
             http.post(f"/v1/workflows/tasks/{asked.events[0]['task_id']}/stop", json={"user": "chaos"})

@@ -1,0 +1,180 @@
+"""`/metrics` for Prometheus: what this process has counted, and how things stand in the database now.
+
+The registry is our own, so nothing appears that a library registered. A scrape costs one read of the database at most,
+and none within a second of the last. Names, units and labels are promises: dashboards hang on them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from app import clock
+from app.domain.run import RunStatus, is_terminal
+from app.errors import AtelierError
+from app.store import seen
+from app.store.seen import Counts
+from app.store.store import Store
+from app.tally import Spread, Tally
+
+logger = logging.getLogger(__name__)
+
+_FRESH_S = 1.0
+_WORK = ("work_class", "checkpoint")
+
+
+def metrics_routes(store: Store, tally: Tally) -> list[Route]:
+    """`GET /metrics`, in Prometheus' text or in OpenMetrics, as the scraper asks."""
+    standing = _Standing(store)
+    registry = CollectorRegistry()
+    registry.register(_Counted(tally, store))
+    registry.register(standing)
+    ProcessCollector(namespace="atelier", registry=registry)
+
+    async def metrics(request: Request) -> Response:
+        await standing.refresh()
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(registry), headers={"content-type": content_type})
+
+    return [Route("/metrics", metrics)]
+
+
+class _Counted(Collector):
+    """The tally of this process under its public names."""
+
+    def __init__(self, tally: Tally, store: Store) -> None:
+        self._tally = tally
+        self._store = store
+
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        tally = self._tally
+        answers = HistogramMetricFamily(
+            "atelier_http_request_seconds",
+            "Time from a request to the beginning of its answer; streams go on after that.",
+            labels=("route", "method", "status"),
+        )
+        for (route, method, status), spread in tally.answers():
+            _add(answers, (route, method, str(status)), spread)
+        yield answers
+        yield self._counter(
+            "accepted",
+            "atelier_runs_accepted",
+            "Runs accepted here, by how they stood then: running ones wait for a worker, others needed none.",
+            ("dialect", "status"),
+        )
+        yield self._counter(
+            "lease_expired", "atelier_leases_expired", "Leases found expired here: a worker fell silent."
+        )
+        yield self._counter(
+            "given_back", "atelier_steps_given_back", "Steps made ready again after a lost attempt.", ("reason",)
+        )
+        yield self._counter(
+            "refused", "atelier_outcomes_refused", "Late outcomes that were refused: the step was lost."
+        )
+        yield self._counter(
+            "rung_again",
+            "atelier_doorbells_rung_again",
+            "Doorbells rung again because a ready step waited: a backlog, or a hint that got lost.",
+            ("work_class",),
+        )
+        attempts = HistogramMetricFamily(
+            "atelier_attempt_seconds",
+            "How long this server's worker held a step, however that ended.",
+            labels=("kind",),
+        )
+        for kind, spread in tally.attempts():
+            _add(attempts, (kind,), spread)
+        yield attempts
+        lag = HistogramMetricFamily(
+            "atelier_event_lag_seconds", "Time from a fact to its being sent to a follower; replays don't count."
+        )
+        _add(lag, (), tally.event_lag)
+        yield lag
+        written = CounterMetricFamily("atelier_transactions", "Transactions begun here for writing; many share one.")
+        written.add_metric((), self._store.transactions)
+        yield written
+
+    def _counter(self, what: str, name: str, says: str, labels: tuple[str, ...] = ()) -> CounterMetricFamily:
+        family = CounterMetricFamily(name, says, labels=labels)
+        counts = self._tally.counts(what) or ([] if labels else [((), 0)])
+        for values, number in counts:
+            family.add_metric(values, number)
+        return family
+
+
+class _Standing(Collector):
+    """How things stand in the database, for all processes together."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._counts: Counts | None = None
+        self._fresh_until_s = 0.0
+        self._reading = asyncio.Lock()
+
+    async def refresh(self) -> None:
+        """Reads, unless that was done a moment ago. While the database can't be read, `atelier_database_up` is 0."""
+        async with self._reading:
+            if clock.monotonic() < self._fresh_until_s:
+                return
+            try:
+                self._counts = await self._store.read(seen.counts)
+            except AtelierError as error:
+                self._counts = None
+                logger.warning("metrics without the database", extra={"action": "counts", "error": error.message})
+            self._fresh_until_s = clock.monotonic() + _FRESH_S
+
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        counts = self._counts
+        yield _gauge("atelier_database_up", "1 when the database could be read for this scrape.", counts is not None)
+        if counts is None:
+            return
+        yield _gauge("atelier_runs_running", "Runs under way, waiting ones included.", counts.running)
+        ended = GaugeMetricFamily(
+            "atelier_runs_ended_last_hour",
+            "Runs that waited for a worker and ended within an hour.",
+            labels=("status",),
+        )
+        for status in filter(is_terminal, RunStatus):
+            ended.add_metric((status.value,), counts.ended.get(status.value, 0))
+        yield ended
+        depth = GaugeMetricFamily("atelier_steps_ready", "Steps that wait for a worker.", labels=_WORK)
+        oldest = GaugeMetricFamily(
+            "atelier_oldest_ready_step_seconds", "How long the oldest of them has been ready.", labels=_WORK
+        )
+        for work in counts.waiting:
+            depth.add_metric((work.work_class, work.checkpoint), work.steps)
+            oldest.add_metric((work.work_class, work.checkpoint), work.oldest_s)
+        yield depth
+        yield oldest
+        held = GaugeMetricFamily("atelier_steps_running", "Steps that a worker holds.", labels=_WORK)
+        for work in counts.held:
+            held.add_metric((work.work_class, work.checkpoint), work.steps)
+        yield held
+        yield _gauge(
+            "atelier_expired_leases", "Steps whose lease has run out and that wait to be given back.", counts.expired
+        )
+
+
+def _gauge(name: str, says: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, says, value=float(value))
+
+
+def _add(family: HistogramMetricFamily, labels: tuple[str, ...], spread: Spread) -> None:
+    family.add_metric(labels, spread.cumulative(), spread.total)
