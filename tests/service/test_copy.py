@@ -11,7 +11,7 @@ import pytest
 from app.artifacts.copy import copy_objects
 from app.artifacts.disk import DiskArtifacts
 from app.artifacts.objects import name_of
-from app.domain.run import RunStatus
+from app.domain.run import RunStatus, Step
 from app.errors import SettingsInvalid, Unavailable
 from app.serving import create_key, publish_first_app
 from app.settings import Settings, load_settings
@@ -42,26 +42,30 @@ def rows_of(target: Settings) -> int:
 def no_bar(done: int, total: int) -> None: ...
 
 
+def claimed(house: House) -> Step:
+    held = house.claim()
+    assert held is not None
+    return held
+
+
 def test_runs_arrive_with_their_logs_and_go_on(old: House, target: Settings) -> None:
-    ended, held, waiting = old.submit(), old.submit(), old.submit()
-    first, lost = old.claim(), old.claim()
-    assert first is not None
-    assert lost is not None
-    old.complete(first)
+    run_ids = {old.submit() for _ in range(3)}
+    ended, lost = claimed(old), claimed(old)
+    old.complete(ended)
     told: list[tuple[int, int]] = []
     counts = copy_rows(old.settings, target, lambda *rows: told.append(rows))
     assert (counts["runs"], counts["tasks"], counts["steps"], counts["events"]) == (3, 3, 3, 1)
     assert told[-1] == (10, 10)
     with new_house(target.data_dir, target.database_url) as new:
-        assert [new.run(run_id) for run_id in (ended, held, waiting)] == [old.run(i) for i in (ended, held, waiting)]
-        assert new.facts(ended) == old.facts(ended)
-        again, other = new.claim(), new.claim()
-        assert again is not None
-        assert other is not None
-        assert [(s.run_id, s.attempt) for s in (again, other)] == [(held, 2), (waiting, 1)]
+        assert all(new.run(run_id) == old.run(run_id) for run_id in run_ids)
+        assert new.facts(ended.run_id) == old.facts(ended.run_id)
+        waiting = {step.run_id: step for step in (claimed(new), claimed(new))}
+        assert set(waiting) == run_ids - {ended.run_id}
+        again = waiting[lost.run_id]
+        assert sorted(step.attempt for step in waiting.values()) == [1, again.attempt] == [1, 2]
         assert new.complete(lost) is None, "the attempt of the old side wrote on the new one"
         new.complete(again)
-        assert new.run(held).status == RunStatus.SUCCEEDED
+        assert new.run(lost.run_id).status == RunStatus.SUCCEEDED
 
 
 def test_a_step_of_nobody_waits_without_a_lease(old: House, target: Settings) -> None:
