@@ -18,7 +18,7 @@ from app import clock, ids
 from app.domain.run import Retry, Step
 from app.errors import Unavailable
 from app.queue.doorbell import Halt, PipeDoorbell, Ring
-from app.runs.advance import SERVER_STOPPED, Advance
+from app.runs.advance import SERVER_STOPPED, WORKER_LOST, Advance
 from app.runs.companion import Companion
 from app.runs.service import Announcer
 from app.settings import Settings
@@ -41,7 +41,7 @@ from workers.link import (
 
 logger = logging.getLogger(__name__)
 
-_LOST = Retry("The worker was lost.", "worker_lost")
+_LOST = Retry("The worker was lost.", WORKER_LOST)
 _CLOSED = Retry("The server was stopped.", SERVER_STOPPED)
 _LONGEST_PAUSE_S = 10.0
 

@@ -19,7 +19,6 @@ logger = logging.getLogger(__name__)
 
 DRAIN = "atelier.drain"
 
-_TOO_OLD_S = 60  # a hint that nobody took for so long: what it spoke of has been rung for again
 _MOST_IN_LINE = 1000  # messages of one class in Redis; more say nothing more
 _PAUSE_S = 0.5
 
@@ -85,7 +84,7 @@ class CeleryDoorbell:
                 continue
             try:
                 if int(self._redis.llen(work_class)) < _MOST_IN_LINE:
-                    self._celery.send_task(DRAIN, queue=work_class, retry=False, expires=_TOO_OLD_S)
+                    self._celery.send_task(DRAIN, queue=work_class, retry=False)
             except (OperationalError, RedisError, OSError) as error:
                 logger.warning("doorbell not rung", extra={"action": "ring_lost", "error": str(error)})
                 rest_until_s = clock.monotonic() + _PAUSE_S

@@ -22,6 +22,7 @@ from app.store import files, runs, steps
 from app.store.engine import Tx
 
 STOPPED_BY_USER = "Stopped by user."
+WORKER_LOST = "worker_lost"
 SERVER_STOPPED = "server_stopped"  # an attempt that ended with its worker's own shutdown is nobody's failure
 
 
@@ -79,7 +80,7 @@ class Advance:
             return None
         if held.attempt >= self._settings.max_attempts and why.error_type != SERVER_STOPPED:
             return self.complete(tx, held, Failed(f"{why.error} ({held.attempt} attempts)", why.error_type))
-        if not steps.give_back(tx, held, self._delay_s(held.attempt), why.error, why.error_type):
+        if not steps.give_back(tx, held, self._delay_s(held.attempt, why), why.error, why.error_type):
             return None
         movement = self._movement(tx, run)
         movement.step_retried(msgspec.structs.replace(held, error=why.error, error_type=why.error_type))
@@ -117,8 +118,13 @@ class Advance:
         steps.insert_steps(tx, movement.new_work)
         return Notice(run.id, frozenset(movement.rings))
 
-    def _delay_s(self, attempt: int) -> float:
-        """Exponential, with jitter: half of it is chance, so that a crowd does not come back as one."""
+    def _delay_s(self, attempt: int, why: Retry) -> float:
+        """Exponential, with jitter: half of it is chance, so that a crowd does not come back as one.
+
+        None at first for a worker that is gone: nothing says that the step had anything to do with it.
+        """
+        if attempt == 1 and why.error_type in (WORKER_LOST, SERVER_STOPPED):
+            return 0.0
         full_s: float = self._settings.retry_delay_s * 2 ** (attempt - 1)
         return full_s * (0.5 + random.random() / 2)
 

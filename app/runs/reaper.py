@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from app.domain.run import Retry, RunStatus, Step
 from app.errors import Unavailable
 from app.queue.doorbell import Doorbell
-from app.runs.advance import Advance
+from app.runs.advance import WORKER_LOST, Advance
 from app.runs.service import Announcer
 from app.settings import Settings
 from app.store import runs, steps
@@ -81,7 +81,7 @@ class Reaper:
             await self._give_back(held, "lease_expired")
 
     async def _give_back(self, held: Step, action: str) -> None:
-        why = Retry("The worker was lost.", "worker_lost")
+        why = Retry("The worker was lost.", WORKER_LOST)
         notice = await self._store.commit(lambda tx: self._advance.give_back(tx, held, why))
         if notice is not None:
             logger.warning("step given back", extra={"action": action, "run": held.run_id, "step": held.id})

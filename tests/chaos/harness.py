@@ -6,8 +6,9 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ import psycopg
 import redis
 
 from tests.clusters import RunningCluster, running_cluster, until
+from tests.servers import ROOT
 
 QUICK = {"prompt": "a red circle", "steps": 5, "seed": 1}
 LONG = {"prompt": "a blue star", "steps": 60, "seed": 2}  # 1.2 s
@@ -57,6 +59,7 @@ class Arena:
         self.database_url = self.extra.get("DATABASE_URL", state["database_url"])
         self.redis_url = self.extra.get("REDIS_URL", state["redis_url"])
         self.key = state["key"]
+        self.direct_url = self.extra.get("DIRECT_URL", self.database_url)  # past whatever lies in between
         self.asked: list[Asked] = []
 
     # Clients.
@@ -64,16 +67,43 @@ class Arena:
     def port_of(self, name: str) -> int:
         return next(int(each["port"]) for each in self.cluster.state()["processes"] if each["name"] == name)
 
-    def ask(self, inputs: dict[str, Any], mode: str = "blocking", *, api: str | None = None) -> Asked:
-        """Posts a run and stays to its end, or until the connection breaks: then it is found in the database."""
+    def app_key(self, document: Path) -> str:
+        """Publishes a document and makes a key for its app."""
+        self.cli("workflows", "publish", str(document), "--app", document.stem)
+        return self.cli("keys", "create", "--app", document.stem)
+
+    def cli(self, *words: str) -> str:
+        """What the `atelier` command prints in the cluster's environment."""
+        env = {**os.environ, "DATABASE_URL": self.direct_url, "ATELIER_DATA_DIR": str(self.cluster.folder / "data")}
+        done = subprocess.run(
+            [sys.executable, "-m", "app", *words], env=env, cwd=ROOT, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def ask(
+        self,
+        inputs: dict[str, Any],
+        mode: str = "blocking",
+        *,
+        api: str | None = None,
+        key: str | None = None,
+        leave_after_s: float | None = None,
+    ) -> Asked:
+        """Posts a run and stays to its end, or until the connection breaks: then it is found in the database.
+
+        `leave_after_s`: the client hangs up then.
+        """
         asked = Asked(mode)
         self.asked.append(asked)
         url = f"http://127.0.0.1:{self.port_of(api)}" if api else self.cluster.url
         body = {"inputs": inputs, "response_mode": mode, "user": "chaos"}
-        headers = {"Authorization": f"Bearer {self.key}"}
+        headers = {"Authorization": f"Bearer {key or self.key}"}
         try:
             with (
-                httpx.Client(base_url=url, timeout=httpx.Timeout(60, connect=5), headers=headers) as http,
+                httpx.Client(
+                    base_url=url, timeout=httpx.Timeout(leave_after_s or 60, connect=5), headers=headers
+                ) as http,
                 http.stream("POST", "/v1/workflows/run", json=body) as response,
             ):
                 asked.status = response.status_code
@@ -89,10 +119,12 @@ class Arena:
         return asked
 
     @contextmanager
-    def asking(self, inputs: dict[str, Any], mode: str = "streaming", *, api: str | None = None) -> Iterator[Asked]:
+    def asking(
+        self, inputs: dict[str, Any], mode: str = "streaming", *, api: str | None = None, key: str | None = None
+    ) -> Iterator[Asked]:
         """The same beside the block, which begins when the step is being painted."""
         before = self.running_steps()
-        thread = threading.Thread(target=self.ask, args=(inputs, mode), kwargs={"api": api}, daemon=True)
+        thread = threading.Thread(target=self.ask, args=(inputs, mode), kwargs={"api": api, "key": key}, daemon=True)
         count = len(self.asked)
         thread.start()
         until("the step is being painted", lambda: self.running_steps() - before)
@@ -103,7 +135,7 @@ class Arena:
     # The database, as nobody of ours sees it.
 
     def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        with psycopg.connect(self.database_url, autocommit=True, connect_timeout=3) as db:
+        with psycopg.connect(self.direct_url, autocommit=True, connect_timeout=3) as db:
             return db.execute(statement, values).fetchall()  # type: ignore[arg-type]
 
     def running_steps(self) -> set[str]:
@@ -151,6 +183,24 @@ class Arena:
         finally:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
+
+    def nodes(self, run_id: str | None) -> list[str]:
+        """The nodes of the run that have needed a worker so far."""
+        return [row[0] for row in self.rows("SELECT node_id FROM steps WHERE run_id = %s", run_id)]
+
+    @contextmanager
+    def worker_of_another_time(self, offset: str) -> Iterator[None]:
+        """One more worker, whose machine's clock is wrong by so much (`+1h`)."""
+        pid = self.cluster.pids()["worker-1"]
+        env = dict(pair.split("=", 1) for pair in Path(f"/proc/{pid}/environ").read_text().split("\0") if "=" in pair)
+        command = ["faketime", "-f", offset, sys.executable, "-m", "app", "worker", "--class", "gpu"]
+        log = (self.cluster.folder / "logs" / "worker-late.log").open("a")
+        with log, subprocess.Popen(command, env=env, cwd=ROOT, stderr=log, process_group=0) as worker:
+            try:
+                yield
+            finally:
+                with suppress(ProcessLookupError):
+                    os.killpg(worker.pid, signal.SIGTERM)
 
     def until_workers_are_up(self) -> None:
         """Every worker process has a sign of life in the database: it can claim."""
@@ -209,8 +259,10 @@ class Arena:
         digests = dict(self.rows("SELECT id, sha256 FROM artifacts"))
         with self.cluster.http() as http:
             for (run_id,) in self.rows("SELECT id FROM runs WHERE status = 'succeeded'"):
-                outputs = http.get(f"/v1/workflows/run/{run_id}").json()["outputs"]
-                for file in outputs.get("files", ()):
+                run = http.get(f"/v1/workflows/run/{run_id}").json()
+                if "outputs" not in run:  # another app's: its key is not ours
+                    continue
+                for file in run["outputs"].get("files", ()):
                     content = http.get(file["url"]).content
                     assert hashlib.sha256(content).hexdigest() == digests[file["related_id"]]
 
@@ -230,12 +282,11 @@ def quiet(get: Callable[[], Any]) -> Callable[[], Any]:
 @contextmanager
 def arena(folder: Path, *options: str, more: dict[str, str] | None = None, **settings: str) -> Iterator[Arena]:
     """A cluster with painters for engines. `more`: variables that are not ATELIER_'s, by their whole name."""
-    words = [word for name, value in (more or {}).items() for word in ("--setting", f"{name}={value}")]
+    more = dict(more or {})
+    if mutant := os.environ.get("CHAOS_MUTANT"):  # see tests/chaos/mutants
+        more["PYTHONPATH"] = f"{ROOT}/tests/chaos/mutants/{mutant}:{ROOT}"
+    words = [word for name, value in more.items() for word in ("--setting", f"{name}={value}")]
     with running_cluster(folder, *options, *words, **{**CLUSTER_SETTINGS, **settings}) as cluster:
-        ready = Arena(cluster, more or {})
+        ready = Arena(cluster, more)
         ready.until_workers_are_up()
         yield ready
-
-
-def wait(seconds: float) -> None:
-    time.sleep(seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -9,8 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.chaos.harness import LEASE_S, LONG, QUICK, Arena, arena, wait
+from tests.chaos.harness import LEASE_S, LONG, QUICK, Arena, arena
 from tests.clusters import until
+from tests.servers import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -53,7 +55,7 @@ def test_an_api_process_dies_and_its_runs_do_not(house: Arena) -> None:
 def test_a_frozen_api_process_holds_nobody_up(house: Arena) -> None:
     with house.frozen("api-1"):
         assert house.ask(QUICK, api="api-2").answer is not None
-        wait(LEASE_S)
+        time.sleep(LEASE_S)
 
 
 def test_a_blocking_client_of_a_dead_process_finds_its_run_ended(house: Arena) -> None:
@@ -92,9 +94,43 @@ def test_a_frozen_worker_loses_its_step_and_is_refused_when_it_wakes(house: Aren
         child = house.child_of(name)
         os.kill(child, signal.SIGSTOP)
         with house.frozen(name):
-            until("another has begun", lambda: attempts(house, asked.run_id) == 2, LEASE_S + 4)
+            until("another has begun", lambda: attempts(house, asked.run_id) == 2, LEASE_S + 2)
         os.kill(child, signal.SIGCONT)
     assert asked.events[-1]["data"]["status"] == "succeeded"
+
+
+def test_a_late_outcome_is_refused_while_the_run_goes_on(house: Arena) -> None:
+    key = house.app_key(ROOT / "tests/chaos/two_pictures.yml")
+    with house.asking({"prompt": "two", "steps": 100}, key=key) as asked:
+        name = house.painting_worker()
+        child = house.child_of(name)
+        os.kill(child, signal.SIGSTOP)
+        with house.frozen(name):
+            until("the second picture is begun", lambda: len(house.nodes(asked.run_id)) == 2, LEASE_S + 10)
+        os.kill(child, signal.SIGCONT)
+    assert [event["event"] for event in asked.events].count("workflow_finished") == 1
+
+
+def test_an_idle_worker_hears_at_once(house: Arena) -> None:
+    house.ask(QUICK)
+    times = []
+    for _ in range(9):
+        began = time.monotonic()
+        house.ask({**QUICK, "steps": 1})
+        times.append(time.monotonic() - began)
+    assert sorted(times)[4] < 0.35, f"the doorbell came too early, or not at all: {times}"
+
+
+def test_a_worker_whose_clock_is_an_hour_ahead_changes_nothing(house: Arena) -> None:
+    others = [house.frozen(name) for name in ("worker-1", "worker-2")]
+    with contextlib.ExitStack() as stack:
+        for other in others:
+            stack.enter_context(other)
+        with house.worker_of_another_time("+1h"):
+            asked = house.ask(LONG)
+    assert asked.answer is not None
+    assert asked.answer["data"]["status"] == "succeeded"
+    assert attempts(house, asked.run_id) == 1
 
 
 @pytest.mark.parametrize("point", ["before_commit", "after_commit"])
@@ -169,7 +205,7 @@ def test_every_connection_to_the_database_is_cut(house: Arena) -> None:
     with house.asking(LONG) as asked:
         for _ in range(5):
             house.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
-            wait(0.1)
+            time.sleep(0.1)
     assert asked.run_id is not None
 
 
