@@ -17,6 +17,7 @@ from app.checkpoints.catalogue import open_catalogue
 from app.cluster.supervise import Cluster, Plan
 from app.errors import AtelierError, DocumentInvalid, InvalidParam, SettingsInvalid
 from app.graph.graph import load_graph
+from app.moving import move
 from app.serving import Server, create_key, open_store, prepare, publish_file, publish_first_app
 from app.settings import SECRETS, Settings, load_settings, variable_name
 from app.store import accounts
@@ -287,6 +288,17 @@ def db_status() -> None:
     settings = _settings()
     where = settings.database_path if settings.is_embedded else "PostgreSQL"
     out.print(f"{where}: {current_version(settings) or 'empty'} (this version: {SCHEMA_HEAD})")
+
+
+@db.command("copy")
+def db_copy(
+    urls: Annotated[list[str], typer.Argument(metavar="[SOURCE_URL] TARGET_URL", help="sqlite:///… postgresql://…")],
+) -> None:
+    """Copy a stopped SQLite installation into an empty PostgreSQL database, and its pictures into S3_BUCKET, if set.
+
+    Without SOURCE_URL it is the database of the settings.
+    """
+    move(urls, _settings(), out)
 
 
 @db.command("check")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import signal
 import socket
 import threading
@@ -16,7 +14,7 @@ import uvicorn
 
 from app import clock, ids
 from app.client import KEY_FILE
-from app.errors import InvalidParam, SettingsInvalid, Unavailable
+from app.errors import InvalidParam, SettingsInvalid
 from app.logs import set_up_logs
 from app.main import create_app
 from app.runs.companion import Companion
@@ -24,6 +22,7 @@ from app.settings import Settings
 from app.store import accounts
 from app.store.accounts import PublishedWorkflow, token_hash
 from app.store.engine import Tx
+from app.store.folder_lock import lock_folder
 from app.store.migrate import require_current, upgrade
 from app.store.store import Store
 
@@ -37,7 +36,7 @@ class Server:
     def __init__(self, settings: Settings, companion: Companion | None) -> None:
         self._settings = settings
         self._companion = companion
-        self._lock = _lock(settings.data_dir) if settings.is_embedded else None
+        self._lock = lock_folder(settings.data_dir) if settings.is_embedded else None
         self._socket = _bind(settings.host, settings.port)
         host, port = self._socket.getsockname()[:2]
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
@@ -151,22 +150,6 @@ def _first_key(store: Store, file: Path) -> str:
     file.touch(0o600)
     file.write_text(token + "\n")
     return token
-
-
-def _lock(data_dir: Path) -> int:
-    """One server a data folder: two would both call the other's steps lost. Raises Unavailable."""
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(data_dir / "server.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise Unavailable(f"The data folder {data_dir} can't be used: {error.strerror}.") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise SettingsInvalid(
-            f"Another Atelier server uses {data_dir}. Stop it, or set ATELIER_DATA_DIR to another folder."
-        ) from None
-    return descriptor
 
 
 def _end_on_sigterm() -> None:

@@ -22,7 +22,14 @@ class PostgresDatabases:
 
     def new(self) -> str:
         """The URL of a new, migrated database."""
+        return self._create("atelier")
+
+    def empty(self) -> str:
+        """The URL of a new database without tables."""
+        return self._create("template0")
+
+    def _create(self, template: str) -> str:
         name = f"test_{ids.new_id().replace('-', '')}"
         with psycopg.connect(self.server.url.removesuffix("/atelier") + "/postgres", autocommit=True) as db:
-            db.execute(f"CREATE DATABASE {name} TEMPLATE atelier")
+            db.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         return self.server.url.removesuffix("/atelier") + f"/{name}"

@@ -6,6 +6,7 @@ import hashlib
 
 import msgspec
 from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy.dialects import postgresql
 
 from app.store.engine import Tx
 from app.store.schema import apps, keys, workflows
@@ -50,7 +51,9 @@ _all_keys = (
     .join(apps, apps.c.id == keys.c.app_id)
     .order_by(keys.c.created_at)
 )
-_insert_app, _insert_workflow, _insert_key = insert(apps), insert(workflows), insert(keys)
+_insert_workflow, _insert_key = insert(workflows), insert(keys)
+# SQLite takes the same words.
+_insert_app = postgresql.insert(apps).on_conflict_do_nothing(index_elements=[apps.c.name])
 _point_app = update(apps).where(apps.c.id == bindparam("app")).values(workflow_id=bindparam("version_id"))
 _revoke_key = (
     update(keys)
@@ -88,16 +91,18 @@ def list_keys(tx: Tx) -> list[Key]:
 def publish(tx: Tx, name: str, published: PublishedWorkflow, now: float) -> None:
     """Makes the version the one that the app runs; creates the app on its first. The same document again is no change.
 
-    `published.app_id` is used when the app is new; an existing app keeps its own.
+    `published.app_id` is used when the app is new; an existing app keeps its own. Of two that publish a new app at once
+    the second finds the first one's.
     """
+    new = {"id": published.app_id, "name": name, "workflow_id": published.id, "created_at": now}
     app = find_app(tx, name)
+    if app is None and tx.run(_insert_app, new) == 0:
+        app = find_app(tx, name)
     if app is not None:
         current = find_workflow(tx, app[1])
         if current is not None and current.document == published.document:
             return
     app_id = app[0] if app else published.app_id
-    if app is None:
-        tx.run(_insert_app, {"id": app_id, "name": name, "workflow_id": published.id, "created_at": now})
     row = {"id": published.id, "app_id": app_id, "version": published.version, "document": published.document}
     tx.run(_insert_workflow, {**row, "created_at": now})
     if app is not None:
