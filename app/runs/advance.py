@@ -92,10 +92,9 @@ class Advance:
         run = runs.lock_run(tx, run_id)
         if run is None or is_terminal(run.status):
             return None
-        halted = steps.stop_open(tx, run_id, clock.time())
         movement = self._movement(tx, run)
         movement.end(status, error)
-        return msgspec.structs.replace(self._write(tx, movement), halts=tuple(halted))
+        return self._write(tx, movement)
 
     def _movement(self, tx: Tx, run: Run) -> Movement:
         told = runs.events_after(tx, run.id, 0)
@@ -108,7 +107,7 @@ class Advance:
         notice = self._write_work(tx, run, movement)
         if not is_terminal(run.status):
             return notice
-        # A failed node ends the run at once; what its other branches were doing has no use any more.
+        # Whatever ended it, a stop or a failed node: what its steps were doing has no use any more.
         return Notice(run.id, halts=tuple(steps.stop_open(tx, run.id, clock.time())))
 
     def _write_work(self, tx: Tx, run: Run, movement: Movement) -> Notice:

@@ -21,16 +21,11 @@ _insert_run = insert(runs).values(
     {c.name: bindparam(c.name) for c in runs.c if c.name != "deadline_at"}
     | {"deadline_at": now_s() + bindparam("timeout_s")}
 )
-_finish_run = (
-    update(runs)
-    .where(runs.c.id == bindparam("run_id"), runs.c.status == RunStatus.RUNNING.value)
-    .values({name: bindparam(f"new_{name}") for name in ("status", "outputs", "error", "finished_at")})
-)
-_count_run = (
-    update(runs)
-    .where(runs.c.id == bindparam("run_id"))
-    .values({name: bindparam(f"new_{name}") for name in ("last_seq", "total_steps", "exceptions_count")})
-)
+_COUNTERS = ("last_seq", "total_steps", "exceptions_count")
+_END = ("status", "outputs", "error", "finished_at")
+_save_run = update(runs).where(runs.c.id == bindparam("run_id"), runs.c.status == RunStatus.RUNNING.value)
+_count_run = _save_run.values({name: bindparam(f"new_{name}") for name in _COUNTERS})
+_finish_run = _save_run.values({name: bindparam(f"new_{name}") for name in (*_COUNTERS, *_END)})
 _run_by_id = select(*RUN_COLUMNS).where(runs.c.id == bindparam("run_id"))
 _run_to_change = _run_by_id.with_for_update()
 _run_by_task = select(*RUN_COLUMNS).join(tasks, tasks.c.run_id == runs.c.id).where(tasks.c.id == bindparam("task_id"))
@@ -80,15 +75,13 @@ def insert_entries(tx: Tx, run: Run, new: Sequence[Entry]) -> None:
 
 
 def save_run(tx: Tx, run: Run) -> None:
-    """Writes a run that `lock_run` gave and that has moved on since.
-
-    Counters first; then the end, if it has come, guarded by the status: an ended run keeps its end.
-    """
-    counts = {"new_last_seq": run.last_seq, "new_total_steps": run.total_steps}
-    tx.put(_count_run, {"run_id": run.id, **counts, "new_exceptions_count": run.exceptions_count})
-    if run.status != RunStatus.RUNNING:
-        end = {"new_status": run.status.value, "new_outputs": to_json(run.outputs), "new_error": run.error}
-        tx.put(_finish_run, {"run_id": run.id, **end, "new_finished_at": run.finished_at})
+    """Writes a run that `lock_run` gave as running and that has moved on since. An ended run keeps its end."""
+    row: dict[str, Any] = {"run_id": run.id} | {f"new_{name}": getattr(run, name) for name in _COUNTERS}
+    if not is_terminal(run.status):
+        tx.put(_count_run, row)
+        return
+    end = {"new_status": run.status.value, "new_outputs": to_json(run.outputs), "new_error": run.error}
+    tx.put(_finish_run, row | end | {"new_finished_at": run.finished_at})
 
 
 def lock_run(tx: Tx, run_id: str) -> Run | None:

@@ -32,6 +32,8 @@ def encode(body: Any) -> bytes:
 def read_user(body: dict[str, Any]) -> str:
     """The end-user of a body. Raises InvalidParam when there is none."""
     user = body.get("user")
+    if isinstance(user, str):
+        user = user.replace("\0", "")  # PostgreSQL stores no such character, as in inputs
     if isinstance(user, int | float) and not isinstance(user, bool) and user:
         user = str(user)
     if not isinstance(user, str) or not user.strip():
