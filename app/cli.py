@@ -208,21 +208,22 @@ def doctor() -> None:
 def keys_create(
     app_name: Annotated[str, typer.Option("--app", help="The app that the key opens.")] = "text-to-image",
     label: Annotated[str, typer.Option(help="What the key is for.")] = "",
+    priority: Annotated[int, typer.Option(help="Steps of keys with a higher one go first.")] = 0,
 ) -> None:
     """Make a key. It is shown once: only its hash is stored."""
     with open_store(_settings()) as store:
-        out.print(store.commit_blocking(lambda tx: create_key(tx, app_name, label)))
+        out.print(store.commit_blocking(lambda tx: create_key(tx, app_name, label, priority)))
 
 
 @keys.command("list")
 def keys_list() -> None:
     """List the keys by their first characters."""
-    table = Table("id", "key", "app", "label", "made", "state", box=None)
+    table = Table("id", "key", "app", "label", "priority", "made", "state", box=None)
     with open_store(_settings()) as store:
         for key in store.read_blocking(accounts.list_keys):
             made = time.strftime("%Y-%m-%d %H:%M", time.localtime(key.created_at))
             state = "revoked" if key.revoked_at else "live"
-            table.add_row(key.id, f"{key.prefix}…", key.app_name, key.label, made, state)
+            table.add_row(key.id, f"{key.prefix}…", key.app_name, key.label, str(key.priority), made, state)
     out.print(table)
 
 

@@ -20,7 +20,7 @@ from app.main import create_app
 from app.runs.companion import Companion
 from app.settings import Settings
 from app.store import accounts
-from app.store.accounts import PublishedWorkflow, token_hash
+from app.store.accounts import Key, PublishedWorkflow, token_hash
 from app.store.engine import Tx
 from app.store.folder_lock import lock_folder
 from app.store.migrate import require_current, upgrade
@@ -123,14 +123,15 @@ def publish_file(tx: Tx, app_name: str, text: str) -> None:
     accounts.publish(tx, app_name, PublishedWorkflow(ids.new_id(), ids.new_id(), version, text), clock.time())
 
 
-def create_key(tx: Tx, app_name: str, label: str) -> str:
-    """A new key for the app. Raises InvalidParam when there is no such app."""
+def create_key(tx: Tx, app_name: str, label: str, priority: int = 0) -> str:
+    """A new key for the app; a higher priority's steps go first. Raises InvalidParam when there is no such app."""
     app = accounts.find_app(tx, app_name)
     if app is None:
         names = ", ".join(name for name, _, _ in accounts.list_apps(tx)) or "none"
         raise InvalidParam(f"There is no app named {app_name}. Apps: {names}.")
     token = ids.new_key()
-    accounts.insert_key(tx, ids.new_id(), app[0], label, token, clock.time())
+    key = Key(ids.new_id(), app_name, label, token[:8], clock.time(), None, priority)
+    accounts.insert_key(tx, key, app[0], token)
     return token
 
 

@@ -65,6 +65,8 @@ class Settings(BaseSettings):
     max_attempts: int = Field(3, ge=1, description="tries of a step before its run fails")
     retry_delay_s: float = Field(0.5, ge=0, description="wait before the second try; doubles with each, with jitter")
     step_stall_s: float = Field(600.0, gt=0, description="a worker without a sign of progress for so long is ended")
+    queue_timeout_s: float = Field(900.0, gt=0, description="the longest that a step may wait for a worker")
+    step_timeout_s: float = Field(900.0, gt=0, description="the longest that one attempt of a step may take")
     run_timeout_s: float = Field(1200.0, gt=0, description="the longest that a run may take, waiting included")
     reaper_beat_s: float = Field(1.0, gt=0, description="how often lost doorbells and overdue runs are looked for")
     ping_s: float = Field(10.0, gt=0, description="silence on an event stream before a ping")

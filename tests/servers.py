@@ -86,12 +86,12 @@ class Atelier:
 
         return dict(self.until("the run has ended", ended))
 
-    def worker_pid(self) -> int | None:
+    def worker_pid(self, module: str = "workers.main") -> int | None:
         """The process id of the server's worker."""
         for status in Path("/proc").glob("[0-9]*/status"):
             try:
                 is_child = f"PPid:\t{self.process.pid}\n" in status.read_text()
-                if is_child and b"workers.main" in status.with_name("cmdline").read_bytes():
+                if is_child and module.encode() in status.with_name("cmdline").read_bytes():
                     return int(status.parent.name)
             except OSError:  # it ended while we looked
                 continue

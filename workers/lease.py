@@ -44,6 +44,7 @@ logger = logging.getLogger(__name__)
 _LOST = Retry("The worker was lost.", WORKER_LOST)
 _CLOSED = Retry("The server was stopped.", SERVER_STOPPED)
 _LONGEST_PAUSE_S = 10.0
+_SOFT_S = 5.0
 
 
 class Child:
@@ -53,6 +54,7 @@ class Child:
         self.worker_id = worker_id
         self.ready = False
         self.holding: str | None = None
+        self.asked_s: float | None = None  # since when it has been asked to drop its step
         self.kind = ""
         self.last_sign_s = self.busy_since_s = clock.monotonic()
         self.connection, theirs = Pipe()
@@ -159,9 +161,25 @@ class LeaseKeeper(Companion):
                 self._hold_life(child.worker_id)
                 self._renew(child)
             if child.holding is not None and now_s - child.last_sign_s > self._settings.step_stall_s:
+                self._ask_to_drop(child, child.holding)
+            if child.asked_s is not None and now_s - child.asked_s > _SOFT_S:
                 logger.error("the worker hangs", extra={"action": "worker_hangs", "step": child.holding})
                 child.process.kill()
                 return
+
+    def _ask_to_drop(self, child: Child, step_id: str) -> None:
+        """The soft end of a step without progress: a worker that still hears it keeps its checkpoint in memory."""
+        if child.asked_s is None:
+            logger.warning("a step stalls", extra={"action": "step_stalls", "step": step_id})
+            child.asked_s = clock.monotonic()
+            self._doorbell.halt((step_id,))
+
+    def _dropped(self, child: Child) -> None:
+        """The child has let go of a step that had stalled: another attempt may fare better."""
+        child.asked_s = None
+        held = self._store.read_blocking(lambda tx: steps.held_steps(tx, child.worker_id))
+        why = f"The step made no progress for {self._settings.step_stall_s:g} s."
+        self._give_back(held, Retry(why, "stalled"))
 
     def _hear(self, child: Child, message: FromWorker) -> None:
         child.last_sign_s = clock.monotonic()
@@ -173,6 +191,8 @@ class LeaseKeeper(Companion):
                 child.holding, child.kind, child.busy_since_s = step_id, kind, child.last_sign_s
             case Idle():
                 child.holding = None
+                if child.asked_s is not None:
+                    self._dropped(child)
                 self._announcer.tally.attempted(child.kind, child.last_sign_s - child.busy_since_s)
             case Counted(what, label):
                 self._announcer.tally.count(what, *filter(None, (label,)))

@@ -39,7 +39,7 @@ class NoteSender:
 
     def __init__(self, url: str) -> None:
         self._redis = open_redis(url)
-        self._waiting: Queue[tuple[str, bytes] | None] = Queue(_MOST_WAITING)
+        self._waiting: Queue[tuple[str, bytes]] = Queue(_MOST_WAITING)
         self._closed = False
         self._thread = threading.Thread(target=self._send_all, name="note-sender", daemon=True)
         self._thread.start()
@@ -51,7 +51,7 @@ class NoteSender:
     def close(self) -> None:
         """Gives what waits half a second to be sent."""
         self._closed = True
-        self.send("", b"")
+        self.send("", b"")  # wakes the thread
         self._thread.join(0.5)
 
     def _send_all(self) -> None:
@@ -64,8 +64,8 @@ class NoteSender:
                 pass
             try:
                 with self._redis.pipeline(transaction=False) as pipeline:
-                    for channel, note in filter(None, batch):
-                        if channel:
+                    for channel, note in batch:
+                        if channel:  # else the end of it, see `close`
                             pipeline.publish(channel, note)
                     pipeline.execute()
             except (RedisError, OSError) as error:

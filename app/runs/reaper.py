@@ -91,13 +91,20 @@ class Reaper:
         self._announcer.tell(notice)
 
     async def end_overdue(self) -> None:
-        """A run past its deadline fails and says so."""
-        error = f"The run took longer than {self._settings.run_timeout_s:g} s."
+        """A run past a limit fails and says which: the whole run's, a step's wait for a worker, a step's attempt."""
+        limits = self._settings
+        whole_s, queued_s, step_s = limits.run_timeout_s, limits.queue_timeout_s, limits.step_timeout_s
         for run_id in await self._store.read(runs.overdue_runs):
-            notice = await self._store.commit(
-                lambda tx, overdue=run_id: self._advance.end_run(tx, overdue, RunStatus.FAILED, error)  # type: ignore[misc]
-            )
-            self._announcer.tell(notice)
+            await self._fail(run_id, f"The run took longer than {whole_s:g} s.")
+        for run_id, title, work_class in await self._store.read(lambda tx: steps.unclaimed_steps(tx, queued_s)):
+            why = f"The step '{title}' waited longer than {queued_s:g} s for a worker of the class {work_class}."
+            await self._fail(run_id, why)
+        for run_id, title in await self._store.read(lambda tx: steps.slow_steps(tx, step_s)):
+            await self._fail(run_id, f"The step '{title}' ran longer than {step_s:g} s.")
+
+    async def _fail(self, run_id: str, error: str) -> None:
+        notice = await self._store.commit(lambda tx: self._advance.end_run(tx, run_id, RunStatus.FAILED, error))
+        self._announcer.tell(notice)
 
     async def ring_again(self) -> None:
         """Ready rows are the outbox: whatever nobody has taken is rung for again."""

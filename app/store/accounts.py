@@ -29,7 +29,8 @@ class Key(msgspec.Struct, frozen=True):
     label: str
     prefix: str
     created_at: float
-    revoked_at: float | None
+    revoked_at: float | None = None
+    priority: int = 0
 
 
 def token_hash(token: str) -> str:
@@ -47,7 +48,7 @@ _all_apps = select(apps.c.name, workflows.c.id, workflows.c.version).join(
 )
 _all_apps = _all_apps.order_by(apps.c.name)
 _all_keys = (
-    select(keys.c.id, apps.c.name, keys.c.label, keys.c.prefix, keys.c.created_at, keys.c.revoked_at)
+    select(keys.c.id, apps.c.name, keys.c.label, keys.c.prefix, keys.c.created_at, keys.c.revoked_at, keys.c.priority)
     .join(apps, apps.c.id == keys.c.app_id)
     .order_by(keys.c.created_at)
 )
@@ -109,9 +110,10 @@ def publish(tx: Tx, name: str, published: PublishedWorkflow, now: float) -> None
         tx.run(_point_app, {"app": app_id, "version_id": published.id})
 
 
-def insert_key(tx: Tx, key_id: str, app_id: str, label: str, token: str, now: float) -> None:
-    row = {"id": key_id, "app_id": app_id, "label": label, "prefix": token[:8], "hash": token_hash(token)}
-    tx.run(_insert_key, {**row, "created_at": now, "revoked_at": None})
+def insert_key(tx: Tx, key: Key, app_id: str, token: str) -> None:
+    """Stores a new key; of its token only the hash."""
+    row = {"id": key.id, "app_id": app_id, "label": key.label, "prefix": key.prefix, "hash": token_hash(token)}
+    tx.run(_insert_key, {**row, "created_at": key.created_at, "revoked_at": None, "priority": key.priority})
 
 
 def revoke_key(tx: Tx, key_id: str, now: float) -> bool:

@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
 
-SCHEMA_HEAD = "20261122_traceparent"
+SCHEMA_HEAD = "20261123_priority"
 
 metadata = MetaData(
     naming_convention={
@@ -88,6 +88,7 @@ keys = Table(
     Column("hash", String(64), nullable=False, unique=True),
     Column("created_at", Double, nullable=False),
     Column("revoked_at", Double),
+    Column("priority", Integer, nullable=False, server_default="0"),
 )
 
 # A run's rows are inserted together: no table has an index that nothing asks for. Small rows lie in one tree in the
@@ -159,6 +160,8 @@ steps = Table(
     Column("worker_id", String(36)),
     Column("lease_expires_at", Double),
     Column("finished_at", Double),
+    Column("priority", Integer, nullable=False, server_default="0"),
+    Column("claimed_at", Double),
     Index("ix_steps_ready", "work_class", "ready_at", **_where("status = 'ready'")),
     Index("ix_steps_running", "lease_expires_at", **_where("status = 'running'")),
 )

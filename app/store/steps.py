@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import bindparam, case, insert, or_, select, update
+from sqlalchemy import bindparam, case, func, insert, or_, select, update
 
 from app.domain.run import Step, StepStatus
 from app.store.engine import Tx
 from app.store.rows import STEP_COLUMNS, step_from, step_row, to_json_or_null
-from app.store.schema import now_s, steps
+from app.store.schema import keys, now_s, runs, steps, tasks
 
 READY, RUNNING, STOPPED = StepStatus.READY.value, StepStatus.RUNNING.value, StepStatus.STOPPED.value
 
@@ -20,14 +20,22 @@ READY, RUNNING, STOPPED = StepStatus.READY.value, StepStatus.RUNNING.value, Step
 # needs no loading. Age wins in the end, so no checkpoint starves.
 RESIDENT_BONUS_S = 5.0
 
+# A step's priority is its key's, as it stands when the step becomes ready.
+_priority = (
+    select(keys.c.priority)
+    .select_from(runs.join(tasks, tasks.c.id == runs.c.task_id).join(keys, keys.c.id == tasks.c.key_id))
+    .where(runs.c.id == bindparam("of_run"))
+    .scalar_subquery()
+)
 _insert_step = insert(steps).values(
     {name: bindparam(name) for name in (*Step.__struct_fields__, "checkpoint")}
-    | {"ready_at": now_s() + bindparam("delay_s")}
+    | {"ready_at": now_s() + bindparam("delay_s"), "priority": func.coalesce(_priority, 0)}
 )
 _best_ready = (
     select(steps.c.run_id, steps.c.node_id)
     .where(steps.c.status == READY, steps.c.work_class == bindparam("work_class"), steps.c.ready_at <= now_s())
     .order_by(
+        steps.c.priority.desc(),
         steps.c.ready_at - case((steps.c.checkpoint == bindparam("resident"), RESIDENT_BONUS_S), else_=0.0),
         steps.c.run_id,
     )
@@ -43,6 +51,7 @@ _claim = (
         attempt=steps.c.attempt + 1,
         worker_id=bindparam("claimer"),
         lease_expires_at=now_s() + bindparam("lease_s"),
+        claimed_at=now_s(),
     )
     .returning(*STEP_COLUMNS)
 )
@@ -86,6 +95,16 @@ _held_by = select(*STEP_COLUMNS).where(steps.c.worker_id == bindparam("worker_id
 _held_by_any = select(*STEP_COLUMNS).where(steps.c.status == RUNNING)
 _holders = select(steps.c.worker_id).where(steps.c.status == RUNNING).distinct()
 _expired = _held_by_any.where(steps.c.lease_expires_at < now_s()).limit(50)
+_unclaimed = (
+    select(steps.c.run_id, steps.c.title, steps.c.work_class)
+    .where(steps.c.status == READY, steps.c.ready_at < now_s() - bindparam("since_s"))
+    .limit(50)
+)
+_slow = (
+    select(steps.c.run_id, steps.c.title)
+    .where(steps.c.status == RUNNING, steps.c.claimed_at < now_s() - bindparam("since_s"))
+    .limit(50)
+)
 _waiting = (
     select(steps.c.work_class)
     .where(steps.c.status == READY, steps.c.ready_at < now_s() - bindparam("since_s"))
@@ -96,7 +115,8 @@ _waiting = (
 def insert_steps(tx: Tx, new: Iterable[tuple[Step, str | None]]) -> None:
     """Puts steps where workers find them, each with the checkpoint that it needs, if any."""
     for step, checkpoint in new:
-        tx.put(_insert_step, step_row(step) | {"checkpoint": checkpoint, "delay_s": 0.0})
+        row = step_row(step) | {"checkpoint": checkpoint, "delay_s": 0.0, "of_run": step.run_id}
+        tx.put(_insert_step, row)
 
 
 def claim(tx: Tx, worker_id: str, work_class: str, resident: str | None, lease_s: float) -> Step | None:
@@ -149,6 +169,16 @@ def holders(tx: Tx) -> list[str]:
 def expired_steps(tx: Tx) -> list[Step]:
     """Steps whose lease has run out, by the database's clock."""
     return [step_from(row) for row in tx.rows(_expired)]
+
+
+def unclaimed_steps(tx: Tx, since_s: float) -> list[tuple[str, str, str]]:
+    """(run, title, class of work) of steps that no worker has taken for longer than `since_s`."""
+    return [(row[0], row[1], row[2]) for row in tx.rows(_unclaimed, {"since_s": since_s})]
+
+
+def slow_steps(tx: Tx, since_s: float) -> list[tuple[str, str]]:
+    """(run, title) of steps whose current attempt has taken longer than `since_s`."""
+    return [(row[0], row[1]) for row in tx.rows(_slow, {"since_s": since_s})]
 
 
 def waiting_classes(tx: Tx, since_s: float) -> list[str]:

@@ -1,5 +1,7 @@
 """A worker whose engine paints without torch: STEP_S a step, then a small picture that the request alone decides.
 
+The prompt `stall` makes no progress until it is told to stop, the prompt `hang` not even then.
+
 Everything around the engine is the real worker. While a file `crash-POINT` lies in the data folder, the next worker
 that comes to that point takes the file away and kills itself with SIGKILL: `before_commit` (the artifact is stored, its
 row is not) or `after_commit` (the row is, and nobody has been told).
@@ -31,6 +33,10 @@ class Painter:
     def paint(
         self, request: ImageRequest, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]
     ) -> list[Image]:
+        while request.prompt == "stall" and not should_stop():
+            time.sleep(STEP_S)
+        while request.prompt == "hang":
+            time.sleep(STEP_S)
         for step in range(request.steps):
             time.sleep(STEP_S)
             if should_stop():

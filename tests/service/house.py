@@ -32,9 +32,9 @@ class House:
         self.store = Store(settings)
         self.advance = Advance(lambda tx, workflow_id: graph, lambda call: Settled(dict(call.inputs), "c"), settings)
 
-    def submit(self) -> str:
+    def submit(self, key_id: str = "key") -> str:
         run_id = ids.new_id()
-        task = Task(ids.new_id(), run_id, "app", "key", "user", "dify", "blocking", 1.0)
+        task = Task(ids.new_id(), run_id, "app", key_id, "user", "dify", "blocking", 1.0)
         inputs = {"prompt": "p"}
         new = Run(run_id, task.id, "app", "w", "user", RunStatus.RUNNING, inputs, {}, None, 0, 0, 0, 1.0)
         movement = self.advance.begin(self.graph, new)

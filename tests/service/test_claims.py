@@ -131,6 +131,15 @@ def test_a_step_that_needs_no_loading_goes_first_but_age_wins(house: House) -> N
     assert second.run_id == older
 
 
+def test_a_step_of_a_higher_priority_goes_first_whatever_its_age(house: House) -> None:
+    house.submit()
+    urgent = house.submit()
+    house.sql("UPDATE steps SET priority = 1 WHERE run_id = :run", run=urgent)
+    first = house.claim(resident="c")
+    assert first is not None
+    assert first.run_id == urgent
+
+
 def test_a_ready_step_that_nobody_takes_is_rung_for_again(house: House) -> None:
     house.submit()
     assert house.store.read_blocking(lambda tx: steps.waiting_classes(tx, 60)) == []
