@@ -20,10 +20,9 @@ from typing import Any
 import httpx
 import psycopg
 
-from bench.load import Load, Post, measure
+from bench.load import DIFY_RUNS_S, Load, Post, measure
 
 ROUNDS, ROUND_S = 5, 2.0
-DIFY_RUNS_S = 17.5  # Dify 1.14 on such a machine, start → template → end, 32 callers
 PICTURES, KILLS = 60, 5
 ENV = {k: v for k, v in os.environ.items() if not k.startswith(("ATELIER_", "S3_"))}
 
