@@ -8,7 +8,6 @@ import threading
 import time
 from dataclasses import dataclass
 
-
 DIFY_RUNS_S = 17.5
 """Dify 1.14 on such a machine: start → template → end, 32 callers."""
 

@@ -135,19 +135,25 @@ class LeaseKeeper(Companion):
         pause_s = 0.0
         while not (self._stopping.wait(pause_s) or self._leaving.is_set()):
             born_s = clock.monotonic()
-            worker_id = ids.new_id()
-            self._hold_life(worker_id)
-            child = self._child = Child(self._settings, worker_id, self._work_classes)
-            self._doorbell.connect(lambda hint, to=child.connection: send(to, hint))  # type: ignore[misc]
             try:
-                self._attend(child)
-            except (EOFError, OSError):
-                pass  # the pipe has ended, and so has the worker
-            except Exception:
+                self._raise_one()
+            except Exception:  # no process, no memory: the next try may have more luck
                 logger.exception("the worker's keeper failed", extra={"action": "keeper_failed"})
-            self._bury(child)
             lived_s = clock.monotonic() - born_s
             pause_s = 0.0 if lived_s > _LONGEST_PAUSE_S else min(2 * pause_s + 0.25, _LONGEST_PAUSE_S)
+
+    def _raise_one(self) -> None:
+        """One worker's whole life."""
+        worker_id = ids.new_id()
+        self._hold_life(worker_id)
+        child = self._child = Child(self._settings, worker_id, self._work_classes)
+        self._doorbell.connect(lambda hint: send(child.connection, hint))
+        try:
+            self._attend(child)
+        except (EOFError, OSError):
+            pass  # the pipe has ended, and so has the worker
+        finally:
+            self._bury(child)
 
     def _attend(self, child: Child) -> None:
         """Until the worker's pipe ends (EOFError), it hangs, or the server stops."""
