@@ -104,10 +104,12 @@ def test_a_late_outcome_is_refused_while_the_run_goes_on(house: Arena) -> None:
     with house.asking({"prompt": "two", "steps": 100}, key=key) as asked:
         name = house.painting_worker()
         child = house.child_of(name)
+        time.sleep(1.5)  # of two seconds: it will soon be done when it wakes
         os.kill(child, signal.SIGSTOP)
         with house.frozen(name):
             until("the second picture is begun", lambda: len(house.nodes(asked.run_id)) == 2, LEASE_S + 10)
-        os.kill(child, signal.SIGCONT)
+            os.kill(child, signal.SIGCONT)  # alone: its parent would tell it that it has lost
+            time.sleep(1)
     assert [event["event"] for event in asked.events].count("workflow_finished") == 1
 
 
