@@ -16,6 +16,7 @@ import msgspec
 from celery.signals import worker_ready, worker_shutting_down
 
 from app.checkpoints.catalogue import open_catalogue
+from app.counted import serve_counted
 from app.errors import SettingsInvalid
 from app.events.line import open_line
 from app.logs import set_up_logs
@@ -28,6 +29,7 @@ from app.runs.settle import SettleImages
 from app.settings import Settings
 from app.store.migrate import require_current
 from app.store.store import Store
+from app.tally import Tally
 from workers.lease import LeaseKeeper
 
 logger = logging.getLogger(__name__)
@@ -43,8 +45,11 @@ def serve(settings: Settings, work_classes: tuple[str, ...]) -> None:
     store = Store(settings)
     catalogue = open_catalogue(settings.checkpoints_dir, settings.default_checkpoint)
     advance = Advance(Publications(store).graph_of, SettleImages(catalogue), settings)
+    tally = Tally()
+    if settings.worker_metrics_port:
+        serve_counted(tally, store, settings.host, settings.worker_metrics_port)
     keeper = LeaseKeeper(settings, work_classes)
-    keeper.start(store, advance, Announcer(line.doorbell, line.wakeups), line.child_bell)
+    keeper.start(store, advance, Announcer(line.doorbell, line.wakeups, tally), line.child_bell)
     halts = NoteListener(settings.redis_url, {HALTS: lambda note: line.child_bell.halt(_step_ids(note))})
     halts.start()
     try:

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterable, Iterator
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.process_collector import ProcessCollector
@@ -21,12 +21,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from app import clock
+from app.counted import Counted
 from app.domain.run import RunStatus, is_terminal
 from app.errors import AtelierError
 from app.store import seen
 from app.store.seen import Counts
 from app.store.store import Store
-from app.tally import Spread, Tally
+from app.tally import Tally
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ def metrics_routes(store: Store, tally: Tally) -> list[Route]:
     """`GET /metrics`, in Prometheus' text or in OpenMetrics, as the scraper asks."""
     standing = _Standing(store)
     registry = CollectorRegistry()
-    registry.register(_Counted(tally, store))
+    registry.register(Counted(tally, store))
     registry.register(standing)
     ProcessCollector(namespace="atelier", registry=registry)
 
@@ -48,72 +49,6 @@ def metrics_routes(store: Store, tally: Tally) -> list[Route]:
         return Response(encode(registry), headers={"content-type": content_type})
 
     return [Route("/metrics", metrics)]
-
-
-class _Counted(Collector):
-    """The tally of this process under its public names."""
-
-    def __init__(self, tally: Tally, store: Store) -> None:
-        self._tally = tally
-        self._store = store
-
-    def describe(self) -> Iterable[Metric]:
-        return []
-
-    def collect(self) -> Iterator[Metric]:
-        tally = self._tally
-        answers = HistogramMetricFamily(
-            "atelier_http_request_seconds",
-            "Time from a request to the beginning of its answer; streams go on after that.",
-            labels=("route", "method", "status"),
-        )
-        for (route, method, status), spread in tally.answers():
-            _add(answers, (route, method, str(status)), spread)
-        yield answers
-        yield self._counter(
-            "accepted",
-            "atelier_runs_accepted",
-            "Runs accepted here, by how they stood then: running ones wait for a worker, others needed none.",
-            ("dialect", "status"),
-        )
-        yield self._counter(
-            "lease_expired", "atelier_leases_expired", "Leases found expired here: a worker fell silent."
-        )
-        yield self._counter(
-            "given_back", "atelier_steps_given_back", "Steps made ready again after a lost attempt.", ("reason",)
-        )
-        yield self._counter(
-            "refused", "atelier_outcomes_refused", "Late outcomes that were refused: the step was lost."
-        )
-        yield self._counter(
-            "rung_again",
-            "atelier_doorbells_rung_again",
-            "Doorbells rung again because a ready step waited: a backlog, or a hint that got lost.",
-            ("work_class",),
-        )
-        attempts = HistogramMetricFamily(
-            "atelier_attempt_seconds",
-            "How long this server's worker held a step, however that ended.",
-            labels=("kind",),
-        )
-        for kind, spread in tally.attempts():
-            _add(attempts, (kind,), spread)
-        yield attempts
-        lag = HistogramMetricFamily(
-            "atelier_event_lag_seconds", "Time from a fact to its being sent to a follower; replays don't count."
-        )
-        _add(lag, (), tally.event_lag)
-        yield lag
-        written = CounterMetricFamily("atelier_transactions", "Transactions begun here for writing; many share one.")
-        written.add_metric((), self._store.transactions)
-        yield written
-
-    def _counter(self, what: str, name: str, says: str, labels: tuple[str, ...] = ()) -> CounterMetricFamily:
-        family = CounterMetricFamily(name, says, labels=labels)
-        counts = self._tally.counts(what) or ([] if labels else [((), 0)])
-        for values, number in counts:
-            family.add_metric(values, number)
-        return family
 
 
 class _Standing(Collector):
@@ -174,7 +109,3 @@ class _Standing(Collector):
 
 def _gauge(name: str, says: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, says, value=float(value))
-
-
-def _add(family: HistogramMetricFamily, labels: tuple[str, ...], spread: Spread) -> None:
-    family.add_metric(labels, spread.cumulative(), spread.total)
