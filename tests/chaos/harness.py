@@ -149,6 +149,13 @@ class Arena:
                 return log.stem
         raise AssertionError(f"no worker's log speaks of {worker_id}")
 
+    def log_of(self, step_id: str) -> str:
+        """What the workers have logged of a step."""
+        logs = (self.cluster.folder / "logs").glob("worker-*.log")
+        return "\n".join(
+            line for log in logs for line in log.read_text(errors="replace").splitlines() if step_id in line
+        )
+
     def painting_worker(self) -> str:
         (step_id,) = self.running_steps()
         return self.holder_of(step_id)

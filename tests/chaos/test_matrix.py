@@ -224,6 +224,7 @@ def test_a_stop_at_the_other_process_reaches_the_engine_within_a_second(house: A
             answer = http.post(f"/v1/workflows/tasks/{task_id}/stop", json={"user": "chaos"})
         assert answer.json()["result"] == "success"
         until("the run is stopped", lambda: status(house, asked.run_id) == "stopped", 1)
+        until("the engine has let go of it", lambda: "outcome=stopped" in house.log_of(step_id), 1)
     assert time.monotonic() - began < 2
     assert step_id not in house.running_steps()
     assert house.ask(QUICK).answer is not None  # the engine is free again
