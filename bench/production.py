@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from typing import Any
 import httpx
 import psycopg
 
+from app.cluster.daemon import free_port
 from bench.load import DIFY_RUNS_S, Load, Post, measure
 
 ROUNDS, ROUND_S = 5, 2.0
@@ -68,7 +68,7 @@ def _echo_key(env: dict[str, str]) -> str:
 
 def _runs(folder: Path, state: dict[str, Any]) -> None:
     """Two servers with the bare route beside the API, as `bench.runs` has one, on the cluster's database."""
-    ports, env = [_free_port(), _free_port()], _environment(folder, state)
+    ports, env = [free_port(), free_port()], _environment(folder, state)
     key = _echo_key(env)
     servers = [subprocess.Popen([sys.executable, "-m", "bench.bare", str(port)], env=env) for port in ports]
     try:
@@ -173,7 +173,7 @@ def _pid_of(folder: Path, worker_id: str) -> int:
 def _start_and_memory(folder: Path, state: dict[str, Any]) -> None:
     times, sizes = [], []
     for _ in range(3):
-        port = _free_port()
+        port = free_port()
         env = _environment(folder, state) | {"ATELIER_PORT": str(port)}
         began = time.monotonic()
         api = subprocess.Popen([sys.executable, "-m", "app", "serve"], env=env, stdout=subprocess.DEVNULL)
@@ -204,12 +204,6 @@ def _picture(steps: int) -> dict[str, Any]:
 
 def _bearer(state: dict[str, Any]) -> dict[str, str]:
     return {"Authorization": f"Bearer {state['key']}"}
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def _until(get: Callable[[], Any], pause_s: float = 0.02) -> Any:
