@@ -9,6 +9,7 @@
     ├── Forbidden                   403 forbidden
     ├── NotFound                    404 not_found
     ├── MethodNotAllowed            405 method_not_allowed
+    ├── IdempotencyConflict         422 idempotency_conflict     the Idempotency-Key has made a run of another body
     ├── BodyTooLarge                413 request_entity_too_large
     ├── UnsupportedMediaType        415 unsupported_media_type
     ├── Unavailable                 503 service_unavailable      the store, the disk or S3, for the moment; retryable
@@ -81,6 +82,11 @@ class MethodNotAllowed(AtelierError):
 class BodyTooLarge(AtelierError):
     code = "request_entity_too_large"
     status = 413
+
+
+class IdempotencyConflict(AtelierError):
+    code = "idempotency_conflict"
+    status = 422
 
 
 class UnsupportedMediaType(AtelierError):

@@ -21,6 +21,7 @@ from app.api.files import file_routes
 from app.api.health import health_routes
 from app.api.metrics import metrics_routes
 from app.api.middleware import RequestIds
+from app.api.operation import routes
 from app.artifacts.store import open_artifacts
 from app.artifacts.urls import open_signer
 from app.checkpoints.catalogue import open_catalogue
@@ -54,6 +55,7 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     locks = open_locks(settings)
     reaper = Reaper(store, advance, announcer, line.doorbell, locks, settings)
     signer, content = open_signer(settings), open_artifacts(settings)
+    operations = DifyApi(service, Wire(signer.sign), settings).operations()
     sweep = OrphanSweep(store, content, settings.orphan_age_s)
 
     @asynccontextmanager
@@ -78,7 +80,7 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
 
     return Starlette(
         routes=[
-            *DifyApi(service, publications, Wire(signer.sign), settings).routes(),
+            *routes(operations, publications),
             *file_routes(store, content, signer),
             *health_routes(store, catalogue, companion.state),
             *(metrics_routes(store, tally) if settings.metrics == "on" else ()),

@@ -70,6 +70,16 @@ class Settings(BaseSettings):
     step_timeout_s: float = Field(900.0, gt=0, description="the longest that one attempt of a step may take")
     run_timeout_s: float = Field(1200.0, gt=0, description="the longest that a run may take, waiting included")
     reaper_beat_s: float = Field(1.0, gt=0, description="how often lost doorbells and overdue runs are looked for")
+    blocking_beat_s: float = Field(
+        15.0, ge=0, description="a blocking answer that waits gets a space this often, so no proxy cuts it; 0: off"
+    )
+    blocking_wait_s: float = Field(
+        0.0, ge=0, description="a blocking call is answered with the running run after this; 0: it waits for the end"
+    )
+    reattach_s: float = Field(
+        60.0, ge=0, description="how long the same blocking call attaches to the run of one that broke; 0: never"
+    )
+    idempotency_ttl_s: float = Field(86400.0, gt=0, description="how long an Idempotency-Key means the same run")
     ping_s: float = Field(10.0, gt=0, description="silence on an event stream before a ping")
     shutdown_grace_s: float = Field(10.0, ge=0, description="what open connections get when the server stops")
 

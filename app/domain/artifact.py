@@ -20,6 +20,8 @@ class Artifact(msgspec.Struct, frozen=True):
     mime_type: str
     extension: str
     filename: str
+    width: int | None = None
+    height: int | None = None
 
     def to_value(self) -> dict[str, Any]:
         """The file as it lies in a step's outputs: everything but a URL, which is signed anew at each reading."""

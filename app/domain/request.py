@@ -2,25 +2,63 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any, Literal
 
 import msgspec
 
-ResponseMode = Literal["blocking", "streaming"]
+ResponseMode = Literal["blocking", "streaming", "async"]
+
+
+class Scope(StrEnum):
+    """What a key may do."""
+
+    RUN = "run"  # start runs
+    READ = "read"  # see runs, their events and the app's pages
+    STOP = "stop"  # stop runs
+    FILES = "files"  # upload files
+    ADMIN = "admin"  # keys and webhooks of the app
+
+
+CALLER_SCOPES = frozenset({Scope.RUN, Scope.READ, Scope.STOP, Scope.FILES})
+"""What a key may do that was made without a word about it."""
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Who a key stands for: the key itself and the app that it opens."""
+    """Who a key stands for: the key itself, the app that it opens, and what it may do. A limit of 0 is none.
+
+    `max_active`: runs under way at once; `max_queued`: runs that wait for a worker. `app_max_active` is the app's.
+    """
 
     key_id: str
     app_id: str
+    name: str = ""
+    scopes: frozenset[Scope] = CALLER_SCOPES
+    priority: int = 0
+    max_active: int = 0
+    max_queued: int = 0
+    app_max_active: int = 0
+
+
+class Webhook(msgspec.Struct, frozen=True):
+    """Where a run's events are to be posted; `events` empty: only that it has ended."""
+
+    url: str
+    events: tuple[str, ...] = ()
 
 
 class RunRequest(msgspec.Struct, frozen=True):
-    """The validated body of a request for a run. `inputs` are still as the caller wrote them."""
+    """The validated body of a request for a run. `inputs` are still as the caller wrote them.
+
+    `priority` is what was asked for, `deadline_s` how long the run may take before it is stopped.
+    """
 
     caller: Caller
     inputs: dict[str, Any]
     user: str
     response_mode: ResponseMode = "blocking"
     dialect: str = "dify"
+    idempotency_key: str | None = None
+    priority: int | None = None
+    deadline_s: float | None = None
+    webhook: Webhook | None = None

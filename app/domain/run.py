@@ -49,10 +49,14 @@ class Task(msgspec.Struct, frozen=True):
     response_mode: str
     created_at: float
     traceparent: str | None = None
+    priority: int | None = None
 
 
 class Run(msgspec.Struct, frozen=True):
-    """The execution of a workflow for a task. Times are seconds since 1970."""
+    """The execution of a workflow for a task. Times are seconds since 1970.
+
+    `error` is for people, `error_code` says the same to programs when the run did not end by a node's own failure.
+    """
 
     id: str
     task_id: str
@@ -68,6 +72,8 @@ class Run(msgspec.Struct, frozen=True):
     last_seq: int
     created_at: float
     finished_at: float | None = None
+    key_id: str = ""
+    error_code: str | None = None
 
     @property
     def elapsed_s(self) -> float:

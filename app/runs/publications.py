@@ -55,12 +55,12 @@ class Publications:
         if found is None:
             self._known.pop(token, None)
             raise Unauthorized("Access token is invalid")
-        key_id, app_id, workflow_id = found
+        caller, workflow_id = found
         if len(self._known) >= _MOST_KEYS:
             self._known.clear()
-        self._known[token] = _Known(Caller(key_id, app_id), workflow_id, clock.monotonic() + _FRESH_S)
-        self._workflow_of[app_id] = workflow_id
-        return Caller(key_id, app_id)
+        self._known[token] = _Known(caller, workflow_id, clock.monotonic() + _FRESH_S)
+        self._workflow_of[caller.app_id] = workflow_id
+        return caller
 
     async def current(self, caller: Caller) -> Publication:
         """What the caller's app runs now. Raises AppUnavailable."""

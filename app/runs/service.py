@@ -116,6 +116,7 @@ class RunService:
             exceptions_count=0,
             last_seq=0,
             created_at=now,
+            key_id=request.caller.key_id,
         )
         movement = self._advance.begin(publication.graph, run)
         asked.run = run.id

@@ -8,6 +8,7 @@ import msgspec
 from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.dialects import postgresql
 
+from app.domain.request import Caller, Scope
 from app.store.engine import Tx
 from app.store.schema import apps, keys, workflows
 
@@ -38,7 +39,17 @@ def token_hash(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-_key_by_hash = select(keys.c.id, keys.c.app_id, apps.c.workflow_id).join(apps, apps.c.id == keys.c.app_id)
+_key_by_hash = select(
+    keys.c.id,
+    keys.c.app_id,
+    keys.c.label,
+    keys.c.scopes,
+    keys.c.priority,
+    keys.c.max_active,
+    keys.c.max_queued,
+    apps.c.max_active_requests,
+    apps.c.workflow_id,
+).join(apps, apps.c.id == keys.c.app_id)
 _key_by_hash = _key_by_hash.where(keys.c.hash == bindparam("hash"), keys.c.revoked_at.is_(None))
 _workflow_columns = (workflows.c.id, workflows.c.app_id, workflows.c.version, workflows.c.document)
 _workflow_by_id = select(*_workflow_columns).where(workflows.c.id == bindparam("workflow_id"))
@@ -52,9 +63,13 @@ _all_keys = (
     .join(apps, apps.c.id == keys.c.app_id)
     .order_by(keys.c.created_at)
 )
-_insert_workflow, _insert_key = insert(workflows), insert(keys)
+_insert_workflow = insert(workflows)
+_KEY = ("id", "app_id", "label", "prefix", "hash", "created_at", "priority")
+_insert_key = insert(keys).values({name: bindparam(name) for name in _KEY})
 # SQLite takes the same words.
-_insert_app = postgresql.insert(apps).on_conflict_do_nothing(index_elements=[apps.c.name])
+_APP = ("id", "name", "workflow_id", "created_at")
+_insert_app = postgresql.insert(apps).values({name: bindparam(name) for name in _APP})
+_insert_app = _insert_app.on_conflict_do_nothing(index_elements=[apps.c.name])
 _point_app = update(apps).where(apps.c.id == bindparam("app")).values(workflow_id=bindparam("version_id"))
 _revoke_key = (
     update(keys)
@@ -63,10 +78,13 @@ _revoke_key = (
 )
 
 
-def find_key(tx: Tx, hashed: str) -> tuple[str, str, str] | None:
-    """(key id, app id, id of the app's published workflow) of a live key, by the hash of its token."""
+def find_key(tx: Tx, hashed: str) -> tuple[Caller, str] | None:
+    """(whom a live key stands for, id of the app's published workflow), by the hash of its token."""
     row = tx.row(_key_by_hash, {"hash": hashed})
-    return (row[0], row[1], row[2]) if row else None
+    if row is None:
+        return None
+    scopes = frozenset(map(Scope, row[3].split(",")))
+    return Caller(row[0], row[1], row[2], scopes, *row[4:8]), row[8]
 
 
 def find_workflow(tx: Tx, workflow_id: str) -> PublishedWorkflow | None:
@@ -113,7 +131,7 @@ def publish(tx: Tx, name: str, published: PublishedWorkflow, now: float) -> None
 def insert_key(tx: Tx, key: Key, app_id: str, token: str) -> None:
     """Stores a new key; of its token only the hash."""
     row = {"id": key.id, "app_id": app_id, "label": key.label, "prefix": key.prefix, "hash": token_hash(token)}
-    tx.run(_insert_key, {**row, "created_at": key.created_at, "revoked_at": None, "priority": key.priority})
+    tx.run(_insert_key, {**row, "created_at": key.created_at, "priority": key.priority})
 
 
 def revoke_key(tx: Tx, key_id: str, now: float) -> bool:

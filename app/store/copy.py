@@ -13,12 +13,12 @@ from app.domain.run import StepStatus
 from app.errors import SettingsInvalid, Unavailable
 from app.settings import Settings
 from app.store.migrate import current_version, require_current
-from app.store.schema import SCHEMA_HEAD, apps, metadata, steps, workflows
+from app.store.schema import SCHEMA_HEAD, apps, metadata, revisions, steps, workflows
 
 _PAGE_ROWS = 500
 _TABLES: list[Table] = metadata.sorted_tables  # a table comes after those that it refers to
 # What `atelier db upgrade` leaves in a new database: the app that every installation has. The source's own replaces it.
-_FRESH = {apps.name: 1, workflows.name: 1}
+_FRESH = {apps.name: 1, workflows.name: 1, revisions.name: 1}
 
 OnRows = Callable[[int, int], None]
 """Told how many rows are copied, and of how many."""

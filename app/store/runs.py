@@ -16,16 +16,18 @@ from app.store.schema import events, now_s, runs, tasks
 
 _insert_task = insert(tasks)
 _insert_events = insert(events)
-_insert_ended_run = insert(runs)
+_NOT_YET = {"deadline_at", "deadline_s", "updated_at"}  # what only a run has that goes on
+_insert_ended_run = insert(runs).values({c.name: bindparam(c.name) for c in runs.c if c.name not in _NOT_YET})
 _insert_run = insert(runs).values(
-    {c.name: bindparam(c.name) for c in runs.c if c.name != "deadline_at"}
-    | {"deadline_at": now_s() + bindparam("timeout_s")}
+    {c.name: bindparam(c.name) for c in runs.c if c.name not in _NOT_YET}
+    | {"deadline_at": now_s() + bindparam("timeout_s"), "deadline_s": bindparam("deadline_s"), "updated_at": now_s()}
 )
 _COUNTERS = ("last_seq", "total_steps", "exceptions_count")
-_END = ("status", "outputs", "error", "finished_at")
+_END = ("status", "outputs", "error", "error_code", "finished_at")
 _save_run = update(runs).where(runs.c.id == bindparam("run_id"), runs.c.status == RunStatus.RUNNING.value)
-_count_run = _save_run.values({name: bindparam(f"new_{name}") for name in _COUNTERS})
-_finish_run = _save_run.values({name: bindparam(f"new_{name}") for name in (*_COUNTERS, *_END)})
+_moved = {"updated_at": now_s()}
+_count_run = _save_run.values(_moved | {name: bindparam(f"new_{name}") for name in _COUNTERS})
+_finish_run = _save_run.values(_moved | {name: bindparam(f"new_{name}") for name in (*_COUNTERS, *_END)})
 _run_by_id = select(*RUN_COLUMNS).where(runs.c.id == bindparam("run_id"))
 _run_to_change = _run_by_id.with_for_update()
 _run_by_task = select(*RUN_COLUMNS).join(tasks, tasks.c.run_id == runs.c.id).where(tasks.c.id == bindparam("task_id"))
@@ -59,10 +61,9 @@ def insert_run(tx: Tx, task: Task, run: Run, entries: Sequence[Entry], timeout_s
     row = run_row(run)
     row["first_entries"], row["first_last_seq"] = to_json(entries), run.last_seq
     if is_terminal(run.status):
-        row["deadline_at"] = None
         tx.put(_insert_ended_run, row)
     else:
-        row["timeout_s"] = timeout_s
+        row["timeout_s"], row["deadline_s"] = timeout_s, None
         tx.put(_insert_run, row)
 
 
@@ -81,6 +82,7 @@ def save_run(tx: Tx, run: Run) -> None:
         tx.put(_count_run, row)
         return
     end = {"new_status": run.status.value, "new_outputs": to_json(run.outputs), "new_error": run.error}
+    end["new_error_code"] = run.error_code
     tx.put(_finish_run, row | end | {"new_finished_at": run.finished_at})
 
 

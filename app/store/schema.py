@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
 
-SCHEMA_HEAD = "20261123_priority"
+SCHEMA_HEAD = "20261124_promises"
 
 metadata = MetaData(
     naming_convention={
@@ -65,6 +65,8 @@ apps = Table(
     Column("name", Text, nullable=False, unique=True),
     Column("workflow_id", String(36), nullable=False),
     Column("created_at", Double, nullable=False),
+    Column("max_active_requests", Integer, nullable=False, server_default="0"),
+    Column("webhook_secret", Text),
 )
 
 # Each row is one published version of an app's workflow and never changes.
@@ -89,6 +91,12 @@ keys = Table(
     Column("created_at", Double, nullable=False),
     Column("revoked_at", Double),
     Column("priority", Integer, nullable=False, server_default="0"),
+    Column("scopes", Text, nullable=False, server_default="run,read,stop,files"),
+    Column("expires_at", Double),
+    Column("last_used_at", Double),
+    Column("max_active", Integer, nullable=False, server_default="0"),
+    Column("max_queued", Integer, nullable=False, server_default="0"),
+    Column("served_at", Double),  # when a worker last took a step of this key
 )
 
 # A run's rows are inserted together: no table has an index that nothing asks for. Small rows lie in one tree in the
@@ -105,6 +113,7 @@ tasks = Table(
     Column("response_mode", String(16), nullable=False),
     Column("created_at", Double, nullable=False),
     Column("traceparent", String(55)),
+    Column("priority", Integer),
     sqlite_with_rowid=False,
 )
 
@@ -128,8 +137,16 @@ runs = Table(
     Column("created_at", Double, nullable=False),
     Column("deadline_at", Double),
     Column("finished_at", Double),
+    Column("key_id", String(36), nullable=False, server_default=""),
+    Column("error_code", Text),
+    Column(
+        "deadline_s", Double
+    ),  # the caller's own, if it has one: how long after its acceptance the run is to be stopped
+    Column("updated_at", Double),
     Index("ix_runs_app_id_created_at", "app_id", "created_at"),
     Index("ix_runs_open", "deadline_at", **_where("status = 'running'")),
+    Index("ix_runs_active_app", "app_id", **_where("status = 'running'")),
+    Index("ix_runs_active_key", "key_id", **_where("status = 'running'")),
     # Only runs that waited for a worker have had a deadline: whatever ends at once pays nothing for this one.
     Index("ix_runs_waited", "finished_at", "status", **_where("deadline_at IS NOT NULL AND finished_at IS NOT NULL")),
 )
@@ -162,6 +179,12 @@ steps = Table(
     Column("finished_at", Double),
     Column("priority", Integer, nullable=False, server_default="0"),
     Column("claimed_at", Double),
+    Column("key_id", String(36), nullable=False, server_default=""),
+    Column("expires_at", Double),
+    Column("timings", Text),
+    Column("progress_step", Integer),
+    Column("progress_steps", Integer),
+    Index("ix_steps_ready_key", "key_id", **_where("status = 'ready'")),
     Index("ix_steps_ready", "work_class", "ready_at", **_where("status = 'ready'")),
     Index("ix_steps_running", "lease_expires_at", **_where("status = 'running'")),
 )
@@ -190,4 +213,76 @@ artifacts = Table(
     Column("extension", String(16), nullable=False),
     Column("filename", Text, nullable=False),
     Column("created_at", Double, nullable=False),
+    Column("width", Integer),
+    Column("height", Integer),
+)
+
+# An Idempotency-Key of a caller's key, and the run that it made; after `expires_at` it may make another.
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("key_id", String(36), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("fingerprint", String(64), nullable=False),
+    Column("run_id", String(36), nullable=False),
+    Column("expires_at", Double, nullable=False, index=True),
+)
+
+# A blocking call that has not been answered yet, and the server process that holds its connection.
+open_calls = Table(
+    "open_calls",
+    metadata,
+    Column("run_id", String(36), primary_key=True),
+    Column("fingerprint", String(64), nullable=False, index=True),
+    Column("server_id", String(36), nullable=False),
+    Column("broke_at", Double),
+)
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("app_id", String(36), ForeignKey("apps.id"), nullable=False, index=True),
+    Column("url", Text, nullable=False),
+    Column("events", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("disabled_at", Double),
+)
+
+# The webhook that a request brought for its own run.
+run_webhooks = Table(
+    "run_webhooks",
+    metadata,
+    Column("run_id", String(36), primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("events", Text, nullable=False),
+)
+
+# The outbox of the webhooks, and their log.
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("app_id", String(36), nullable=False),
+    Column("run_id", String(36), nullable=False, index=True),
+    Column("webhook_id", String(36)),
+    Column("url", Text, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_at", Double),
+    Column("last_status", Integer),
+    Column("last_error", Text),
+    Column("created_at", Double, nullable=False),
+    Column("delivered_at", Double),
+    Index("ix_deliveries_app_id_created_at", "app_id", "created_at"),
+    Index("ix_deliveries_due", "next_at", **_where("state = 'pending'")),
+)
+
+# Raised by whoever changes keys, apps or workflows: what a process remembers of them is good while this stands still.
+revisions = Table(
+    "revisions",
+    metadata,
+    Column("name", String(16), primary_key=True),
+    Column("revision", Integer, nullable=False),
 )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import bindparam, insert, select
 
 from app.errors import InvalidParam, Unavailable
 from app.settings import load_settings
@@ -33,9 +33,12 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     store.close()
 
 
+_insert_app = insert(apps).values({name: bindparam(name) for name in ("id", "name", "workflow_id", "created_at")})
+
+
 def add(name: str) -> Callable[[Tx], str]:
     def unit(tx: Tx) -> str:
-        tx.run(insert(apps), {"id": name, "name": name, "workflow_id": "w", "created_at": 1.0})
+        tx.run(_insert_app, {"id": name, "name": name, "workflow_id": "w", "created_at": 1.0})
         return name
 
     return unit

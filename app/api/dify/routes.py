@@ -3,68 +3,76 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 from starlette.requests import Request
-from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from app.api.answer import Answer
-from app.api.auth import authenticate
 from app.api.body import query_int, query_time, read_object
 from app.api.dify import pages, wire
 from app.api.dify.wire import Wire
+from app.api.operation import Operation
 from app.api.sse import EventStream
-from app.domain.request import Caller
+from app.domain.request import Caller, Scope
 from app.domain.run import Run, RunStatus
 from app.errors import AtelierError, InvalidParam
-from app.runs.publications import Publications
 from app.runs.service import RunService
 from app.settings import Settings
 from app.store.runs import LogQuery
 
 logger = logging.getLogger(__name__)
 
-Handler = Callable[[Request, Caller], Awaitable[ASGIApp]]
-
-
-class Endpoint:
-    """A handler behind the bearer check, as plain ASGI: what it returns may be a response or an event stream.
-
-    Errors go up to the one place that renders them; Starlette's wrapper for functions would look out for them twice.
-    """
-
-    def __init__(self, handler: Handler, publications: Publications) -> None:
-        self._handler = handler
-        self._publications = publications
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
-        response = await self._handler(request, await authenticate(scope, self._publications))
-        await response(scope, receive, send)
-
 
 class DifyApi:
-    """The routes below `/v1`."""
+    """Dify's operations below `/v1`."""
 
-    def __init__(self, service: RunService, publications: Publications, render: Wire, settings: Settings) -> None:
+    def __init__(self, service: RunService, render: Wire, settings: Settings) -> None:
         self._service = service
-        self._publications = publications
         self._wire = render
         self._settings = settings
 
-    def routes(self) -> list[Route]:
+    def operations(self) -> list[Operation]:
         return [
-            self._route("/v1/workflows/run", "POST", self._run),
-            self._route("/v1/workflows/run/{run_id}", "GET", self._detail),
-            self._route("/v1/workflows/tasks/{task_id}/stop", "POST", self._stop),
-            self._route("/v1/workflows/logs", "GET", self._logs),
-            self._route("/v1/info", "GET", self._info),
-            self._route("/v1/parameters", "GET", self._parameters),
+            Operation(
+                method="POST",
+                path="/v1/workflows/run",
+                handler=self._run,
+                scope=Scope.RUN,
+                summary="Running a workflow",
+            ),
+            Operation(
+                method="GET",
+                path="/v1/workflows/run/{run_id}",
+                handler=self._detail,
+                scope=Scope.READ,
+                summary="Reading a run",
+            ),
+            Operation(
+                method="POST",
+                path="/v1/workflows/tasks/{task_id}/stop",
+                handler=self._stop,
+                scope=Scope.STOP,
+                summary="Stopping a run",
+            ),
+            Operation(
+                method="GET",
+                path="/v1/workflows/logs",
+                handler=self._logs,
+                scope=Scope.READ,
+                summary="Listing runs",
+            ),
+            Operation(
+                method="GET", path="/v1/info", handler=self._info, scope=Scope.READ, summary="Reading the app's page"
+            ),
+            Operation(
+                method="GET",
+                path="/v1/parameters",
+                handler=self._parameters,
+                scope=Scope.READ,
+                summary="Reading the app's parameters",
+            ),
         ]
-
-    def _route(self, path: str, method: str, handler: Handler) -> Route:
-        return Route(path, Endpoint(handler, self._publications), methods=[method])
 
     async def _run(self, request: Request, caller: Caller) -> ASGIApp:
         body = await read_object(request, self._settings.max_body_bytes)
