@@ -19,6 +19,7 @@ from app.api.dify.routes import DifyApi
 from app.api.dify.wire import Wire
 from app.api.files import file_routes
 from app.api.health import health_routes
+from app.api.keys import KeysApi
 from app.api.metrics import metrics_routes
 from app.api.middleware import RequestIds
 from app.api.operation import routes
@@ -30,6 +31,7 @@ from app.events.feed import Feed
 from app.events.line import open_line
 from app.runs.advance import Advance
 from app.runs.companion import Companion
+from app.runs.keyring import Keyring
 from app.runs.publications import Publications
 from app.runs.reaper import Reaper
 from app.runs.service import Announcer, RunService
@@ -55,7 +57,10 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     locks = open_locks(settings)
     reaper = Reaper(store, advance, announcer, line.doorbell, locks, settings)
     signer, content = open_signer(settings), open_artifacts(settings)
-    operations = DifyApi(service, Wire(signer.sign), settings).operations()
+    operations = [
+        *DifyApi(service, Wire(signer.sign), settings).operations(),
+        *KeysApi(Keyring(store), settings).operations(),
+    ]
     sweep = OrphanSweep(store, content, settings.orphan_age_s)
 
     @asynccontextmanager
@@ -66,7 +71,7 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
         companion.start(store, advance, announcer, line.child_bell)
-        upkeep = asyncio.gather(reaper.watch(), sweep.watch())
+        upkeep = asyncio.gather(reaper.watch(), sweep.watch(), publications.watch())
         try:
             yield
         finally:
