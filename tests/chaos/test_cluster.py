@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from app.cluster.supervise import Cluster, Plan, Watched
@@ -56,6 +57,32 @@ def test_one_dead_api_process_is_noticed_by_nobody(cluster: RunningCluster) -> N
     with cluster.http() as http:
         assert [http.get("/v1/info").status_code for _ in range(20)] == [200] * 20
     until("it is back", lambda: cluster.pids()["api-2"])
+
+
+def test_a_revoked_key_is_refused_by_every_process_at_once(cluster: RunningCluster) -> None:
+    key = command(cluster, "keys", "create", "--name", "short")
+    key_id = next(line.split()[0] for line in command(cluster, "keys", "list").splitlines() if key[:8] in line)
+    ports = [process["port"] for process in cluster.state()["processes"] if process["name"].startswith("api-")]
+    addresses = [cluster.url, *(f"http://127.0.0.1:{port}" for port in ports)]
+    for name in ("api-1", "api-2"):
+        cluster.until_answers_itself(name)
+
+    def statuses(tries: int) -> set[int]:
+        with httpx.Client(headers={"authorization": f"Bearer {key}"}, timeout=60) as http:
+            return {http.get(url + "/v1/info").status_code for url in addresses for _ in range(tries)}
+
+    assert statuses(2) == {200}
+    command(cluster, "keys", "revoke", key_id)
+    assert statuses(50) == {401}
+
+
+def command(cluster: RunningCluster, *words: str) -> str:
+    """What the `atelier` command prints with the cluster's database."""
+    env = os.environ | {name.upper(): cluster.state()[name] for name in ("database_url", "redis_url")}
+    env["ATELIER_DATA_DIR"] = str(cluster.folder / "data")
+    done = subprocess.run([sys.executable, "-m", "app", *words], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
 
 def test_a_second_cluster_in_the_folder_gets_one_sentence(cluster: RunningCluster) -> None:
