@@ -60,20 +60,27 @@ def test_one_dead_api_process_is_noticed_by_nobody(cluster: RunningCluster) -> N
 
 
 def test_a_revoked_key_is_refused_by_every_process_at_once(cluster: RunningCluster) -> None:
-    key = command(cluster, "keys", "create", "--name", "short")
-    key_id = next(line.split()[0] for line in command(cluster, "keys", "list").splitlines() if key[:8] in line)
-    ports = [process["port"] for process in cluster.state()["processes"] if process["name"].startswith("api-")]
-    addresses = [cluster.url, *(f"http://127.0.0.1:{port}" for port in ports)]
     for name in ("api-1", "api-2"):
         cluster.until_answers_itself(name)
+    ports = [process["port"] for process in cluster.state()["processes"] if process["name"].startswith("api-")]
+    addresses = [cluster.url, *(f"http://127.0.0.1:{port}" for port in ports)]
+    admin = bearer(command(cluster, "keys", "create", "--name", "admin", "--scope", "all"))
+    with httpx.Client(timeout=60) as http:
 
-    def statuses(tries: int) -> set[int]:
-        with httpx.Client(headers={"authorization": f"Bearer {key}"}, timeout=60) as http:
-            return {http.get(url + "/v1/info").status_code for url in addresses for _ in range(tries)}
+        def statuses(key: dict[str, str], tries: int) -> set[int]:
+            return {http.get(url + "/v1/info", headers=key).status_code for url in addresses for _ in range(tries)}
 
-    assert statuses(2) == {200}
-    command(cluster, "keys", "revoke", key_id)
-    assert statuses(50) == {401}
+        made = [http.post(cluster.url + "/v1/keys", json={"name": "short"}, headers=admin).json() for _ in range(2)]
+        by_command, by_http = (bearer(each["token"]) for each in made)
+        assert (statuses(by_command, 2), statuses(by_http, 2)) == ({200}, {200})
+        command(cluster, "keys", "revoke", made[0]["id"])
+        assert (statuses(by_command, 50), statuses(by_http, 2)) == ({401}, {200})
+        assert http.delete(f"{addresses[1]}/v1/keys/{made[1]['id']}", headers=admin).status_code == 200
+        assert (statuses(by_http, 50), statuses(admin, 2)) == ({401}, {200})
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"}
 
 
 def command(cluster: RunningCluster, *words: str) -> str:
