@@ -30,6 +30,9 @@ STEP_S = 0.02
 class Painter:
     resident = ("painter",)
 
+    def warm(self, name: str, path: str, family: str) -> float:
+        return 0.0
+
     def paint(
         self, request: ImageRequest, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]
     ) -> list[Image]:

@@ -11,12 +11,13 @@ from starlette.types import ASGIApp
 from app.api.answer import Answer
 from app.api.body import query_int, query_time, read_object
 from app.api.dify import pages, wire
+from app.api.dify.shapes import RunObject, RunQuery, read_parts
 from app.api.dify.wire import Wire
-from app.api.operation import Operation
+from app.api.operation import Operation, read_query
 from app.api.sse import EventStream
 from app.domain.request import Caller, Scope
 from app.domain.run import Run, RunStatus
-from app.errors import AtelierError, InvalidParam
+from app.errors import AtelierError, InvalidParam, NotFound
 from app.runs.service import RunService
 from app.settings import Settings
 from app.store.runs import LogQuery
@@ -47,6 +48,9 @@ class DifyApi:
                 handler=self._detail,
                 scope=Scope.READ,
                 summary="Reading a run",
+                query=RunQuery,
+                answers={200: RunObject},
+                raises=(InvalidParam, NotFound),
             ),
             Operation(
                 method="POST",
@@ -99,8 +103,11 @@ class DifyApi:
             yield self._wire.error_frame(run, "internal_server_error", message, 500)
 
     async def _detail(self, request: Request, caller: Caller) -> Answer:
-        run = await self._service.get(caller, request.path_params["run_id"])
-        return _json(self._wire.detail(run))
+        parts = read_parts(read_query(request, RunQuery).include)
+        if not parts:
+            return _json(self._wire.detail(await self._service.get(caller, request.path_params["run_id"])))
+        more = await self._service.detail(caller, request.path_params["run_id"], parts)
+        return _json(self._wire.detail(more.run, more))
 
     async def _stop(self, request: Request, caller: Caller) -> Answer:
         wire.read_user(await read_object(request, self._settings.max_body_bytes))

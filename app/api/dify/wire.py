@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
 from typing import Any, cast
 
 import msgspec
 
 from app import ids
+from app.api.dify.parts import render_parts
+from app.api.dify.shapes import RunObject
+from app.artifacts.urls import UrlSigner
 from app.domain.artifact import MARK, is_artifact
+from app.domain.detail import Detail
 from app.domain.event import Event, EventKind, Tick
 from app.domain.request import Caller, ResponseMode, RunRequest
 from app.domain.run import Run, Step
@@ -17,8 +20,6 @@ from app.errors import InvalidParam
 from app.events.feed import Fact, Silence
 from app.graph.answer import markdown
 from app.runs.movement import system_variables
-
-SignUrl = Callable[[str, str], str]
 
 PING = b"event: ping\n\n"
 
@@ -60,8 +61,9 @@ def read_run_request(body: dict[str, Any], caller: Caller) -> RunRequest:
 class Wire:
     """Renders runs for Dify's clients. File URLs are signed each time that something is rendered."""
 
-    def __init__(self, sign: SignUrl) -> None:
-        self._sign = sign
+    def __init__(self, signer: UrlSigner) -> None:
+        self._signer = signer
+        self._sign = signer.sign
 
     def blocking_answer(self, run: Run) -> dict[str, Any]:
         return {
@@ -81,21 +83,25 @@ class Wire:
             },
         }
 
-    def detail(self, run: Run) -> dict[str, Any]:
-        """`GET /workflows/run/{id}`: as in Dify the inputs are a string of JSON, the outputs an object."""
-        return {
-            "id": run.id,
-            "workflow_id": run.workflow_id,
-            "status": run.status.value,
-            "inputs": encode(self._inputs(run)).decode(),
-            "outputs": self._value(run, run.outputs),
-            "error": run.error,
-            "total_steps": run.total_steps,
-            "total_tokens": 0,
-            "created_at": int(run.created_at),
-            "finished_at": _seconds(run.finished_at),
-            "elapsed_time": run.elapsed_s,
-        }
+    def detail(self, run: Run, more: Detail | None = None) -> RunObject:
+        """`GET /workflows/run/{id}`: as in Dify the inputs are a string of JSON, the outputs an object.
+
+        `more` is what was asked for beyond Dify's fields, read together with the run.
+        """
+        return RunObject(
+            id=run.id,
+            workflow_id=run.workflow_id,
+            status=run.status.value,
+            inputs=encode(self._inputs(run)).decode(),
+            outputs=self._value(run, run.outputs),
+            error=run.error,
+            total_steps=run.total_steps,
+            total_tokens=0,
+            created_at=int(run.created_at),
+            finished_at=_seconds(run.finished_at),
+            elapsed_time=run.elapsed_s,
+            **(render_parts(more, self._signer) if more else {}),
+        )
 
     def log_entry(self, run: Run) -> dict[str, Any]:
         return {
