@@ -210,8 +210,8 @@ class Arena:
                     os.killpg(worker.pid, signal.SIGTERM)
 
     def until_workers_are_up(self) -> None:
-        """Every worker process has a sign of life in the database: it can claim."""
-        wanted = sum(name.startswith("worker") for name in self.cluster.pids())
+        """Every worker and every API process has a sign of life in the database, and one of them leads."""
+        wanted = sum(name.startswith(("worker", "api")) for name in self.cluster.pids())
         held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
         until("the workers are up", lambda: self.rows(held)[0][0] >= wanted + 1)
 

@@ -142,3 +142,10 @@ class RunObject(Struct, frozen=True):
     timings: TimesObject | UnsetType = UNSET
     progress: ProgressObject | UnsetType | None = UNSET
     task: TaskObject | UnsetType = UNSET
+
+
+class AcceptedRun(RunObject, frozen=True, kw_only=True):
+    """202: a run that goes on without its caller."""
+
+    task_id: Id
+    location: Annotated[str, Meta(description="where the run can be read")]
