@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import msgspec
 import pytest
 
 from app.api.dify.shapes import RunObject
+from app.checkpoints.catalogue import SHIPPED_FOLDER
 from tests.servers import Atelier, running
 
 PAINTER = "tests.chaos.painter"
@@ -181,10 +183,17 @@ def test_an_artifact_is_what_its_url_and_its_permalink_give(atelier: Atelier) ->
         sent_on = atelier.http.get(made["permalink"])
         assert (sent_on.status_code, sent_on.headers["cache-control"]) == (302, "no-store")
         assert atelier.http.get(sent_on.headers["location"], headers={"authorization": ""}).content == content
-    paint = paint_of(run)["timings"]
-    assert paint["run_s"] > 0
-    assert paint["upload_s"] > 0
-    assert paint["load_s"] == 0  # what a request without a name gets is in memory from the start
+
+
+def test_a_checkpoint_is_loaded_once_and_the_run_that_waited_for_it_says_so(atelier: Atelier) -> None:
+    shutil.copytree(SHIPPED_FOLDER / "atelier-shapes", atelier.checkpoints_dir / "another", dirs_exist_ok=True)
+    inputs = {"prompt": "a red ring", "steps": 1, "model_name": "another"}
+    first, second = (paint_of(including(atelier, atelier.run(inputs).json()["workflow_run_id"])) for _ in range(2))
+    assert first["checkpoint"] == second["checkpoint"] == "another"
+    assert first["timings"]["load_s"] > 0
+    assert second["timings"]["load_s"] == 0
+    assert second["timings"]["run_s"] > 0
+    assert second["timings"]["upload_s"] > 0
 
 
 def test_a_permalink_is_for_keys_of_its_app_alone(painter: Atelier, workflows: Path) -> None:
