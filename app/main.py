@@ -22,6 +22,7 @@ from app.api.health import health_routes
 from app.api.metrics import metrics_routes
 from app.api.middleware import RequestIds
 from app.api.operation import routes
+from app.api.permalinks import Permalinks
 from app.artifacts.store import open_artifacts
 from app.artifacts.urls import open_signer
 from app.checkpoints.catalogue import open_catalogue
@@ -57,7 +58,10 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     service = RunService(store, advance, publications, feed, announcer, calls)
     reaper = Reaper(store, advance, announcer, line.doorbell, locks, settings)
     signer, content = open_signer(settings), open_artifacts(settings)
-    operations = DifyApi(service, Wire(signer.sign), settings).operations()
+    operations = [
+        *DifyApi(service, Wire(signer), settings).operations(),
+        *Permalinks(service, signer).operations(),
+    ]
     sweep = OrphanSweep(store, content, settings.orphan_age_s)
 
     @asynccontextmanager
