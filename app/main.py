@@ -23,6 +23,7 @@ from app.api.keys import KeysApi
 from app.api.metrics import metrics_routes
 from app.api.middleware import RequestIds
 from app.api.operation import routes
+from app.api.permalinks import Permalinks
 from app.artifacts.store import open_artifacts
 from app.artifacts.urls import open_signer
 from app.checkpoints.catalogue import open_catalogue
@@ -60,7 +61,8 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     reaper = Reaper(store, advance, announcer, line.doorbell, locks, settings)
     signer, content = open_signer(settings), open_artifacts(settings)
     operations = [
-        *DifyApi(service, Wire(signer.sign), settings).operations(),
+        *DifyApi(service, Wire(signer), settings).operations(),
+        *Permalinks(service, signer).operations(),
         *KeysApi(Keyring(store), settings).operations(),
     ]
     sweep = OrphanSweep(store, content, settings.orphan_age_s)
