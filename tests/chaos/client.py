@@ -1,4 +1,4 @@
-"""A client as Atelier hopes for: each of its requests has an Idempotency-Key, and it comes back until it has its answer."""
+"""A client as Atelier hopes for: an Idempotency-Key for each request, and it comes back until it has its answer."""
 
 from __future__ import annotations
 
