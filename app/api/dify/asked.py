@@ -14,6 +14,7 @@ from app.domain.request import Caller, ResponseMode, RunRequest
 from app.errors import InvalidParam
 
 _INTERESTING = frozenset({b"idempotency-key", b"prefer", b"last-event-id"})
+_MODES = (None, "", "blocking", "streaming", "async")
 _KEY = re.compile(r'"([\x21\x23-\x7e]{1,255})"|([\x21\x23-\x7e]{1,255})')
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\b")
 
@@ -27,7 +28,7 @@ class RunBody(msgspec.Struct, frozen=True):
     ]
     user: Annotated[str | int | float, Meta(description="Your name for the end-user; not empty.", examples=["abc-123"])]
     response_mode: Annotated[
-        Literal["blocking", "streaming", "async"] | None,
+        Literal["blocking", "streaming", "async", ""] | None,
         Meta(description="blocking: the end of the run; streaming: its events; async: 202 and its ids at once."),
     ] = None
     files: Annotated[list[dict[str, Any]] | None, Meta(description="Not used yet: leave it out.")] = None
@@ -113,6 +114,8 @@ def read_run_request(body: dict[str, Any], headers: RunHeaders, caller: Caller) 
         raise InvalidParam("inputs is required: an object with the workflow's variables", params="inputs")
     if not isinstance(body["inputs"], dict):
         raise InvalidParam("inputs must be an object with the workflow's variables", params="inputs")
+    if body.get("response_mode") not in _MODES:
+        raise InvalidParam("response_mode must be 'blocking', 'streaming' or 'async'", params="response_mode")
     read = read_value(body, RunBody)
     if read.files:
         raise InvalidParam("files are not supported by this workflow", params="files")
