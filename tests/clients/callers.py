@@ -120,12 +120,15 @@ CLIENTS: dict[str, Callable[[Sequence[Call]], list[Answered]]] = {
     "java": lambda calls: _program(["java", str(HERE / "Calls.java")], calls),
 }
 
+_NEEDS = {"curl": "curl", "node": "node", "java": "javac"}
+
 
 def missing(client: str) -> str | None:
     """Why the client can't be tried here; None when it can."""
     if client == "dify-client":
         return None if OLD_CLIENT.exists() else f"needs dify-client 0.1.10 in {OLD_CLIENT.relative_to(ROOT)}"
-    return f"needs {client}" if client in ("node", "java", "curl") and not shutil.which(client) else None
+    program = _NEEDS.get(client)
+    return f"needs {program}" if program and not shutil.which(program) else None
 
 
 def old_client_parameters(base: str, key: str) -> Answered:
