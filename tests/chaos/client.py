@@ -1,4 +1,4 @@
-"""A client as Atelier hopes for: each of its requests has an Idempotency-Key, and it comes back until it has its answer."""
+"""A client as Atelier hopes for: an Idempotency-Key for each request, and it comes back until it has its answer."""
 
 from __future__ import annotations
 
@@ -69,9 +69,10 @@ class Client:
     def _post(self, wish: Wish) -> None:
         body = {"inputs": wish.inputs, "response_mode": wish.mode, "user": "chaos"}
         headers = {"Idempotency-Key": wish.name}
-        with self._http.stream("POST", "/v1/workflows/run", json=body, headers=headers, timeout=self._timeout()) as answer:
+        path, timeout = "/v1/workflows/run", self._timeout()
+        with self._http.stream("POST", path, json=body, headers=headers, timeout=timeout) as answer:
             self._note(wish, answer)
-            if answer.status_code != 200 and answer.status_code != 202:
+            if answer.status_code not in (200, 202):
                 answer.read()
                 self._wait(answer)
             elif wish.mode == "streaming":
@@ -85,7 +86,8 @@ class Client:
         (run_id,) = wish.run_ids
         headers = {"Last-Event-ID": str(wish.events[-1][0])}
         path = f"/v1/workflow/{run_id}/events"
-        with self._http.stream("GET", path, params={"user": "chaos"}, headers=headers, timeout=self._timeout()) as answer:
+        asked = {"params": {"user": "chaos"}, "headers": headers, "timeout": self._timeout()}
+        with self._http.stream("GET", path, **asked) as answer:
             self._note(wish, answer)
             if answer.status_code == 200:
                 self._hear(wish, answer)
