@@ -10,16 +10,16 @@ from contextlib import asynccontextmanager, suppress
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.api.dify.errors import from_framework, render_error
+from app.api.dify.errors import CrossOrigin, from_framework, render_error
 from app.api.dify.routes import DifyApi
 from app.api.dify.wire import Wire
-from app.api.files import file_routes
-from app.api.health import health_routes
-from app.api.metrics import metrics_routes
+from app.api.documents.routes import document_operations
+from app.api.files import file_operations
+from app.api.health import health_operations
+from app.api.metrics import metrics_operations
 from app.api.middleware import RequestIds
 from app.api.operation import routes
 from app.artifacts.store import open_artifacts
@@ -55,7 +55,12 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     locks = open_locks(settings)
     reaper = Reaper(store, advance, announcer, line.doorbell, locks, settings)
     signer, content = open_signer(settings), open_artifacts(settings)
-    operations = DifyApi(service, Wire(signer.sign), settings).operations()
+    operations = [
+        *DifyApi(service, Wire(signer.sign), settings).operations(),
+        *file_operations(store, content, signer),
+        *health_operations(store, catalogue, companion.state),
+        *(metrics_operations(store, tally) if settings.metrics == "on" else ()),
+    ]
     sweep = OrphanSweep(store, content, settings.orphan_age_s)
 
     @asynccontextmanager
@@ -78,17 +83,12 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
             await asyncio.to_thread(locks.close)
             await asyncio.to_thread(store.close)
 
-    return Starlette(
-        routes=[
-            *routes(operations, publications),
-            *file_routes(store, content, signer),
-            *health_routes(store, catalogue, companion.state),
-            *(metrics_routes(store, tally) if settings.metrics == "on" else ()),
-        ],
+    web = Starlette(
+        routes=routes([*operations, *document_operations(operations)], publications),
         middleware=[
             Middleware(RequestIds, render=render_error, tally=tally if settings.metrics == "on" else None),
             Middleware(
-                CORSMiddleware,
+                CrossOrigin,
                 allow_origins=["*"],
                 allow_methods=["GET", "PUT", "POST", "DELETE", "OPTIONS", "PATCH"],
                 allow_headers=["Content-Type", "X-App-Code", "X-App-Passport", "Authorization"],
@@ -98,6 +98,8 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
         exception_handlers={AtelierError: _on_error, HTTPException: _on_framework_error},
         lifespan=lifespan,
     )
+    web.router.redirect_slashes = False  # a path with a slash too many is unknown, as all others are
+    return web
 
 
 async def _on_error(request: Request, error: Exception) -> Response:
