@@ -247,10 +247,9 @@ def sentence(error: type[AtelierError]) -> str:
 
 
 def answers() -> list[type[AtelierError]]:
-    """Every error that a request can be answered with, by status."""
-    return sorted(
-        (error for error in _family(AtelierError) if error.is_answer), key=lambda error: (error.status, error.code)
-    )
+    """Every error that a request can be answered with. Kinds of them that only other modules tell apart are no news."""
+    found = [error for error in _family(AtelierError) if error.is_answer and error.__module__ == __name__]
+    return sorted(found, key=lambda error: (error.status, error.code))
 
 
 def _family(error: type[AtelierError]) -> list[type[AtelierError]]:

@@ -65,7 +65,7 @@ def from_framework(error: HTTPException, path: str, method: str) -> AtelierError
     if error.status_code == 404:
         return NotFound(f"There is nothing at {path[:200]}.")
     if error.status_code == 405:
-        allow = (error.headers or {}).get("Allow", "")
+        allow = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
         return MethodNotAllowed(f"{method[:20]} is not allowed at {path[:200]}; allowed: {allow}.", allow=allow)
     return BadRequest(error.detail)
 

@@ -221,18 +221,17 @@ def _responses(each: Described, schemas: _Schemas) -> Iterator[tuple[str, Json]]
 def _answer(status: int, content: Content, schemas: _Schemas) -> Json:
     answer: Json = {"description": _SAYS.get(status, "As asked."), "headers": _headers("X-Request-Id")}
     kinds = () if content is None else content if isinstance(content, tuple) else (content,)
-    if kinds:
-        answer["content"] = dict(_media(kind, schemas) for kind in kinds)
-    return answer
+    content_of = {}
+    json = [schemas.of(kind) for kind in kinds if not isinstance(kind, str)]
+    if json:
+        content_of["application/json"] = {"schema": json[0] if len(json) == 1 else {"anyOf": json}}
+    for kind in kinds:
+        if isinstance(kind, str):
+            content_of[kind] = {"schema": {"type": "string"}} if kind.startswith("text/") else {}
+    return {**answer, "content": content_of} if content_of else answer
 
 
 _SAYS = {200: "As asked.", 201: "Made.", 202: "Accepted.", 204: "Done.", 304: "Nothing has changed.", 503: "Not now."}
-
-
-def _media(kind: Any, schemas: _Schemas) -> tuple[str, Json]:
-    if not isinstance(kind, str):
-        return "application/json", {"schema": schemas.of(kind)}
-    return kind, ({"schema": {"type": "string"}} if kind.startswith("text/") else {})
 
 
 def _headers(*names: str) -> Json:
