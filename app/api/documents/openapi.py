@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from app.api.dify.errors import Error
-from app.api.operation import Content, Described, Operation
+from app.api.operation import EVENT_STREAM, Content, Described, Operation
 from app.errors import (
     AtelierError,
     BadRequest,
@@ -227,7 +227,8 @@ def _answer(status: int, content: Content, schemas: _Schemas) -> Json:
         content_of["application/json"] = {"schema": json[0] if len(json) == 1 else {"anyOf": json}}
     for kind in kinds:
         if isinstance(kind, str):
-            content_of[kind] = {"schema": {"type": "string"}} if kind.startswith("text/") else {}
+            is_text = kind.startswith("text/") and kind != EVENT_STREAM
+            content_of[kind] = {"schema": {"type": "string"}} if is_text else {}
     return {**answer, "content": content_of} if content_of else answer
 
 
