@@ -32,7 +32,8 @@ from typing import Any, ClassVar, Self
 class AtelierError(Exception):
     """Something broke that should not. Tell the server's keeper the request id; the log has the rest."""
 
-    # `message` is one sentence for a person: what is wrong and the way out.
+    # `message` is one sentence for a person: what is wrong and the way out. `headers` and `extra` are what an answer
+    # says besides: header fields, and fields of its body.
     code: ClassVar[str] = "internal_server_error"
     status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
@@ -40,6 +41,8 @@ class AtelierError(Exception):
     field: ClassVar[str] = ""  # what `params` names
     has_node: ClassVar[bool] = False  # whether it can concern a node
     is_answer: ClassVar[bool] = True  # whether a request is answered with it
+    headers: Mapping[str, str] = {}
+    extra: Mapping[str, Any] = {}
 
     def __init__(self, message: str, *, params: str | None = None) -> None:
         super().__init__(message)
@@ -51,14 +54,6 @@ class AtelierError(Exception):
     def at_node(self, node_id: str, title: str) -> None:
         """Says which node it concerns, once somebody knows."""
         self.node_id, self.node_title = node_id, title
-
-    def extra(self) -> Mapping[str, Any]:
-        """What an answer tells beside the fields that all errors have."""
-        return {}
-
-    def headers(self) -> Mapping[str, str]:
-        """What an answer tells in its headers, for programs that act on it."""
-        return {}
 
 
 class InvalidParam(AtelierError):
@@ -100,9 +95,7 @@ class Unauthorized(AtelierError):
     code = "unauthorized"
     status = 401
     where = "any request that needs a key"
-
-    def headers(self) -> Mapping[str, str]:
-        return {"www-authenticate": 'Bearer realm="api"'}
+    headers = {"www-authenticate": 'Bearer realm="api"'}
 
 
 class Forbidden(AtelierError):
@@ -129,12 +122,9 @@ class MethodNotAllowed(AtelierError):
     status = 405
     where = "any path"
 
-    def __init__(self, message: str, *, allow: str = "") -> None:
+    def __init__(self, message: str, *, allow: str) -> None:
         super().__init__(message)
-        self._allow = allow
-
-    def headers(self) -> Mapping[str, str]:
-        return {"allow": self._allow} if self._allow else {}
+        self.headers = {"allow": allow}
 
 
 class BodyTooLarge(AtelierError):
@@ -168,9 +158,7 @@ class Unavailable(AtelierError):
     status = 503
     retryable = True
     where = "any request that reads or writes"
-
-    def headers(self) -> Mapping[str, str]:
-        return {"retry-after": "1"}
+    headers = {"retry-after": "1"}
 
 
 class Problem(str):
@@ -201,9 +189,7 @@ class DocumentInvalid(AtelierError):
         self.problems = tuple(map(_with_node, problems))
         if len(self.problems) == 1:
             self.node_id, self.node_title = self.problems[0].node_id, self.problems[0].node_title
-
-    def extra(self) -> Mapping[str, Any]:
-        return {
+        self.extra = {
             "problems": [
                 {"message": str(problem), "node_id": problem.node_id, "node_title": problem.node_title}
                 for problem in self.problems

@@ -52,12 +52,12 @@ def envelope(error: AtelierError) -> dict[str, Any]:
         node_id=UNSET if error.node_id is None else error.node_id,
         node_title=UNSET if error.node_title is None else error.node_title,
     )
-    return {**msgspec.to_builtins(said), **error.extra()}
+    return {**msgspec.to_builtins(said), **error.extra}
 
 
 def render_error(error: AtelierError) -> Response:
     """The one place where an error becomes a response."""
-    return Response(json.dumps(envelope(error)), error.status, error.headers(), media_type=_MEDIA_TYPE)
+    return Response(json.dumps(envelope(error)), error.status, dict(error.headers), media_type=_MEDIA_TYPE)
 
 
 def from_framework(error: HTTPException, path: str, method: str) -> AtelierError:
