@@ -95,7 +95,7 @@ class Unauthorized(AtelierError):
     code = "unauthorized"
     status = 401
     where = "any request that needs a key"
-    headers = {"www-authenticate": 'Bearer realm="api"'}
+    headers: Mapping[str, str] = {"www-authenticate": 'Bearer realm="api"'}
 
 
 class Forbidden(AtelierError):
@@ -158,7 +158,7 @@ class Unavailable(AtelierError):
     status = 503
     retryable = True
     where = "any request that reads or writes"
-    headers = {"retry-after": "1"}
+    headers: Mapping[str, str] = {"retry-after": "1"}
 
 
 class Problem(str):

@@ -23,7 +23,7 @@ T = TypeVar("T")
 Handler = Callable[[Request, Caller], Awaitable[ASGIApp]]
 OpenHandler = Callable[[Request], Awaitable[ASGIApp]]
 
-# A type for JSON, a media type for what is none, several where the request decides, None for no body.
+# A type for JSON, a media type for what is none, several where the request decides; for no body a sentence, or None.
 Content = Any | str | tuple[Any | str, ...] | None
 
 EVENT_STREAM = "text/event-stream"

@@ -48,9 +48,9 @@ says why, in words. A failed step has an `error_type` besides, for programs:
 _PROXY = """
 ## What stands before the server
 
-The nginx of the production form answers in the same shape when no API process could: 502 or 504 with
-`service_unavailable`, after which the run may have been accepted, so look for it before asking again; and 413 with
-`request_entity_too_large`.
+The nginx of the production form answers in the same shape where no API process did: 503 `service_unavailable`, after
+which a run may have been accepted, so ask again with the same `Idempotency-Key` or look for it first; and 413
+`request_entity_too_large` above 64 MB.
 """
 
 _FAILURES = (

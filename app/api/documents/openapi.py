@@ -219,20 +219,31 @@ def _responses(each: Described, schemas: _Schemas) -> Iterator[tuple[str, Json]]
 
 
 def _answer(status: int, content: Content, schemas: _Schemas) -> Json:
-    answer: Json = {"description": _SAYS.get(status, "As asked."), "headers": _headers("X-Request-Id")}
+    """Of several types any may come; a text that is no media type says why there is no body."""
     kinds = () if content is None else content if isinstance(content, tuple) else (content,)
-    content_of = {}
-    json = [schemas.of(kind) for kind in kinds if not isinstance(kind, str)]
-    if json:
-        content_of["application/json"] = {"schema": json[0] if len(json) == 1 else {"anyOf": json}}
+    types = [schemas.of(kind) for kind in kinds if not isinstance(kind, str)]
+    says, content_of = _SAYS.get(status, "As asked."), {}
+    if types:
+        content_of["application/json"] = {"schema": types[0] if len(types) == 1 else {"anyOf": types}}
     for kind in kinds:
-        if isinstance(kind, str):
+        if isinstance(kind, str) and _MEDIA_TYPE.fullmatch(kind):
             is_text = kind.startswith("text/") and kind != EVENT_STREAM
             content_of[kind] = {"schema": {"type": "string"}} if is_text else {}
+        elif isinstance(kind, str):
+            says = kind
+    answer = {"description": says, "headers": _headers("X-Request-Id")}
     return {**answer, "content": content_of} if content_of else answer
 
 
-_SAYS = {200: "As asked.", 201: "Made.", 202: "Accepted.", 204: "Done.", 304: "Nothing has changed.", 503: "Not now."}
+_MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+*-]+")
+_SAYS = {
+    201: "Made.",
+    202: "Accepted.",
+    204: "Done.",
+    302: "It is there.",
+    304: "Nothing has changed.",
+    503: "Not now.",
+}
 
 
 def _headers(*names: str) -> Json:
