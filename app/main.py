@@ -21,7 +21,7 @@ from app.api.files import file_operations
 from app.api.health import health_operations
 from app.api.metrics import metrics_operations
 from app.api.middleware import RequestIds
-from app.api.operation import routes
+from app.api.operation import header_names, routes
 from app.artifacts.store import open_artifacts
 from app.artifacts.urls import open_signer
 from app.checkpoints.catalogue import open_catalogue
@@ -40,6 +40,13 @@ from app.settings import Settings
 from app.store.locks import open_locks
 from app.store.store import Store
 from app.tally import Tally
+
+# What a page of another origin may send, besides what the operations read, and what it may see.
+_READ = ("Content-Type", "X-App-Code", "X-App-Passport", "Authorization", "X-Request-Id", "Traceparent")
+_WRITTEN = (
+    *("X-Request-Id", "X-Workflow-Run-Id", "X-Task-Id", "Location", "Retry-After", "ETag"),
+    *("Idempotency-Replayed", "Preference-Applied"),
+)
 
 
 def create_app(settings: Settings, companion: Companion | None = None) -> Starlette:
@@ -95,8 +102,8 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
                 CrossOrigin,
                 allow_origins=["*"],
                 allow_methods=["GET", "PUT", "POST", "DELETE", "OPTIONS", "PATCH"],
-                allow_headers=["Content-Type", "X-App-Code", "X-App-Passport", "Authorization"],
-                expose_headers=["X-Request-Id", "X-Workflow-Run-Id", "X-Task-Id"],
+                allow_headers=[*_READ, *header_names(operations)],
+                expose_headers=_WRITTEN,
             ),
         ],
         exception_handlers={AtelierError: _on_error, HTTPException: _on_framework_error},

@@ -114,6 +114,13 @@ def routes(operations: Iterable[Operation | OpenOperation], publications: Public
     ]
 
 
+def header_names(operations: Iterable[Described]) -> list[str]:
+    """The headers that the operations read."""
+    kinds = {each.headers for each in operations if each.headers is not None}
+    names = {field.encode_name.replace("_", "-") for kind in kinds for field in msgspec.structs.fields(kind)}
+    return sorted("-".join(word.capitalize() for word in name.split("-")) for name in names)
+
+
 async def read_body(request: Request, kind: type[T], most_bytes: int) -> T:
     """The JSON body as a value of the type. Raises InvalidParam with the field, and what `read_object` raises."""
     return read_value(await read_object(request, most_bytes), kind)

@@ -163,6 +163,13 @@ def test_a_refused_preflight_gets_the_envelope(house: Atelier) -> None:
     assert answer.headers["access-control-allow-origin"] == "*"
 
 
+def test_a_page_of_another_origin_may_send_what_is_read(house: Atelier) -> None:
+    asks = {"access-control-request-method": "POST", "access-control-request-headers": "idempotency-key, prefer"}
+    answer = house.http.options(RUN, headers={"origin": "https://example.org", **asks})
+    assert answer.status_code == 200
+    assert "Idempotency-Key" in answer.headers["access-control-allow-headers"]
+
+
 @pytest.mark.parametrize("path", ["/v1/info/", "/v1//info", "/v1", "/v1/workflows/run/", "/%00", "/v1/%ff"])
 def test_an_almost_right_path_is_unknown(house: Atelier, path: str) -> None:
     answer = house.http.get(path)

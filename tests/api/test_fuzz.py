@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
+import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
@@ -29,7 +30,7 @@ from tests.servers import IN_THE_TABLE, ROOT, Atelier, running
 SEED = int(os.environ.get("ATELIER_FUZZ_SEED", "20261121"))
 CASES = int(os.environ.get("ATELIER_FUZZ_CASES", "2000"))
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
-AT_ONCE = 40  # cases of one operation and mode in a row, so that ids which one answer tells reach the others
+ROUNDS = 2  # at least, so that ids which one operation tells reach all the others
 
 CALMLY = settings(
     deadline=None,
@@ -103,6 +104,7 @@ class Fuzz:
         echo = server.app_key(ROOT / "workflows" / "echo.yml")
         self._headers = {"Authorization": f"Bearer {echo}"}
         self._paints = {"Authorization": f"Bearer {server.key}"}
+        self._session = requests.Session()
         self._ids: dict[str, None] = {}
         self._never = server.cli("keys", "list")  # our own keys stay as they are
         self.cases = 0
@@ -110,22 +112,21 @@ class Fuzz:
         self.failures: list[str] = []
 
     def all_operations(self, chance: int) -> None:
-        schema = schemathesis.openapi.from_dict(self._document)
-        for found in schema.get_all_operations():
+        strategies = list(self._strategies())
+        for label, cases in strategies:
+            self._some(cases, label, chance, CASES // ROUNDS // len(strategies) + 1)
+
+    def _strategies(self) -> Iterator[tuple[str, st.SearchStrategy[Case]]]:
+        """For each operation what the document allows, and what it does not, if there is anything to say."""
+        for found in schemathesis.openapi.from_dict(self._document).get_all_operations():
             operation = found.ok()
             has_input = "requestBody" in operation.definition.raw or operation.definition.raw["parameters"]
             for mode in GenerationMode if has_input else [GenerationMode.POSITIVE]:
-                self._some(operation.as_strategy(generation_mode=mode), operation.label, chance)
+                yield operation.label, operation.as_strategy(generation_mode=mode)
 
-    def _some(self, cases: st.SearchStrategy[Case], label: str, chance: int) -> None:
+    def _some(self, cases: st.SearchStrategy[Case], label: str, chance: int, most: int) -> None:
         @seed(chance)
-        @settings(
-            max_examples=AT_ONCE,
-            deadline=None,
-            database=None,
-            phases=[Phase.generate],
-            suppress_health_check=HealthCheck,
-        )
+        @settings(CALMLY, max_examples=most)
         @given(cases, st.integers(0, 2**16), st.text(max_size=40))
         def ask(case: Case, choice: int, word: str) -> None:
             self._aim(case, choice, word)
@@ -147,7 +148,7 @@ class Fuzz:
             case.path_parameters[name] = ids[choice // 2 % len(ids)]
 
     def _ask(self, case: Case, headers: Mapping[str, str]) -> None:
-        answer = case.call(base_url=self._server.url, headers=dict(headers), timeout=30)
+        answer = case.call(base_url=self._server.url, session=self._session, headers=dict(headers), timeout=30)
         self.cases += 1
         self.statuses[answer.status_code] += 1
         case.validate_response(answer, checks=CHECKS)
@@ -182,9 +183,7 @@ class Fuzz:
                     yield f"{place}.{name}"
 
     def _remember(self, said: Any) -> None:
-        for name, value in (
-            said.items() if isinstance(said, dict) else enumerate(said) if isinstance(said, list) else ()
-        ):
+        for name, value in said.items() if isinstance(said, dict) else enumerate(said):
             if isinstance(value, dict | list):
                 self._remember(value)
             elif isinstance(value, str) and str(name).endswith("id") and value not in self._never:

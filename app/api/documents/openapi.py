@@ -236,14 +236,7 @@ def _answer(status: int, content: Content, schemas: _Schemas) -> Json:
 
 
 _MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+*-]+")
-_SAYS = {
-    201: "Made.",
-    202: "Accepted.",
-    204: "Done.",
-    302: "It is there.",
-    304: "Nothing has changed.",
-    503: "Not now.",
-}
+_SAYS = {201: "Made.", 202: "Accepted.", 204: "Done.", 302: "Found.", 304: "Nothing has changed.", 503: "Not now."}
 
 
 def _headers(*names: str) -> Json:
