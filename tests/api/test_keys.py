@@ -136,7 +136,7 @@ def test_an_expired_key_is_told_so(web: Atelier, admin: httpx.Client) -> None:
     token = make(admin, expires_in_s=1)["token"]
     web.until("the key has expired", lambda: status(web, token) == 401)
     answer = web.http.get("/v1/info", headers=web.bearer(token))
-    assert answer.json() == {"code": "unauthorized", "message": "Access token has expired", "status": 401}
+    assert (answer.json()["code"], answer.json()["message"]) == ("unauthorized", "Access token has expired")
     assert "test" in admin.get("/v1/keys", params={"state": "expired"}).text
 
 
