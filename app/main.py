@@ -22,6 +22,7 @@ from app.api.health import health_routes
 from app.api.metrics import metrics_routes
 from app.api.middleware import RequestIds
 from app.api.operation import routes
+from app.api.webhooks import WebhookApi
 from app.artifacts.store import open_artifacts
 from app.artifacts.urls import open_signer
 from app.checkpoints.catalogue import open_catalogue
@@ -32,9 +33,11 @@ from app.runs.advance import Advance
 from app.runs.companion import Companion
 from app.runs.publications import Publications
 from app.runs.reaper import Reaper
+from app.runs.sender import Sender
 from app.runs.service import Announcer, RunService
 from app.runs.settle import SettleImages
 from app.runs.sweep import OrphanSweep
+from app.runs.webhooks import Webhooks
 from app.settings import Settings
 from app.store.locks import open_locks
 from app.store.store import Store
@@ -55,7 +58,10 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     locks = open_locks(settings)
     reaper = Reaper(store, advance, announcer, line.doorbell, locks, settings)
     signer, content = open_signer(settings), open_artifacts(settings)
-    operations = DifyApi(service, Wire(signer.sign), settings).operations()
+    wire = Wire(signer.sign)
+    sender = Sender(store, locks, announcer, wire.told, settings)
+    webhooks = WebhookApi(Webhooks(store, announcer, settings), publications, settings)
+    operations = [*DifyApi(service, wire, settings).operations(), *webhooks.operations()]
     sweep = OrphanSweep(store, content, settings.orphan_age_s)
 
     @asynccontextmanager
@@ -66,7 +72,7 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
         companion.start(store, advance, announcer, line.child_bell)
-        upkeep = asyncio.gather(reaper.watch(), sweep.watch())
+        upkeep = asyncio.gather(reaper.watch(), sweep.watch(), sender.watch())
         try:
             yield
         finally:

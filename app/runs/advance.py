@@ -14,11 +14,12 @@ import msgspec
 
 from app import clock
 from app.domain.artifact import Artifact
+from app.domain.request import RunRequest
 from app.domain.run import Failed, Retry, Run, RunStatus, Step, StepStatus, Succeeded, Task, is_terminal
 from app.graph.graph import Graph
 from app.runs.movement import Movement, Settle
 from app.settings import Settings
-from app.store import files, runs, steps
+from app.store import deliveries, files, runs, steps, webhooks
 from app.store.engine import Tx
 
 STOPPED_BY_USER = "Stopped by user."
@@ -27,11 +28,15 @@ SERVER_STOPPED = "server_stopped"  # an attempt that ended with its worker's own
 
 
 class Notice(msgspec.Struct, frozen=True):
-    """Whom to tell once the commit is durable: listeners of the run, doorbells, and workers whose steps have ended."""
+    """Whom to tell once the commit is durable: listeners of the run, doorbells, and workers whose steps have ended.
+
+    `posts`: there may be something to send to webhooks.
+    """
 
     run_id: str
     rings: frozenset[str] = frozenset()
     halts: tuple[str, ...] = ()
+    posts: bool = False
 
 
 class Advance:
@@ -48,13 +53,22 @@ class Advance:
         movement.begin()
         return movement
 
-    def insert(self, tx: Tx, task: Task, movement: Movement) -> Notice:
-        """Accepts a run: its task, itself, its steps and its events, all or nothing."""
+    def insert(self, tx: Tx, task: Task, movement: Movement, posting: RunRequest | None = None) -> Notice:
+        """Accepts a run: its task, itself, its steps and its events, all or nothing.
+
+        `posting` is the request, when webhooks of its own or of its app may want to hear of it.
+        """
         run = movement.run
         if tx.again and runs.find_run(tx, run.id) is not None:
             return Notice(run.id, frozenset(movement.rings))  # it was committed, only the answer got lost
         runs.insert_run(tx, task, run, movement.new_entries, self._settings.run_timeout_s)
-        return self._write_work(tx, run, movement)
+        notice = self._write_work(tx, run, movement)
+        if posting is None:
+            return notice
+        if posting.webhook is not None:
+            webhooks.insert_run_webhook(tx, run.id, posting.webhook)
+        deliveries.tell(tx, run, started=True)
+        return msgspec.structs.replace(notice, posts=True)
 
     def complete(
         self, tx: Tx, held: Step, outcome: Succeeded | Failed | Retry, made: Sequence[Artifact] = ()
@@ -107,8 +121,9 @@ class Advance:
         notice = self._write_work(tx, run, movement)
         if not is_terminal(run.status):
             return notice
+        deliveries.tell(tx, run)
         # Whatever ended it, a stop or a failed node: what its steps were doing has no use any more.
-        return Notice(run.id, halts=tuple(steps.stop_open(tx, run.id, clock.time())))
+        return Notice(run.id, halts=tuple(steps.stop_open(tx, run.id, clock.time())), posts=True)
 
     def _write_work(self, tx: Tx, run: Run, movement: Movement) -> Notice:
         if is_terminal(run.status):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -39,6 +39,8 @@ class Announcer:
         self._doorbell = doorbell
         self._wakeups = wakeups
         self.tally = tally or Tally()
+        self.post: Callable[[], None] = _nobody_posts
+        """Called, from any thread, when there may be something to send to webhooks; the sender sets it."""
 
     def tell(self, notice: Notice | None) -> None:
         """After the commit, from any thread. None: nothing was written, so there is nothing to tell."""
@@ -48,6 +50,8 @@ class Announcer:
         self.ring(notice.rings)
         if notice.halts:
             self.halt(notice.halts)
+        if notice.posts:
+            self.post()
 
     def ring(self, work_classes: Iterable[str]) -> None:
         for work_class in work_classes:
@@ -59,6 +63,12 @@ class Announcer:
     def publish(self, note: Wake | Tick) -> None:
         """Passes on what another process told."""
         self._wakeups.publish_threadsafe(note)
+        if isinstance(note, Wake):
+            self.post()
+
+
+def _nobody_posts() -> None:
+    """For a process that sends no webhooks: the one that does looks for itself, too."""
 
 
 class RunService:
@@ -122,8 +132,12 @@ class RunService:
         asked.run = run.id
         if movement.new_work:
             task = msgspec.structs.replace(task, traceparent=asked.trace_to_pass_on())
-        notice = await self._store.commit(lambda tx: self._advance.insert(tx, task, movement))
+        # Most runs have nobody to tell, and pay nothing for those that have.
+        posting = request if request.webhook is not None or request.caller.app_webhooks else None
+        notice = await self._store.commit(lambda tx: self._advance.insert(tx, task, movement, posting))
         self._announcer.ring(notice.rings)  # nobody can be listening to it yet
+        if notice.posts:
+            self._announcer.post()
         self._announcer.tally.count("accepted", request.dialect, movement.run.status.value)
         return movement.run
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 
 import msgspec
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, exists, insert, select, update
 from sqlalchemy.dialects import postgresql
 
 from app.domain.request import Caller, Scope
 from app.store.engine import Tx
-from app.store.schema import apps, keys, workflows
+from app.store.schema import apps, keys, webhooks, workflows
 
 
 class PublishedWorkflow(msgspec.Struct, frozen=True):
@@ -48,6 +48,7 @@ _key_by_hash = select(
     keys.c.max_active,
     keys.c.max_queued,
     apps.c.max_active_requests,
+    exists().where(webhooks.c.app_id == apps.c.id, webhooks.c.disabled_at.is_(None)).correlate(apps),
     apps.c.workflow_id,
 ).join(apps, apps.c.id == keys.c.app_id)
 _key_by_hash = _key_by_hash.where(keys.c.hash == bindparam("hash"), keys.c.revoked_at.is_(None))
@@ -84,7 +85,7 @@ def find_key(tx: Tx, hashed: str) -> tuple[Caller, str] | None:
     if row is None:
         return None
     scopes = frozenset(map(Scope, row[3].split(",")))
-    return Caller(row[0], row[1], row[2], scopes, *row[4:8]), row[8]
+    return Caller(row[0], row[1], row[2], scopes, row[4], row[5], row[6], row[7], bool(row[8])), row[9]
 
 
 def find_workflow(tx: Tx, workflow_id: str) -> PublishedWorkflow | None:

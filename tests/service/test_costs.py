@@ -25,7 +25,8 @@ ACCEPT = [*ACCEPT_INLINE, "INSERT steps"]
 CLAIM = ["UPDATE steps"]
 _LOCK = "SELECT runs"
 _LOG = "SELECT runs"  # and events: a union
-_END_RUN = ["UPDATE runs", "INSERT events", "UPDATE steps"]  # the run, its facts, whatever is open
+# The run, its facts, whatever webhooks are to be told, and whatever is open.
+_END_RUN = ["UPDATE runs", "INSERT events", "INSERT deliveries", "UPDATE steps"]
 COMPLETE = [_LOCK, "UPDATE steps", "INSERT artifacts", _LOG, *_END_RUN]
 GIVE_BACK = [_LOCK, "UPDATE steps", _LOG, "UPDATE runs", "INSERT events"]
 STOP = [_LOCK, _LOG, *_END_RUN]
@@ -110,7 +111,7 @@ def test_a_run_with_a_picture_is_twelve_statements(sqlite_house: House) -> None:
         made = [artifact(run_id, held.id)]
         house.store.commit_blocking(lambda tx: house.advance.complete(tx, held, DONE, made))
     assert done == [ACCEPT, CLAIM, COMPLETE]
-    assert sum(map(len, done)) == 11
+    assert sum(map(len, done)) == 12
 
 
 def test_a_lost_attempt_is_five_statements_more_and_a_claim(sqlite_house: House) -> None:
@@ -129,7 +130,7 @@ def test_a_stop_is_seven_statements(sqlite_house: House) -> None:
     with transactions(sqlite_house) as done:
         sqlite_house.stop(run_id)
     assert done == [STOP]
-    assert len(STOP) == 5
+    assert len(STOP) == 6
 
 
 def test_what_finds_nothing_to_do_is_one_statement(sqlite_house: House) -> None:

@@ -97,6 +97,10 @@ class Wire:
             "elapsed_time": run.elapsed_s,
         }
 
+    async def told(self, run: Run) -> dict[str, Any]:
+        """The run as webhooks are told it: its detail, and what its answer has besides."""
+        return self.detail(run) | {"task_id": run.task_id, "error_code": run.error_code}
+
     def log_entry(self, run: Run) -> dict[str, Any]:
         return {
             "id": run.task_id,
