@@ -30,6 +30,7 @@ from app.errors import AtelierError
 from app.events.feed import Feed
 from app.events.line import open_line
 from app.runs.advance import Advance
+from app.runs.calls import Calls
 from app.runs.companion import Companion
 from app.runs.publications import Publications
 from app.runs.reaper import Reaper
@@ -54,8 +55,9 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     publications = Publications(store)
     advance = Advance(publications.graph_of, SettleImages(catalogue), settings)
     feed = Feed(store, line.wakeups, tally.event_lag)
-    service = RunService(store, advance, publications, feed, announcer, settings)
     locks = open_locks(settings)
+    calls = Calls(store, advance, locks, settings)
+    service = RunService(store, advance, publications, feed, announcer, calls)
     reaper = Reaper(store, advance, announcer, line.doorbell, locks, settings)
     signer, content = open_signer(settings), open_artifacts(settings)
     wire = Wire(signer.sign)
@@ -72,13 +74,15 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
         companion.start(store, advance, announcer, line.child_bell)
-        upkeep = asyncio.gather(reaper.watch(), sweep.watch(), sender.watch())
+        await calls.begin()
+        upkeep = asyncio.gather(reaper.watch(), sweep.watch(), calls.watch(), sender.watch())
         try:
             yield
         finally:
             upkeep.cancel()
             with suppress(asyncio.CancelledError):
                 await upkeep
+            await calls.close()
             await asyncio.to_thread(companion.stop)
             await asyncio.to_thread(line.close)
             await asyncio.to_thread(locks.close)

@@ -30,9 +30,9 @@ class NewWebhook(msgspec.Struct):
         str,
         Meta(max_length=LONGEST_URL, description="http or https, public", examples=["https://example.com/atelier"]),
     ]
-    events: Annotated[list[WebhookEvent], Meta(min_length=1, max_length=8, description="what is told")] = [
-        WebhookEvent.FINISHED
-    ]
+    events: Annotated[tuple[WebhookEvent, ...], Meta(min_length=1, max_length=8, description="what is told")] = (
+        WebhookEvent.FINISHED,
+    )
 
 
 class WebhookShown(msgspec.Struct):

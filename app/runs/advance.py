@@ -14,7 +14,6 @@ import msgspec
 
 from app import clock
 from app.domain.artifact import Artifact
-from app.domain.request import RunRequest
 from app.domain.run import Failed, Retry, Run, RunStatus, Step, StepStatus, Succeeded, Task, is_terminal
 from app.graph.graph import Graph
 from app.runs.movement import Movement, Settle
@@ -53,16 +52,14 @@ class Advance:
         movement.begin()
         return movement
 
-    def insert(self, tx: Tx, task: Task, movement: Movement, posting: RunRequest | None = None) -> Notice:
-        """Accepts a run: its task, itself, its steps and its events, all or nothing.
-
-        `posting` is the request, when webhooks of its own or of its app may want to hear of it.
-        """
+    def insert(self, tx: Tx, task: Task, movement: Movement) -> Notice:
+        """Accepts a run: its task, itself, its steps and its events, all or nothing; and what webhooks are told."""
         run = movement.run
         if tx.again and runs.find_run(tx, run.id) is not None:
             return Notice(run.id, frozenset(movement.rings))  # it was committed, only the answer got lost
         runs.insert_run(tx, task, run, movement.new_entries, self._settings.run_timeout_s)
         notice = self._write_work(tx, run, movement)
+        posting = movement.posting
         if posting is None:
             return notice
         if posting.webhook is not None:

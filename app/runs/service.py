@@ -18,8 +18,8 @@ from app.graph.inputs import read_inputs
 from app.logs import subject
 from app.queue.doorbell import Doorbell
 from app.runs.advance import STOPPED_BY_USER, Advance, Notice
+from app.runs.calls import Calls, Replayed
 from app.runs.publications import Publication, Publications
-from app.settings import Settings
 from app.store import runs as run_rows
 from app.store.runs import LogQuery
 from app.store.store import Store
@@ -71,6 +71,13 @@ def _nobody_posts() -> None:
     """For a process that sends no webhooks: the one that does looks for itself, too."""
 
 
+class Accepted(msgspec.Struct, frozen=True):
+    """A durable run. `replayed`: the same request made it before."""
+
+    run: Run
+    replayed: bool = False
+
+
 class RunService:
     """Accepts runs and lets callers see and stop them. It keeps nothing in memory that a run depends on."""
 
@@ -81,24 +88,27 @@ class RunService:
         publications: Publications,
         feed: Feed,
         announcer: Announcer,
-        settings: Settings,
+        calls: Calls,
     ) -> None:
         self._store = store
         self._advance = advance
+        self._calls = calls
         self._publications = publications
         self._feed = feed
         self._announcer = announcer
-        self._settings = settings
 
     async def publication(self, caller: Caller) -> Publication:
         """The workflow that the caller's key runs."""
         return await self._publications.current(caller)
 
-    async def submit(self, request: RunRequest) -> Run:
+    async def submit(self, request: RunRequest) -> Accepted:
         """Accepts a run; once this returns it is durable. Nodes that need no worker have run already.
 
-        Raises InvalidParam for inputs that the workflow or its tools refuse: then there is no run.
+        A request that has made a run before gets that one. Raises InvalidParam for inputs that the workflow or its
+        tools refuse, and IdempotencyConflict: then there is no run.
         """
+        if request.idempotency_key is not None and (known := await self._calls.replayed(request)):
+            return await self._replay(request, known)
         publication = await self._publications.current(request.caller)
         now, asked = clock.time(), subject()
         task = Task(
@@ -132,22 +142,32 @@ class RunService:
         asked.run = run.id
         if movement.new_work:
             task = msgspec.structs.replace(task, traceparent=asked.trace_to_pass_on())
-        # Most runs have nobody to tell, and pay nothing for those that have.
-        posting = request if request.webhook is not None or request.caller.app_webhooks else None
-        notice = await self._store.commit(lambda tx: self._advance.insert(tx, task, movement, posting))
-        self._announcer.ring(notice.rings)  # nobody can be listening to it yet
-        if notice.posts:
+        if request.webhook is not None or request.caller.app_webhooks:
+            movement.posting = request  # most runs have nobody to tell, and pay nothing for those that have
+        done = await self._calls.accept(request, task, movement)
+        if isinstance(done, Replayed):
+            return await self._replay(request, done)
+        self._announcer.ring(done.rings)  # nobody can be listening to it yet
+        if done.posts:
             self._announcer.post()
         self._announcer.tally.count("accepted", request.dialect, movement.run.status.value)
-        return movement.run
+        return Accepted(movement.run)
+
+    async def _replay(self, request: RunRequest, made: Replayed) -> Accepted:
+        self._announcer.tally.count("replayed", request.dialect)
+        return Accepted(await self.get(request.caller, made.run_id), replayed=True)
 
     async def wait(self, run: Run) -> Run:
         """The run once it has ended, however long that takes."""
         return run if is_terminal(run.status) else await self._feed.wait(run.id)
 
-    def follow(self, run_id: str) -> AsyncIterator[Fact | Tick | Silence]:
-        """The run's events from the first to the one that ends it, and its progress between them."""
-        return self._feed.follow(run_id, self._settings.ping_s)
+    def call_ended(self, run: Run, *, answered: bool) -> None:
+        """A blocking call for this run has got its answer, or its connection broke before."""
+        self._calls.ended(run.id, answered=answered)
+
+    def follow(self, run_id: str, silence_s: float, after: int = 0) -> AsyncIterator[Fact | Tick | Silence]:
+        """The run's events with a number above `after` to the one that ends it, and its progress between them."""
+        return self._feed.follow(run_id, silence_s, after)
 
     async def get(self, caller: Caller, run_id: str) -> Run:
         """Raises NotFound, also for a run of another app."""

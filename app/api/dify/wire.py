@@ -1,19 +1,17 @@
-"""The only place that knows Dify's field names: requests in, answers and events out (contract: Dify 1.14)."""
+"""Answers and events in Dify's field names (contract: Dify 1.14). `asked.py` has what comes in."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
 from app import ids
 from app.domain.artifact import MARK, is_artifact
 from app.domain.event import Event, EventKind, Tick
-from app.domain.request import Caller, ResponseMode, RunRequest
 from app.domain.run import Run, Step
-from app.errors import InvalidParam
 from app.events.feed import Fact, Silence
 from app.graph.answer import markdown
 from app.runs.movement import system_variables
@@ -27,34 +25,6 @@ _encoder = msgspec.json.Encoder()
 
 def encode(body: Any) -> bytes:
     return _encoder.encode(body)
-
-
-def read_user(body: dict[str, Any]) -> str:
-    """The end-user of a body. Raises InvalidParam when there is none."""
-    user = body.get("user")
-    if isinstance(user, str):
-        user = user.replace("\0", "")  # PostgreSQL stores no such character, as in inputs
-    if isinstance(user, int | float) and not isinstance(user, bool) and user:
-        user = str(user)
-    if not isinstance(user, str) or not user.strip():
-        raise InvalidParam("Arg user must be provided.", params="user")
-    return user
-
-
-def read_run_request(body: dict[str, Any], caller: Caller) -> RunRequest:
-    """The body of `POST /workflows/run`. Raises InvalidParam with the field."""
-    user = read_user(body)
-    if "inputs" not in body:
-        raise InvalidParam("inputs is required: an object with the workflow's variables", params="inputs")
-    inputs = body["inputs"]
-    if not isinstance(inputs, dict):
-        raise InvalidParam("inputs must be an object with the workflow's variables", params="inputs")
-    mode = body.get("response_mode") or "blocking"
-    if mode not in ("blocking", "streaming"):
-        raise InvalidParam("response_mode must be 'blocking' or 'streaming'", params="response_mode")
-    if body.get("files"):
-        raise InvalidParam("files are not supported by this workflow", params="files")
-    return RunRequest(caller, inputs, user, cast("ResponseMode", mode))
 
 
 class Wire:
@@ -80,6 +50,22 @@ class Wire:
                 "finished_at": _seconds(run.finished_at),
             },
         }
+
+    def running_answer(self, run: Run) -> dict[str, Any]:
+        """A blocking answer whose time is over before the run's: the run as it stands, and where to read on."""
+        return {**self.blocking_answer(run), "location": self.place_of(run)}
+
+    def asynchronous_answer(self, run: Run) -> dict[str, Any]:
+        """202: the run object, and what a caller needs to come back."""
+        return {**self.detail(run), "task_id": run.task_id, "location": self.place_of(run)}
+
+    def stop_answer(self, run: Run) -> dict[str, Any]:
+        """Dify's answer, and the truth: how the run stands now."""
+        return {"result": "success", "workflow_run_id": run.id, "task_id": run.task_id, "status": run.status.value}
+
+    def place_of(self, run: Run) -> str:
+        """Where the run can be read."""
+        return f"/v1/workflows/run/{run.id}"
 
     def detail(self, run: Run) -> dict[str, Any]:
         """`GET /workflows/run/{id}`: as in Dify the inputs are a string of JSON, the outputs an object."""
