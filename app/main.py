@@ -19,6 +19,7 @@ from app.api.dify.routes import DifyApi
 from app.api.dify.wire import Wire
 from app.api.files import file_routes
 from app.api.health import health_routes
+from app.api.keys import KeysApi
 from app.api.metrics import metrics_routes
 from app.api.middleware import RequestIds
 from app.api.operation import routes
@@ -32,6 +33,7 @@ from app.events.line import open_line
 from app.runs.advance import Advance
 from app.runs.calls import Calls
 from app.runs.companion import Companion
+from app.runs.keyring import Keyring
 from app.runs.publications import Publications
 from app.runs.reaper import Reaper
 from app.runs.sender import Sender
@@ -62,8 +64,11 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     signer, content = open_signer(settings), open_artifacts(settings)
     wire = Wire(signer.sign)
     sender = Sender(store, locks, announcer, wire.told, settings)
-    webhooks = WebhookApi(Webhooks(store, announcer, settings), publications, settings)
-    operations = [*DifyApi(service, wire, settings).operations(), *webhooks.operations()]
+    operations = [
+        *DifyApi(service, wire, settings).operations(),
+        *KeysApi(Keyring(store), settings).operations(),
+        *WebhookApi(Webhooks(store, announcer, settings), publications, settings).operations(),
+    ]
     sweep = OrphanSweep(store, content, settings.orphan_age_s)
 
     @asynccontextmanager
@@ -75,7 +80,8 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
         gc.set_threshold(20_000, 20, 20)
         companion.start(store, advance, announcer, line.child_bell)
         await calls.begin()
-        upkeep = asyncio.gather(reaper.watch(), sweep.watch(), calls.watch(), sender.watch())
+        duties = (reaper, sweep, publications, calls, sender)
+        upkeep = asyncio.gather(*(each.watch() for each in duties))
         try:
             yield
         finally:

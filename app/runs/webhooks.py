@@ -54,8 +54,8 @@ def create(tx: Tx, app_id: str, webhook: Webhook) -> AppWebhook:
     if rows.count(tx, app_id) >= MOST_WEBHOOKS:
         raise InvalidParam(f"An app has {MOST_WEBHOOKS} webhooks at most: delete one first.")
     made = AppWebhook(ids.new_id(), webhook.url, webhook.events, clock.time())
-    rows.insert_webhook(tx, made.id, app_id, webhook, made.created_at)
     rows.make_secret(tx, app_id, ids.new_webhook_secret())
+    rows.insert_webhook(tx, made.id, app_id, webhook, made.created_at)
     return made
 
 

@@ -8,6 +8,7 @@ import msgspec
 from sqlalchemy import bindparam, delete, func, insert, select, update
 
 from app.domain.request import Webhook, WebhookEvent
+from app.store import accounts
 from app.store.engine import Tx
 from app.store.schema import apps, deliveries, now_s, run_webhooks, runs, webhooks
 
@@ -79,8 +80,10 @@ _forget = delete(run_webhooks).where(run_webhooks.c.run_id.in_(_outlived))
 
 
 def insert_webhook(tx: Tx, webhook_id: str, app_id: str, webhook: Webhook, now: float) -> None:
+    """Adds a webhook; what processes remember of its app is out of date with this commit."""
     row = _row(webhook) | {"id": webhook_id, "app_id": app_id, "created_at": now}
     tx.put(_insert_webhook, row)
+    accounts.raise_revision(tx)
 
 
 def insert_run_webhook(tx: Tx, run_id: str, webhook: Webhook) -> None:
