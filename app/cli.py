@@ -1,4 +1,4 @@
-"""`atelier`: serve, worker, run, quickstart, cluster, top, doctor, settings; and its groups: keys, workflows, webhooks, db."""
+"""`atelier`: serve, worker, run, quickstart, cluster, top, doctor, settings; and keys, workflows, webhooks, db."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ each connection (`app.outbound.transport`), so that a name that changes its addr
 
 from __future__ import annotations
 
+import re
 import socket
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
@@ -21,6 +22,7 @@ _UNICAST_V6 = IPv6Network("2000::/3")
 # Teredo and its neighbours, documentation, and 6to4, whose addresses hold one of IPv4 that a relay would go to.
 _SPECIAL_V6 = tuple(map(IPv6Network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")))
 _NAT64 = IPv6Network("64:ff9b::/96")
+_HOST = re.compile(rb"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
 _PRIVATE_NAMES = (".localhost", ".local", ".localdomain", ".internal", ".intranet", ".lan", ".home.arpa")
 
 
@@ -55,8 +57,9 @@ def check_url(url: str, field: str, *, allow_private: bool = False) -> str:
         read = httpx.URL(url)
     except httpx.InvalidURL as error:
         raise InvalidParam(f"{field} is not a URL: {str(error)[:100]}", params=field) from None
-    if read.scheme not in ("http", "https") or not read.host:
-        raise InvalidParam(f"{field} must begin with https:// or http:// and a host", params=field)
+    is_port = read.port is None or 0 < read.port < 65536
+    if read.scheme not in ("http", "https") or not _HOST.fullmatch(read.raw_host) or not is_port:
+        raise InvalidParam(f"{field} must begin with https:// or http://, a host and, if need be, a port", params=field)
     if read.userinfo:
         raise InvalidParam(f"{field} must not contain a name or a password", params=field)
     if not allow_private and _is_private_host(read.host):

@@ -126,7 +126,7 @@ class _Backend(httpcore.AsyncNetworkBackend):
                 found = await ask
         except TimeoutError:
             raise httpcore.ConnectTimeout(f"The name {host} was not resolved in time") from None
-        except (OSError, UnicodeError):
+        except (OSError, UnicodeError, OverflowError):
             raise httpcore.ConnectError(f"The name {host} can't be resolved") from None
         return list(dict.fromkeys(str(each[4][0]) for each in found))
 

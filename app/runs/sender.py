@@ -46,7 +46,7 @@ Render = Callable[[Run], Awaitable[dict[str, Any]]]
 _GONE = 410
 _ASK_LATER = (429, 503)
 _LONGEST_ASKED_S = 3600.0  # what a receiver may put off by Retry-After
-_LEASE_MORE_S = 30.0  # beyond the time that an attempt may take
+_LEASE_MORE_S = 10.0  # beyond the time that an attempt may take
 _LAST_WORDS_S = 3.0  # what attempts under way get when the server stops
 _FORGET_EVERY_S = 60.0
 _FORGET_MOST = 500
@@ -93,6 +93,7 @@ class Sender:
         """Sends and forgets, until cancelled. What is under way then has a moment to end; the rest is sent again."""
         self._loop = asyncio.get_running_loop()
         try:
+            await self._guarded(self.release)
             await asyncio.gather(self._send(), self._forget())
         finally:
             if self._under_way:
@@ -125,6 +126,10 @@ class Sender:
         except Exception:
             logger.exception("upkeep failed", extra={"action": duty.__name__})
         return None
+
+    async def release(self) -> float:
+        """On SQLite only one server runs: what another one was sending when it died is sent again at once."""
+        return float(await self._store.commit(deliveries.release)) if self._settings.is_embedded else 0.0
 
     async def send_due(self) -> float:
         """Begins every attempt that is due and has room; returns after how many seconds to look again."""

@@ -149,6 +149,11 @@ _run_of = (
     .join(deliveries, deliveries.c.run_id == runs.c.id)
     .where(deliveries.c.id == bindparam("delivery_id"))
 )
+_release = (
+    update(deliveries)
+    .where(deliveries.c.next_at.is_not(None), deliveries.c.state == "sending")
+    .values(state="pending", next_at=now_s())
+)
 _settle = (
     update(deliveries)
     .where(
@@ -227,6 +232,11 @@ def claim(tx: Tx, found: Due, lease_s: float) -> Delivery | None:
     """Gives the delivery to whoever calls, for `lease_s`; None when somebody else has it."""
     rows = tx.rows(_claim, {"of_id": found.id, "seen": found.attempts, "lease_s": lease_s})
     return _delivery(rows[0]) if rows else None
+
+
+def release(tx: Tx) -> int:
+    """Takes every lease back: for a server that knows itself alone, at its start. How many it were."""
+    return tx.run(_release)
 
 
 def run_of(tx: Tx, delivery_id: str) -> Run | None:
