@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from app import ids
 from app.domain.artifact import Artifact
+from app.domain.request import Caller, RunRequest, Webhook
 from app.domain.run import RunStatus
 from app.graph.graph import load_graph
 from app.store import steps
@@ -100,6 +102,18 @@ def test_an_inline_run_is_two_inserts(sqlite_house: House) -> None:
     with echo(sqlite_house) as inline, transactions(inline) as done:
         inline.submit()
     assert done == [ACCEPT_INLINE]
+
+
+def test_whoever_wants_to_be_told_pays_for_it(sqlite_house: House) -> None:
+    own = Webhook("https://example.com/", host="example.com")
+    caller = Caller("key", "app")
+    with echo(sqlite_house) as inline, transactions(inline) as done:
+        inline.submit(posting=RunRequest(msgspec.structs.replace(caller, app_webhooks=True), {}, "user"))
+        inline.submit(posting=RunRequest(caller, {}, "user", webhook=own))
+    assert done == [
+        [*ACCEPT_INLINE, "INSERT deliveries"],
+        [*ACCEPT_INLINE, "INSERT run_webhooks", "INSERT deliveries"],
+    ]
 
 
 def test_a_run_with_a_picture_is_twelve_statements(sqlite_house: House) -> None:

@@ -60,11 +60,14 @@ def claim(house: House, lease_s: float = 60.0) -> Delivery:
 
 def test_every_end_is_told_and_by_what_it_was(house: House) -> None:
     hook(house)
-    done, failed, stopped = (house.submit() for _ in range(3))
-    for outcome in (None, Failed("bad", "Bad")):
-        held = house.claim()
-        assert held is not None
-        house.complete(held, outcome) if outcome else house.complete(held)
+    run_ids = {house.submit() for _ in range(3)}
+    good, bad = house.claim(), house.claim()
+    assert good is not None
+    assert bad is not None
+    house.complete(good)
+    house.complete(bad, Failed("bad", "Bad"))
+    done, failed = good.run_id, bad.run_id
+    (stopped,) = run_ids - {done, failed}
     house.stop(stopped)
     of_run = {run_id: {each.event for each in log(house, Query(9, run_id))} for run_id in (done, failed, stopped)}
     assert of_run == {
