@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import msgspec
 from standardwebhooks import Webhook as Signature
 
@@ -139,6 +140,8 @@ class Sender:
             busy = [host for host, count in hosts.items() if count >= self._most_a_host]
             found = await self._store.read(lambda tx, of=busy: deliveries.due(tx, beat_s, of))  # type: ignore[misc]
             chosen = self._choose(found, hosts)
+            if chosen and self._transport is None:  # authorities are read from disk: not on the loop
+                self._transport = await asyncio.to_thread(_open_transport, self._settings.webhook_allow_private)
             if not chosen:
                 return max(0.01, min((each.wait_s for each in found if each.wait_s > 0), default=beat_s))
             claimed = await self._store.commit(lambda tx, of=chosen: self._claim(tx, of))  # type: ignore[misc]
@@ -222,18 +225,13 @@ class Sender:
         return await self._post(held.url, body, signed(held.id, body, secrets))
 
     async def _post(self, url: str, body: bytes, headers: dict[str, str]) -> Answer:
-        # The client is 50 ms of every start that a server without webhooks has no use for.
-        import httpx  # noqa: PLC0415
-
-        from app.outbound.transport import GuardedTransport  # noqa: PLC0415
-
-        if self._transport is None:
-            self._transport = GuardedTransport(allow_private=self._settings.webhook_allow_private)
-        timeout_s = self._settings.webhook_timeout_s
+        transport, timeout_s = self._transport, self._settings.webhook_timeout_s
+        if transport is None:
+            raise RuntimeError("attempts begin when there is a transport")
         try:
             async with asyncio.timeout(timeout_s):
                 request = httpx.Request("POST", url, content=body, headers=headers)
-                answer = await self._transport.handle_async_request(request)
+                answer = await transport.handle_async_request(request)
                 await answer.aclose()  # its status says all
         except (TimeoutError, httpx.TimeoutException):
             return Answer(error=f"No answer within {timeout_s:g} s.")
@@ -254,6 +252,13 @@ class Sender:
                 deleted = await self._store.commit(lambda tx, of=forget: of(tx, older_s, _FORGET_MOST))  # type: ignore[misc]
                 forgotten += deleted
         return float(forgotten)
+
+
+def _open_transport(allow_private: bool) -> GuardedTransport:
+    # 20 ms of every start that a server without webhooks has no use for.
+    from app.outbound.transport import GuardedTransport  # noqa: PLC0415
+
+    return GuardedTransport(allow_private=allow_private)
 
 
 def signed(message_id: str, body: bytes, secrets: Secrets) -> dict[str, str]:

@@ -32,6 +32,9 @@ QUICK = {
 }
 
 
+PAINTS = {"worker": "embedded", "worker_module": "tests.chaos.painter"}
+
+
 class Hooked:
     """An app of a server, with a key for its runs and its webhooks."""
 
@@ -76,7 +79,7 @@ class Hooked:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Atelier]:
-    with running(tmp_path_factory.mktemp("hooks"), **QUICK) as server:
+    with running(tmp_path_factory.mktemp("hooks"), **QUICK | PAINTS) as server:
         yield server
 
 
@@ -182,6 +185,16 @@ def test_a_request_brings_a_webhook_for_its_own_run(app: Hooked, receiver: Recei
     assert {each["webhook_id"] for each in app.until("delivered", 2)} == {None}
     assert sorted(post.json["type"] for post in receiver.posts) == ["run.started", "run.succeeded"]
     assert {app.verify(post)["data"]["id"] for post in receiver.posts} == {run_id}
+
+
+def test_the_end_of_a_picture_is_told_with_its_urls(server: Atelier, receiver: Receiver) -> None:
+    app = Hooked(server, "picture", ROOT / "workflows" / "text-to-image.yml")
+    app.hook(receiver.url())
+    asked = {"inputs": {"prompt": "a ring", "steps": 2}, "user": "u", "response_mode": "async"}
+    assert server.http.post("/v1/workflows/run", json=asked, headers=server.bearer(app.key)).status_code == 202
+    app.until("delivered")
+    (file,) = app.verify(receiver.posts[0])["data"]["outputs"]["files"]
+    assert server.http.get(file["url"]).headers["content-type"] == "image/png"
 
 
 def test_a_webhook_made_while_a_run_is_under_way_hears_of_its_end(server: Atelier, receiver: Receiver) -> None:
