@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from app.domain.key import LONGEST_NAME, MOST_RUNS, PRIORITY, KeyTerms, in_order, read_duration, read_scopes
 from app.errors import InvalidParam
@@ -83,13 +84,13 @@ def revoke(key_id: KeyId) -> None:
     out.print(f"Revoked: {ended.prefix}… {ended.name}".rstrip(), markup=False)
 
 
-def _row(key: Key) -> list[str]:
+def _row(key: Key) -> list[str | Text]:
     limits = (str(key.priority), str(key.max_active), str(key.max_queued))
     times = (_time(key.created_at), _time(key.expires_at), _time(key.last_used_at))
     return [
         key.id,
         f"{key.prefix}…",
-        key.name,
+        Text(key.name),  # not its markup: a caller may have written it
         key.app_name,
         ",".join(in_order(key.scopes)),
         *limits,

@@ -16,7 +16,7 @@ LONGEST_NAME = 200
 OVERLAP_S = 86400
 """How long a rotated key goes on beside the new one, if nobody says."""
 
-_DURATION = re.compile(r"(\d{1,9})([smhdw])\Z")
+_DURATION = re.compile(r"([0-9]{1,9})([smhdw])\Z")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 

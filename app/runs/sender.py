@@ -22,13 +22,13 @@ import msgspec
 from standardwebhooks import Webhook as Signature
 
 from app import clock
+from app.domain.detail import Detail, Part
 from app.domain.request import WebhookEvent
-from app.domain.run import Run
 from app.errors import Unavailable
 from app.runs import webhooks as verbs
 from app.runs.service import Announcer
 from app.settings import Settings
-from app.store import deliveries
+from app.store import deliveries, details
 from app.store import webhooks as rows
 from app.store.deliveries import MOST_BUSY_HOSTS, Delivery
 from app.store.engine import Tx
@@ -41,9 +41,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Render = Callable[[Run], Awaitable[dict[str, Any]]]
-"""The run as its readers know it, with URLs signed now."""
+Render = Callable[[Detail], Any]
+"""The run as its readers know it, with URLs signed now: something that becomes JSON."""
 
+_EVERYTHING = frozenset(Part)
 _GONE = 410
 _ASK_LATER = (429, 503)
 _LONGEST_ASKED_S = 3600.0  # what a receiver may put off by Retry-After
@@ -209,17 +210,20 @@ class Sender:
         return max(waits_s[held.attempts - 1] * random.uniform(1.0, 1.1), answer.retry_after_s)
 
     async def _attempt(self, held: Delivery) -> Answer:
-        run = await self._store.read(lambda tx: deliveries.run_of(tx, held.id))
-        if run is None:
+        detail = await self._store.read(
+            lambda tx: details.find_detail(tx, held.app_id, held.run_id, _EVERYTHING), of_one_moment=True
+        )
+        if detail is None:
             return Answer(error="The run is no more.", final=True)
         secrets = await self._store.read(lambda tx: rows.secrets_of(tx, held.app_id))
         if secrets is None:
             secrets = await self._store.commit(lambda tx: verbs.secrets(tx, held.app_id))
+        run = detail.run
         became_true_at = run.created_at if held.event == WebhookEvent.STARTED else run.finished_at
         message = {
             "type": held.event,
             "timestamp": _iso(became_true_at or run.created_at),
-            "data": await self._render(run),
+            "data": self._render(detail),
         }
         body = msgspec.json.encode(message)
         return await self._post(held.url, body, signed(held.id, body, secrets))

@@ -53,7 +53,7 @@ class Key(msgspec.Struct, frozen=True):
     @property
     def terms(self) -> KeyTerms:
         """What it was given: a key that takes its place gets the same."""
-        lasts_s = None if self.expires_at is None else self.expires_at - self.created_at
+        lasts_s = None if self.expires_at is None else round(self.expires_at - self.created_at, 3)
         return KeyTerms(self.name, self.scopes, self.priority, self.max_active, self.max_queued, lasts_s)
 
 

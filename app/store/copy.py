@@ -87,7 +87,7 @@ def _for_postgresql(table: Table, row: RowMapping) -> dict[str, Any]:
     """The row as the new database can hold it: its text has no NUL, and nobody holds its steps."""
     new = {name: value.replace("\0", "\ufffd") if isinstance(value, str) else value for name, value in row.items()}
     if table is steps and new["status"] == StepStatus.RUNNING.value:
-        new |= {"status": StepStatus.READY.value, "worker_id": None, "lease_expires_at": None}
+        new |= {"status": StepStatus.READY.value, "worker_id": None, "lease_expires_at": None, "claimed_at": None}
     return new
 
 

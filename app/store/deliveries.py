@@ -32,8 +32,7 @@ from sqlalchemy import (
 from app.domain.request import WebhookEvent
 from app.domain.run import Run, RunStatus, is_terminal
 from app.store.engine import Row, Tx
-from app.store.rows import RUN_COLUMNS, run_from
-from app.store.schema import deliveries, new_delivery_id, now_s, run_webhooks, runs, webhooks
+from app.store.schema import deliveries, new_delivery_id, now_s, run_webhooks, webhooks
 
 State = Literal["pending", "sending", "delivered", "failed"]
 
@@ -144,11 +143,6 @@ _claim = (
     )
     .returning(*_COLUMNS)
 )
-_run_of = (
-    select(*RUN_COLUMNS)
-    .join(deliveries, deliveries.c.run_id == runs.c.id)
-    .where(deliveries.c.id == bindparam("delivery_id"))
-)
 _release = (
     update(deliveries)
     .where(deliveries.c.next_at.is_not(None), deliveries.c.state == "sending")
@@ -240,11 +234,6 @@ def claim(tx: Tx, found: Due, lease_s: float) -> Delivery | None:
 def release(tx: Tx) -> int:
     """Takes every lease back: for a server that knows itself alone, at its start. How many it were."""
     return tx.run(_release)
-
-
-def run_of(tx: Tx, delivery_id: str) -> Run | None:
-    row = tx.row(_run_of, {"delivery_id": delivery_id})
-    return run_from(row) if row else None
 
 
 def settle(

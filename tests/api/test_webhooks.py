@@ -193,8 +193,11 @@ def test_the_end_of_a_picture_is_told_with_its_urls(server: Atelier, receiver: R
     asked = {"inputs": {"prompt": "a ring", "steps": 2}, "user": "u", "response_mode": "async"}
     assert server.http.post("/v1/workflows/run", json=asked, headers=server.bearer(app.key)).status_code == 202
     app.until("delivered")
-    (file,) = app.verify(receiver.posts[0])["data"]["outputs"]["files"]
-    assert server.http.get(file["url"]).headers["content-type"] == "image/png"
+    told = app.verify(receiver.posts[0])["data"]
+    (file,), (artifact,) = told["outputs"]["files"], told["artifacts"]
+    for url in (file["url"], artifact["url"]):
+        assert server.http.get(url).headers["content-type"] == "image/png"
+    assert (told["task_id"], told["error_code"], len(told["steps"])) == (told["task"]["id"], None, 3)
 
 
 def test_a_webhook_made_while_a_run_is_under_way_hears_of_its_end(server: Atelier, receiver: Receiver) -> None:
