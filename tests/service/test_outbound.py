@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ssl
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import httpx
@@ -32,6 +35,27 @@ async def trusting() -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
+_resolved: list[list[str]] = []
+
+
+@cache
+def _listen() -> None:
+    def hear(event: str, details: tuple[object, ...]) -> None:
+        if event == "socket.getaddrinfo" and _resolved:
+            _resolved[-1].append(str(details[0]))
+
+    sys.addaudithook(hear)  # for the life of the process
+
+
+@contextmanager
+def resolutions() -> Iterator[list[str]]:
+    """The names that this process asks the system for while the block runs."""
+    _listen()
+    _resolved.append([])
+    yield _resolved[-1]
+    _resolved.pop()
+
+
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "2130706433", "0x7f.1", "127.1", "[::ffff:127.0.0.1]", "0"])
 async def test_whatever_leads_to_this_machine_is_refused_when_it_connects(
     guarded: httpx.AsyncClient, receiver: Receiver, host: str
@@ -39,6 +63,13 @@ async def test_whatever_leads_to_this_machine_is_refused_when_it_connects(
     with pytest.raises(httpx.ConnectError, match="leads to an address that is not public"):
         await guarded.post(receiver.url(host=host))
     assert receiver.posts == []
+
+
+async def test_a_name_is_resolved_once_for_each_connection(trusting: httpx.AsyncClient, receiver: Receiver) -> None:
+    """What was looked at is what is connected to: a second resolution could have another answer."""
+    with resolutions() as resolved:
+        await trusting.post(receiver.url(host="localhost"))
+    assert [host for host in resolved if host != "127.0.0.1"] == ["localhost"]
 
 
 async def test_it_is_a_transport_like_any_other(trusting: httpx.AsyncClient, receiver: Receiver) -> None:
