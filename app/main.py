@@ -24,6 +24,7 @@ from app.api.metrics import metrics_operations
 from app.api.middleware import RequestIds
 from app.api.operation import header_names, routes
 from app.api.permalinks import Permalinks
+from app.api.webhooks import WebhookApi
 from app.artifacts.store import open_artifacts
 from app.artifacts.urls import open_signer
 from app.checkpoints.catalogue import open_catalogue
@@ -36,9 +37,11 @@ from app.runs.companion import Companion
 from app.runs.keyring import Keyring
 from app.runs.publications import Publications
 from app.runs.reaper import Reaper
+from app.runs.sender import Sender
 from app.runs.service import Announcer, RunService
 from app.runs.settle import SettleImages
 from app.runs.sweep import OrphanSweep
+from app.runs.webhooks import Webhooks
 from app.settings import Settings
 from app.store.locks import open_locks
 from app.store.store import Store
@@ -67,13 +70,19 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     service = RunService(store, advance, publications, feed, announcer, calls)
     reaper = Reaper(store, advance, announcer, line.doorbell, locks, settings)
     signer, content = open_signer(settings), open_artifacts(settings)
+    wire = Wire(signer)
+    sender = Sender(store, locks, announcer, wire.told, settings)
     operations = [
-        *DifyApi(service, Wire(signer), settings).operations(),
+        *DifyApi(service, wire, settings).operations(),
         *Permalinks(service, signer).operations(),
         *KeysApi(Keyring(store), settings).operations(),
+<<<<<<< HEAD
         *file_operations(store, content, signer),
         *health_operations(store, catalogue, companion.state),
         *(metrics_operations(store, tally) if settings.metrics == "on" else ()),
+=======
+        *WebhookApi(Webhooks(store, announcer, settings), publications, settings).operations(),
+>>>>>>> webhooks
     ]
     sweep = OrphanSweep(store, content, settings.orphan_age_s)
 
@@ -86,7 +95,8 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
         gc.set_threshold(20_000, 20, 20)
         companion.start(store, advance, announcer, line.child_bell)
         await calls.begin()
-        upkeep = asyncio.gather(reaper.watch(), sweep.watch(), calls.watch(), publications.watch())
+        duties = (reaper, sweep, publications, calls, sender)
+        upkeep = asyncio.gather(*(each.watch() for each in duties))
         try:
             yield
         finally:

@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import bindparam, case, false, func, insert, or_, select, update
+from sqlalchemy import bindparam, case, exists, false, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql
 
 from app.domain.key import KeyTerms, in_order
 from app.domain.request import CALLER_SCOPES, Caller, Scope
 from app.store.engine import Row, Tx
-from app.store.schema import apps, keys, now_s, revisions, workflows
+from app.store.schema import apps, keys, now_s, revisions, webhooks, workflows
 
 KeyState = Literal["live", "expired", "revoked"]
 
@@ -86,6 +86,7 @@ _key_by_hash = (
         keys.c.expires_at,
         _is_expired,
         keys.c.hash,
+        exists().where(webhooks.c.app_id == apps.c.id, webhooks.c.disabled_at.is_(None)).correlate(apps),
     )
     .join(apps, apps.c.id == keys.c.app_id)
     .where(keys.c.hash == bindparam("hash"), keys.c.revoked_at.is_(None))
@@ -182,7 +183,7 @@ def find_key(tx: Tx, hashed: str) -> OpenedApp | None:
     row = tx.row(_key_by_hash, {"hash": hashed})
     if row is None or not hmac.compare_digest(row[11], hashed):
         return None
-    caller = Caller(row[0], row[1], row[2], _scopes(row[3]), *row[4:8])
+    caller = Caller(row[0], row[1], row[2], _scopes(row[3]), row[4], row[5], row[6], row[7], bool(row[12]))
     return OpenedApp(caller, row[8], float("inf") if row[9] is None else row[9], bool(row[10]))
 
 

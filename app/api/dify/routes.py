@@ -108,7 +108,8 @@ class DifyApi:
 
     async def _run(self, request: Request, caller: Caller) -> ASGIApp:
         headers = RunHeaders.of(request.scope["headers"])
-        asked = read_run_request(await read_object(request, self._settings.max_body_bytes), headers, caller)
+        body = await read_object(request, self._settings.max_body_bytes)
+        asked = read_run_request(body, headers, caller, self._settings)
         after = headers.after
         accepted = await self._service.submit(asked)
         run = accepted.run
