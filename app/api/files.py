@@ -39,7 +39,7 @@ def file_operations(store: Store, content: ArtifactStore, signer: UrlSigner) -> 
 
     async def tool_file(request: Request) -> Response:
         artifact_id, dot, extension = request.path_params["name"].partition(".")
-        if not _is_uuid(artifact_id):
+        if not is_uuid(artifact_id):
             raise NotFound("file is not found")
         query = read_query(request, FileQuery)
         signer.check(artifact_id, query.timestamp, query.nonce, query.sign)
@@ -74,7 +74,8 @@ def file_operations(store: Store, content: ArtifactStore, signer: UrlSigner) -> 
     ]
 
 
-def _is_uuid(text: str) -> bool:
+def is_uuid(text: str) -> bool:
+    """True for the id of an artifact, written in any case."""
     try:
         return str(UUID(text)) == text.lower()
     except ValueError:

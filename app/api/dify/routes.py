@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from typing import Any
 
 from starlette.requests import Request
 from starlette.types import ASGIApp
@@ -16,8 +15,9 @@ from app.api.dify import pages, wire
 from app.api.dify.answers import BlockingAnswer, LogPage, RunningAnswer, StopAnswer
 from app.api.dify.asked import RunBody, RunHeaders, UserBody, read_run_request, read_user
 from app.api.dify.pages import AppInfo, AppParameters
+from app.api.dify.shapes import AcceptedRun, RunObject, RunQuery, read_parts
 from app.api.dify.wire import Wire
-from app.api.operation import EVENT_STREAM, Operation
+from app.api.operation import EVENT_STREAM, Operation, read_query
 from app.api.sse import EventStream
 from app.api.waiting import WaitingAnswer
 from app.domain.request import Caller, Scope
@@ -58,7 +58,7 @@ class DifyApi:
                 "at once with its ids (async). Whatever becomes of the connection, the run goes on.",
                 body=RunBody,
                 headers=RunHeaders,
-                answers={200: (BlockingAnswer, EVENT_STREAM), 202: (RunningAnswer, dict[str, Any])},
+                answers={200: (BlockingAnswer, EVENT_STREAM), 202: (AcceptedRun, RunningAnswer)},
                 raises=(AppUnavailable, CheckpointUnavailable, IdempotencyConflict, DocumentInvalid),
             ),
             Operation(
@@ -68,7 +68,8 @@ class DifyApi:
                 scope=Scope.READ,
                 summary="Reading a run",
                 description="While it goes on and for as long as it is kept; URLs are signed anew each time.",
-                answers={200: dict[str, Any]},
+                query=RunQuery,
+                answers={200: RunObject},
             ),
             Operation(
                 method="POST",
@@ -149,7 +150,7 @@ class DifyApi:
             wait, over, names, beat_s, lambda answered: self._service.call_ended(run, answered=answered)
         )
 
-    def _running(self, run: Run, body: dict[str, Any], names: list[Header], applied: bytes | None) -> Answer:
+    def _running(self, run: Run, body: object, names: list[Header], applied: bytes | None) -> Answer:
         """202: the run goes on, and where to read on."""
         headers = [*names, (b"location", self._wire.place_of(run).encode()), (b"retry-after", b"1")]
         if applied is not None:
@@ -171,8 +172,11 @@ class DifyApi:
             yield self._wire.error_frame(run, "internal_server_error", message, 500)
 
     async def _detail(self, request: Request, caller: Caller) -> Answer:
-        run = await self._service.get(caller, request.path_params["run_id"])
-        return _json(self._wire.detail(run))
+        parts = read_parts(read_query(request, RunQuery).include)
+        if not parts:
+            return _json(self._wire.detail(await self._service.get(caller, request.path_params["run_id"])))
+        more = await self._service.detail(caller, request.path_params["run_id"], parts)
+        return _json(self._wire.detail(more.run, more))
 
     async def _stop(self, request: Request, caller: Caller) -> Answer:
         read_user(await read_object(request, self._settings.max_body_bytes))
