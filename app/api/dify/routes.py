@@ -58,7 +58,7 @@ class DifyApi:
                 "at once with its ids (async). Whatever becomes of the connection, the run goes on.",
                 body=RunBody,
                 headers=RunHeaders,
-                answers={200: (BlockingAnswer, EVENT_STREAM), 202: (AcceptedRun, RunningAnswer)},
+                answers={200: (BlockingAnswer, EVENT_STREAM), 202: (RunningAnswer, AcceptedRun)},
                 raises=(AppUnavailable, CheckpointUnavailable, IdempotencyConflict, DocumentInvalid),
             ),
             Operation(
