@@ -76,13 +76,10 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
         *DifyApi(service, wire, settings).operations(),
         *Permalinks(service, signer).operations(),
         *KeysApi(Keyring(store), settings).operations(),
-<<<<<<< HEAD
+        *WebhookApi(Webhooks(store, announcer, settings), publications, settings).operations(),
         *file_operations(store, content, signer),
         *health_operations(store, catalogue, companion.state),
         *(metrics_operations(store, tally) if settings.metrics == "on" else ()),
-=======
-        *WebhookApi(Webhooks(store, announcer, settings), publications, settings).operations(),
->>>>>>> webhooks
     ]
     sweep = OrphanSweep(store, content, settings.orphan_age_s)
 
