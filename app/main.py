@@ -19,9 +19,11 @@ from app.api.dify.routes import DifyApi
 from app.api.dify.wire import Wire
 from app.api.files import file_routes
 from app.api.health import health_routes
+from app.api.keys import KeysApi
 from app.api.metrics import metrics_routes
 from app.api.middleware import RequestIds
 from app.api.operation import routes
+from app.api.permalinks import Permalinks
 from app.artifacts.store import open_artifacts
 from app.artifacts.urls import open_signer
 from app.checkpoints.catalogue import open_catalogue
@@ -31,6 +33,7 @@ from app.events.line import open_line
 from app.runs.advance import Advance
 from app.runs.calls import Calls
 from app.runs.companion import Companion
+from app.runs.keyring import Keyring
 from app.runs.publications import Publications
 from app.runs.reaper import Reaper
 from app.runs.service import Announcer, RunService
@@ -57,7 +60,11 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     service = RunService(store, advance, publications, feed, announcer, calls)
     reaper = Reaper(store, advance, announcer, line.doorbell, locks, settings)
     signer, content = open_signer(settings), open_artifacts(settings)
-    operations = DifyApi(service, Wire(signer.sign), settings).operations()
+    operations = [
+        *DifyApi(service, Wire(signer), settings).operations(),
+        *Permalinks(service, signer).operations(),
+        *KeysApi(Keyring(store), settings).operations(),
+    ]
     sweep = OrphanSweep(store, content, settings.orphan_age_s)
 
     @asynccontextmanager
@@ -69,7 +76,7 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
         gc.set_threshold(20_000, 20, 20)
         companion.start(store, advance, announcer, line.child_bell)
         await calls.begin()
-        upkeep = asyncio.gather(reaper.watch(), sweep.watch(), calls.watch())
+        upkeep = asyncio.gather(reaper.watch(), sweep.watch(), calls.watch(), publications.watch())
         try:
             yield
         finally:

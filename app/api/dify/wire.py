@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from app import ids
+from app.api.dify.parts import render_parts
+from app.api.dify.shapes import AcceptedRun, RunObject
+from app.artifacts.urls import UrlSigner
 from app.domain.artifact import MARK, is_artifact
+from app.domain.detail import Detail
 from app.domain.event import Event, EventKind, Tick
 from app.domain.run import Run, Step
 from app.events.feed import Fact, Silence
 from app.graph.answer import markdown
 from app.runs.movement import system_variables
-
-SignUrl = Callable[[str, str], str]
 
 PING = b"event: ping\n\n"
 
@@ -30,8 +31,9 @@ def encode(body: Any) -> bytes:
 class Wire:
     """Renders runs for Dify's clients. File URLs are signed each time that something is rendered."""
 
-    def __init__(self, sign: SignUrl) -> None:
-        self._sign = sign
+    def __init__(self, signer: UrlSigner) -> None:
+        self._signer = signer
+        self._sign = signer.sign
 
     def blocking_answer(self, run: Run) -> dict[str, Any]:
         return {
@@ -55,9 +57,9 @@ class Wire:
         """A blocking answer whose time is over before the run's: the run as it stands, and where to read on."""
         return {**self.blocking_answer(run), "location": self.place_of(run)}
 
-    def asynchronous_answer(self, run: Run) -> dict[str, Any]:
+    def asynchronous_answer(self, run: Run) -> AcceptedRun:
         """202: the run object, and what a caller needs to come back."""
-        return {**self.detail(run), "task_id": run.task_id, "location": self.place_of(run)}
+        return AcceptedRun(**self._difys(run), task_id=run.task_id, location=self.place_of(run))
 
     def stop_answer(self, run: Run) -> dict[str, Any]:
         """Dify's answer, and the truth: how the run stands now."""
@@ -65,10 +67,14 @@ class Wire:
 
     def place_of(self, run: Run) -> str:
         """Where the run can be read."""
-        return f"/v1/workflows/run/{run.id}"
+        return self._signer.absolute(f"/v1/workflows/run/{run.id}")
 
-    def detail(self, run: Run) -> dict[str, Any]:
-        """`GET /workflows/run/{id}`: as in Dify the inputs are a string of JSON, the outputs an object."""
+    def detail(self, run: Run, more: Detail | None = None) -> RunObject:
+        """`GET /workflows/run/{id}`; `more` is what was asked for beyond Dify's fields, read together with the run."""
+        return RunObject(**self._difys(run), **(render_parts(more, self._signer) if more else {}))
+
+    def _difys(self, run: Run) -> dict[str, Any]:
+        """Dify's fields of a run object: the inputs are a string of JSON there, the outputs an object."""
         return {
             "id": run.id,
             "workflow_id": run.workflow_id,
