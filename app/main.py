@@ -10,19 +10,19 @@ from contextlib import asynccontextmanager, suppress
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.api.dify.errors import from_framework, render_error
+from app.api.dify.errors import CrossOrigin, from_framework, render_error
 from app.api.dify.routes import DifyApi
 from app.api.dify.wire import Wire
-from app.api.files import file_routes
-from app.api.health import health_routes
+from app.api.documents.routes import document_operations
+from app.api.files import file_operations
+from app.api.health import health_operations
 from app.api.keys import KeysApi
-from app.api.metrics import metrics_routes
+from app.api.metrics import metrics_operations
 from app.api.middleware import RequestIds
-from app.api.operation import routes
+from app.api.operation import header_names, routes
 from app.api.permalinks import Permalinks
 from app.api.webhooks import WebhookApi
 from app.artifacts.store import open_artifacts
@@ -47,6 +47,13 @@ from app.store.locks import open_locks
 from app.store.store import Store
 from app.tally import Tally
 
+# What a page of another origin may send, besides what the operations read, and what it may see.
+_READ = ("Content-Type", "X-App-Code", "X-App-Passport", "Authorization", "X-Request-Id", "Traceparent")
+_WRITTEN = (
+    *("X-Request-Id", "X-Workflow-Run-Id", "X-Task-Id", "Location", "Retry-After", "ETag"),
+    *("Idempotency-Replayed", "Preference-Applied"),
+)
+
 
 def create_app(settings: Settings, companion: Companion | None = None) -> Starlette:
     """The web application of one process. The database must be there and up to date."""
@@ -70,6 +77,9 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
         *Permalinks(service, signer).operations(),
         *KeysApi(Keyring(store), settings).operations(),
         *WebhookApi(Webhooks(store, announcer, settings), publications, settings).operations(),
+        *file_operations(store, content, signer),
+        *health_operations(store, catalogue, companion.state),
+        *(metrics_operations(store, tally) if settings.metrics == "on" else ()),
     ]
     sweep = OrphanSweep(store, content, settings.orphan_age_s)
 
@@ -96,26 +106,23 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
             await asyncio.to_thread(locks.close)
             await asyncio.to_thread(store.close)
 
-    return Starlette(
-        routes=[
-            *routes(operations, publications),
-            *file_routes(store, content, signer),
-            *health_routes(store, catalogue, companion.state),
-            *(metrics_routes(store, tally) if settings.metrics == "on" else ()),
-        ],
+    web = Starlette(
+        routes=routes([*operations, *document_operations(operations)], publications),
         middleware=[
             Middleware(RequestIds, render=render_error, tally=tally if settings.metrics == "on" else None),
             Middleware(
-                CORSMiddleware,
+                CrossOrigin,
                 allow_origins=["*"],
                 allow_methods=["GET", "PUT", "POST", "DELETE", "OPTIONS", "PATCH"],
-                allow_headers=["Content-Type", "X-App-Code", "X-App-Passport", "Authorization"],
-                expose_headers=["X-Request-Id", "X-Workflow-Run-Id", "X-Task-Id"],
+                allow_headers=[*_READ, *header_names(operations)],
+                expose_headers=_WRITTEN,
             ),
         ],
         exception_handlers={AtelierError: _on_error, HTTPException: _on_framework_error},
         lifespan=lifespan,
     )
+    web.router.redirect_slashes = False  # a path with a slash too many is unknown, as all others are
+    return web
 
 
 async def _on_error(request: Request, error: Exception) -> Response:

@@ -136,6 +136,9 @@ _insert_app = _insert_app.on_conflict_do_nothing(index_elements=[apps.c.name])
 _point_app = update(apps).where(apps.c.id == bindparam("app")).values(workflow_id=bindparam("version_id"))
 _live_key = update(keys).where(keys.c.id == bindparam("key_id"), keys.c.revoked_at.is_(None))
 _revoke_key = _live_key.values(revoked_at=now_s())
+_TERMS = ("priority", "scopes", "max_active", "max_queued")
+_change_key = _live_key.values({name: bindparam(f"new_{name}") for name in _TERMS} | {"label": bindparam("new_name")})
+_prolong_key = _live_key.values(expires_at=now_s() + bindparam("lasts_s"))
 _end_within = now_s() + bindparam("within_s")
 _expire_key = _live_key.where(or_(keys.c.expires_at.is_(None), keys.c.expires_at > _end_within)).values(
     expires_at=_end_within
@@ -247,6 +250,20 @@ def insert_key(tx: Tx, key: Key, app_id: str, token: str, lasts_s: float | None 
 def revoke_key(tx: Tx, key_id: str) -> None:
     """Ends a key; one that was revoked before stays so."""
     if tx.run(_revoke_key, {"key_id": key_id}):
+        raise_revision(tx)
+
+
+def change_key(tx: Tx, key_id: str, terms: KeyTerms) -> None:
+    """Gives a key that was not revoked other terms; its end stays."""
+    row: dict[str, Any] = {"key_id": key_id, "new_name": terms.name, "new_scopes": ",".join(in_order(terms.scopes))}
+    row |= {f"new_{name}": getattr(terms, name) for name in _TERMS if name != "scopes"}
+    if tx.run(_change_key, row):
+        raise_revision(tx)
+
+
+def prolong_key(tx: Tx, key_id: str, lasts_s: float | None) -> None:
+    """A key that was not revoked ends so long after now, or never; sooner or later than it would have."""
+    if tx.run(_prolong_key, {"key_id": key_id, "lasts_s": lasts_s}):
         raise_revision(tx)
 
 

@@ -52,13 +52,16 @@ class UserBody(msgspec.Struct, frozen=True):
 class RunHeaders(msgspec.Struct, frozen=True, rename="kebab"):
     """How a request for a run wants to be answered."""
 
-    idempotency_key: Annotated[
-        str | None,
-        Meta(
-            description="1 to 255 visible characters of your own: within 24 hours the same request gets the same run.",
-            max_length=257,
-        ),
-    ] = None
+    idempotency_key: (
+        Annotated[
+            str,
+            Meta(
+                description="1 to 255 visible characters of your own: for 24 hours the same request gets the same run.",
+                max_length=257,
+            ),
+        ]
+        | None
+    ) = None
     prefer: Annotated[
         str | None,
         Meta(description="respond-async: 202 at once. wait=10: at most 10 s of waiting.", examples=["respond-async"]),

@@ -12,7 +12,9 @@ from starlette.types import ASGIApp
 from app.api.answer import Answer, Header
 from app.api.body import query_int, query_time, read_object
 from app.api.dify import pages, wire
+from app.api.dify.answers import BlockingAnswer, LogPage, RunningAnswer, StopAnswer
 from app.api.dify.asked import RunBody, RunHeaders, UserBody, read_run_request, read_user
+from app.api.dify.pages import AppInfo, AppParameters
 from app.api.dify.shapes import AcceptedRun, RunObject, RunQuery, read_parts
 from app.api.dify.wire import Wire
 from app.api.operation import EVENT_STREAM, Operation, read_query
@@ -20,7 +22,15 @@ from app.api.sse import EventStream
 from app.api.waiting import WaitingAnswer
 from app.domain.request import Caller, Scope
 from app.domain.run import Run, RunStatus, is_terminal
-from app.errors import AtelierError, IdempotencyConflict, InvalidParam, NotFound, Unavailable
+from app.errors import (
+    AppUnavailable,
+    AtelierError,
+    CheckpointUnavailable,
+    DocumentInvalid,
+    IdempotencyConflict,
+    InvalidParam,
+    Unavailable,
+)
 from app.runs.service import RunService
 from app.settings import Settings
 from app.store.runs import LogQuery
@@ -46,8 +56,8 @@ class DifyApi:
                 summary="Running a workflow",
                 body=RunBody,
                 headers=RunHeaders,
-                answers={200: EVENT_STREAM, 202: AcceptedRun},
-                raises=(InvalidParam, IdempotencyConflict),
+                answers={200: (BlockingAnswer, EVENT_STREAM), 202: (RunningAnswer, AcceptedRun)},
+                raises=(AppUnavailable, CheckpointUnavailable, IdempotencyConflict, DocumentInvalid),
             ),
             Operation(
                 method="GET",
@@ -57,7 +67,6 @@ class DifyApi:
                 summary="Reading a run",
                 query=RunQuery,
                 answers={200: RunObject},
-                raises=(InvalidParam, NotFound),
             ),
             Operation(
                 method="POST",
@@ -66,7 +75,7 @@ class DifyApi:
                 scope=Scope.STOP,
                 summary="Stopping a run",
                 body=UserBody,
-                raises=(InvalidParam, NotFound),
+                answers={200: StopAnswer},
             ),
             Operation(
                 method="GET",
@@ -74,9 +83,17 @@ class DifyApi:
                 handler=self._logs,
                 scope=Scope.READ,
                 summary="Listing runs",
+                answers={200: LogPage},
+                raises=(InvalidParam,),
             ),
             Operation(
-                method="GET", path="/v1/info", handler=self._info, scope=Scope.READ, summary="Reading the app's page"
+                method="GET",
+                path="/v1/info",
+                handler=self._info,
+                scope=Scope.READ,
+                summary="Reading the app's page",
+                answers={200: AppInfo},
+                raises=(AppUnavailable, DocumentInvalid),
             ),
             Operation(
                 method="GET",
@@ -84,6 +101,8 @@ class DifyApi:
                 handler=self._parameters,
                 scope=Scope.READ,
                 summary="Reading the app's parameters",
+                answers={200: AppParameters},
+                raises=(AppUnavailable, DocumentInvalid),
             ),
         ]
 
