@@ -27,7 +27,7 @@ def test_a_step_is_claimed_once_and_its_outcome_ends_the_run(house: House) -> No
     held = house.claim()
     assert held is not None
     assert (held.attempt, held.status, house.claim("w2")) == (1, "running", None)
-    assert house.complete(held) == Notice(run_id)
+    assert house.complete(held) == Notice(run_id, posts=True)
     assert house.run(run_id).status == RunStatus.SUCCEEDED
     assert house.facts(run_id)[-1] == EventKind.RUN_FINISHED
 
