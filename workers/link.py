@@ -121,7 +121,7 @@ class WorkerSide:
             self.parent_gone.set()
 
     def progress(self, tick: Tick) -> None:
-        """Tells at most two ticks a second; the others are signs of life."""
+        """Tells the first tick of a step, then at most two a second; the others are signs of life."""
         now_s = monotonic()
         if now_s - self._last_tick_s < TICK_GAP_S:
             self.tell(Beat())
@@ -131,6 +131,7 @@ class WorkerSide:
 
     def finished(self, step_id: str) -> None:
         self._halted.discard(step_id)
+        self._last_tick_s = -TICK_GAP_S
         self.tell(Idle())
 
     def publish_threadsafe(self, note: Wake | Tick) -> None:

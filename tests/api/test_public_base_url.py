@@ -14,6 +14,7 @@ from app.cluster.daemon import free_port
 from app.settings import load_settings
 from tests.api import test_pictures
 from tests.api.test_runs import events
+from tests.receivers import receiving
 from tests.servers import Atelier, running
 
 PAINTER = "tests.chaos.painter"
@@ -29,6 +30,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Atelier]:
     """It listens on 127.0.0.1, which none of its callers is to hear of: they know it as `localhost`."""
     port = free_port()
     settings = {"port": str(port), "public_base_url": f"http://localhost:{port}/", "worker_module": PAINTER}
+    settings["webhook_allow_private"] = "true"
     with running(tmp_path_factory.mktemp("public"), **settings) as server:
         server.until_ready()
         yield server
@@ -48,8 +50,10 @@ def strings(value: Any) -> Iterable[str]:
             yield from strings(item)
 
 
-def test_every_url_in_every_answer_and_event_begins_with_it_and_fetches(server: Atelier, base: str) -> None:
-    blocking = server.run(INPUTS)
+def test_every_url_in_every_answer_event_and_webhook_begins_with_it_and_fetches(server: Atelier, base: str) -> None:
+    with receiving() as receiver:
+        blocking = server.run(INPUTS, webhook_url=receiver.url())
+        server.until("the webhook is told", lambda: receiver.accepted)
     stream = server.run(INPUTS, response_mode="streaming")
     run_id, task_id = blocking.headers["x-workflow-run-id"], blocking.headers["x-task-id"]
     detail = f"/v1/workflows/run/{run_id}"
@@ -60,7 +64,7 @@ def test_every_url_in_every_answer_and_event_begins_with_it_and_fetches(server: 
     answers.append(server.http.get(httpx.URL(artifacts[0]["permalink"]).path))
     answers.append(server.run(INPUTS, response_mode="async"))
     said = [text for answer in answers if answer.content for text in strings(answer.json())]
-    said += [text for event in events(stream.text) for text in strings(event)]
+    said += [text for told in [*events(stream.text), *(post.json for post in receiver.posts)] for text in strings(told)]
     said += [value for answer in [*answers, stream] for value in answer.headers.values()]
     assert any("![" in text for text in said), "no Markdown was said"
 

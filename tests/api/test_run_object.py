@@ -20,7 +20,6 @@ from tests.servers import Atelier, running
 
 PAINTER = "tests.chaos.painter"
 EVERYTHING = "steps,artifacts,timings,progress,task"
-LONG = {"prompt": "a blue star", "steps": 100, "seed": 7, "n": 2}  # 2 s with the painter
 DIFYS_FIELDS = ["id", "workflow_id", "status", "inputs", "outputs", "error", "total_steps", "total_tokens"]
 DIFYS_FIELDS += ["created_at", "finished_at", "elapsed_time"]
 TIMES = ["queued_s", "load_s", "run_s", "upload_s", "total_s"]
@@ -43,6 +42,15 @@ def including(server: Atelier, run_id: str, include: str = EVERYTHING) -> dict[s
     assert answer.status_code == 200, answer.text
     msgspec.json.decode(answer.content, type=RunObject)  # as it is documented
     return dict(answer.json())
+
+
+def held(server: Atelier, name: str) -> str:
+    """The id of a run whose painter has told a step of ten, and waits to be released under that name."""
+    return started(server, {"prompt": f"hold {name}", "steps": 10, "seed": 7, "n": 2})
+
+
+def release(server: Atelier, name: str) -> None:
+    (server.data_dir / f"release-{name}").touch()
 
 
 def started(server: Atelier, inputs: dict[str, Any]) -> str:
@@ -119,29 +127,31 @@ def test_a_queued_run_says_what_it_waits_for_and_a_stopped_one_no_more(web: Atel
 
 
 def test_a_run_tells_how_far_it_is_and_afterwards_where_its_time_went(painter: Atelier) -> None:
-    run_id = started(painter, LONG)
-
-    def under_way() -> dict[str, Any] | None:
-        run = including(painter, run_id)
-        return run if run["progress"] and run["progress"]["step"] else None
-
-    run = painter.until("a tick is stored", under_way)
-    progress, paint = run["progress"], paint_of(run)
-    assert (progress["steps_done"], progress["steps_total_known"], progress["node_id"]) == (1, 2, "paint")
-    assert 0 < progress["step"] <= progress["steps"] == 100
-    assert progress["percent"] == progress["step"]
-    assert progress["eta_s"] >= 0
+    run_id = held(painter, "far")
+    painter.until("a tick is stored", lambda: including(painter, run_id)["progress"]["step"])
+    run = including(painter, run_id)
+    paint = paint_of(run)
+    assert run["progress"] == {
+        "steps_done": 1,
+        "steps_total_known": 2,
+        "node_id": "paint",
+        "step": 1,
+        "steps": 10,
+        "percent": 10.0,
+        "eta_s": 1.5,
+    }
     assert (paint["status"], paint["attempts"], paint["timings"]["run_s"]) == ("running", 1, None)
     assert paint["worker"]
     assert list(paint) == STEP_FIELDS
     assert run["artifacts"] == []
 
+    release(painter, "far")
     painter.until_ended(run_id)
     run = including(painter, run_id)
     assert run["progress"] is None
     assert [step["status"] for step in run["steps"]] == ["succeeded"] * 3
     assert list(run["timings"]) == list(paint["timings"]) == TIMES
-    assert paint_of(run)["timings"]["run_s"] >= 100 * 0.02
+    assert paint_of(run)["timings"]["run_s"] >= 10 * 0.02
     for part in TIMES[:-1]:
         assert run["timings"][part] == pytest.approx(sum(step["timings"][part] for step in run["steps"]), abs=1e-5)
     assert run["timings"]["total_s"] == pytest.approx(run["elapsed_time"], abs=1e-5)
@@ -156,12 +166,13 @@ def test_the_task_says_who_asked(painter: Atelier) -> None:
 
 
 def test_a_picture_that_lost_its_worker_took_two_attempts(painter: Atelier) -> None:
-    run_id = started(painter, LONG)
+    run_id = held(painter, "lost")
     painter.until("the step runs", lambda: paint_of(including(painter, run_id))["status"] == "running")
     first = paint_of(including(painter, run_id))["worker"]
     worker = painter.worker_pid(PAINTER)
     assert worker is not None
     os.kill(worker, signal.SIGKILL)
+    release(painter, "lost")
     assert painter.until_ended(run_id)["status"] == "succeeded"
     paint = paint_of(including(painter, run_id))
     assert (paint["attempts"], paint["status"], paint["error"]) == (2, "succeeded", None)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import httpx
@@ -68,6 +69,16 @@ def test_a_hundred_posts_over_four_processes_are_one_run(house: Arena) -> None:
     assert sum("idempotency-replayed" not in answer.headers for answer in answers) == 1
     assert made_for(house, "many") == [run_id]
     release(house, "many")
+
+
+def test_every_process_tells_how_far_a_run_is(house: Arena) -> None:
+    run_id = post(house, body("far", "async")).json()["id"]
+    for api in ("api-1", "api-2", "api-3", "api-4"):
+        url = f"http://127.0.0.1:{house.port_of(api)}/v1/workflows/run/{run_id}?include=progress"
+        get = partial(httpx.get, url, headers={"Authorization": f"Bearer {house.key}"})
+        until("its first tick is stored", lambda get=get: get().json()["progress"]["step"] == 1)
+    release(house, "far")
+    until("it has ended", lambda: get().json()["progress"] is None)
 
 
 def test_a_key_outlives_its_process(house: Arena) -> None:
