@@ -100,7 +100,7 @@ def test_a_stop_wins_over_an_outcome_that_comes_later(house: House) -> None:
     run_id = house.submit()
     held = house.claim()
     assert held is not None
-    assert house.stop(run_id) == Notice(run_id, halts=(held.id,))
+    assert house.stop(run_id) == Notice(run_id, halts=(held.id,), posts=True)
     assert house.complete(held) is None
     assert house.stop(run_id) is None
     assert house.run(run_id).status == RunStatus.STOPPED
