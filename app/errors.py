@@ -12,6 +12,7 @@
     ├── IdempotencyConflict         422 idempotency_conflict     the Idempotency-Key has made a run of another body
     ├── BodyTooLarge                413 request_entity_too_large
     ├── UnsupportedMediaType        415 unsupported_media_type
+    ├── TooManyRequests             429 too_many_requests        a limit is reached; `limit`, `current`, `retry_after_s`
     ├── Unavailable                 503 service_unavailable      the store, the disk or S3, for the moment; retryable
     ├── DocumentInvalid             400 invalid_param            a workflow document; `problems`, each with its node
     ├── NodeFailed                  a step's own failure: it ends the run, the request is answered 200
@@ -23,16 +24,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 
 class AtelierError(Exception):
-    """The root. `message` is one sentence for a person: what is wrong and the way out."""
+    """The root. `message` is one sentence for a person: what is wrong and the way out.
+
+    `headers` and `extra` are what an answer says besides: header fields, and fields of its body.
+    """
 
     code: ClassVar[str] = "internal_server_error"
     status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
+    headers: Mapping[str, str] = {}
+    extra: Mapping[str, object] = {}
 
     def __init__(self, message: str, *, params: str | None = None) -> None:
         super().__init__(message)
@@ -92,6 +98,22 @@ class IdempotencyConflict(AtelierError):
 class UnsupportedMediaType(AtelierError):
     code = "unsupported_media_type"
     status = 415
+
+
+class TooManyRequests(AtelierError):
+    """`current` of at most `limit` are there already; `retry_after_s` is when there may be room, by an estimate."""
+
+    code = "too_many_requests"
+    status = 429
+    retryable = True
+
+    def __init__(self, message: str, *, limit: int, current: int, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.current = current
+        self.retry_after_s = retry_after_s
+        self.headers = {"retry-after": str(retry_after_s)}
+        self.extra = {"limit": limit, "current": current}
 
 
 class Unavailable(AtelierError):

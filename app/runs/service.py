@@ -17,6 +17,7 @@ from app.events.wakeups import Wake
 from app.graph.inputs import read_inputs
 from app.logs import subject
 from app.queue.doorbell import Doorbell
+from app.runs.admission import is_counted
 from app.runs.advance import STOPPED_BY_USER, Advance, Notice
 from app.runs.publications import Publication, Publications
 from app.settings import Settings
@@ -87,7 +88,8 @@ class RunService:
     async def submit(self, request: RunRequest) -> Run:
         """Accepts a run; once this returns it is durable. Nodes that need no worker have run already.
 
-        Raises InvalidParam for inputs that the workflow or its tools refuse: then there is no run.
+        Raises InvalidParam for inputs that the workflow or its tools refuse, and TooManyRequests when a limit is
+        reached: then there is no run.
         """
         publication = await self._publications.current(request.caller)
         now, asked = clock.time(), subject()
@@ -101,6 +103,7 @@ class RunService:
             response_mode=request.response_mode,
             created_at=now,
             traceparent=asked.traceparent,
+            priority=request.granted_priority,
         )
         run = Run(
             id=task.run_id,
@@ -122,7 +125,8 @@ class RunService:
         asked.run = run.id
         if movement.new_work:
             task = msgspec.structs.replace(task, traceparent=asked.trace_to_pass_on())
-        notice = await self._store.commit(lambda tx: self._advance.insert(tx, task, movement))
+        alone = bool(movement.new_work) and is_counted(request.caller)
+        notice = await self._store.commit(lambda tx: self._advance.insert(tx, task, movement, request), alone=alone)
         self._announcer.ring(notice.rings)  # nobody can be listening to it yet
         self._announcer.tally.count("accepted", request.dialect, movement.run.status.value)
         return movement.run
@@ -157,7 +161,7 @@ class RunService:
         subject().run = run.id
         if not is_terminal(run.status):
             notice = await self._store.commit(
-                lambda tx: self._advance.end_run(tx, run.id, RunStatus.STOPPED, STOPPED_BY_USER)
+                lambda tx: self._advance.end_run(tx, run.id, RunStatus.STOPPED, *STOPPED_BY_USER)
             )
             self._announcer.tell(notice)
         return await self.get(caller, run.id)

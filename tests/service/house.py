@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import text
 
 from app import ids
 from app.domain.event import EventKind
+from app.domain.request import Caller, RunRequest
 from app.domain.run import Failed, Retry, Run, RunStatus, Step, Succeeded, Task
 from app.graph.graph import Graph, load_graph
 from app.runs.advance import Advance, Notice
@@ -32,13 +34,17 @@ class House:
         self.store = Store(settings)
         self.advance = Advance(lambda tx, workflow_id: graph, lambda call: Settled(dict(call.inputs), "c"), settings)
 
-    def submit(self, key_id: str = "key") -> str:
-        run_id = ids.new_id()
-        task = Task(ids.new_id(), run_id, "app", key_id, "user", "dify", "blocking", 1.0)
+    def submit(self, key_id: str = "key", priority: int | None = None, **more: Any) -> str:
+        """The id of a run that the key has asked for. `more`: of the caller or the request. Raises TooManyRequests."""
+        of_caller = {name: more.pop(name) for name in Caller.__struct_fields__ if name in more}
+        caller = Caller(key_id, "app", **{"priority": priority or 0, **of_caller})
         inputs = {"prompt": "p"}
-        new = Run(run_id, task.id, "app", "w", "user", RunStatus.RUNNING, inputs, {}, None, 0, 0, 0, 1.0)
+        asked = RunRequest(caller, inputs, "user", priority=priority, **more)
+        run_id = ids.new_id()
+        task = Task(ids.new_id(), run_id, "app", key_id, "user", "dify", "blocking", 1.0, None, asked.granted_priority)
+        new = Run(run_id, task.id, "app", "w", "user", RunStatus.RUNNING, inputs, {}, None, 0, 0, 0, 1.0, None, key_id)
         movement = self.advance.begin(self.graph, new)
-        self.store.commit_blocking(lambda tx: self.advance.insert(tx, task, movement))
+        self.store.commit_blocking(lambda tx: self.advance.insert(tx, task, movement, asked))
         return run_id
 
     def claim(self, worker: str = "w1", lease_s: float = 60, resident: str | None = None) -> Step | None:
@@ -53,7 +59,17 @@ class House:
     def stop(self, run_id: str) -> Notice | None:
         return self.store.commit_blocking(lambda tx: self.advance.end_run(tx, run_id, RunStatus.STOPPED, "stop"))
 
-    def sql(self, statement: str, **values: str) -> None:
+    def add_key(self, key_id: str, priority: int = 0) -> None:
+        """A row for a key: a claim remembers there when it was served."""
+        self.sql(
+            "INSERT INTO apps (id, name, workflow_id, created_at) VALUES ('app', 'app', 'w', 1) ON CONFLICT DO NOTHING"
+        )
+        columns = "id, app_id, label, prefix, hash, created_at, priority"
+        self.sql(
+            f"INSERT INTO keys ({columns}) VALUES (:id, 'app', '', '', :id, 1, :priority)", id=key_id, priority=priority
+        )
+
+    def sql(self, statement: str, **values: Any) -> None:
         self.store.commit_blocking(lambda tx: tx.put(text(statement), values))
 
     def run(self, run_id: str) -> Run:

@@ -17,7 +17,8 @@ def render_error(error: AtelierError) -> Response:
     body: dict[str, object] = {"code": error.code, "message": error.message, "status": error.status}
     if error.params is not None:
         body["params"] = error.params
-    headers = {}
+    body |= error.extra
+    headers = dict(error.headers)
     if isinstance(error, Unauthorized):
         headers["www-authenticate"] = 'Bearer realm="api"'
     if isinstance(error, Unavailable):
