@@ -31,6 +31,7 @@ from app.events.line import open_line
 from app.runs.advance import Advance
 from app.runs.companion import Companion
 from app.runs.publications import Publications
+from app.runs.queue_view import QueueView
 from app.runs.reaper import Reaper
 from app.runs.service import Announcer, RunService
 from app.runs.settle import SettleImages
@@ -51,6 +52,7 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     publications = Publications(store)
     advance = Advance(publications.graph_of, SettleImages(catalogue), settings)
     feed = Feed(store, line.wakeups, tally.event_lag)
+    queue_view = QueueView(store, line.wakeups)
     service = RunService(store, advance, publications, feed, announcer, settings)
     locks = open_locks(settings)
     reaper = Reaper(store, advance, announcer, line.doorbell, locks, settings)
@@ -66,7 +68,7 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
         companion.start(store, advance, announcer, line.child_bell)
-        upkeep = asyncio.gather(reaper.watch(), sweep.watch())
+        upkeep = asyncio.gather(reaper.watch(), sweep.watch(), queue_view.watch())
         try:
             yield
         finally:
@@ -91,8 +93,15 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
                 CORSMiddleware,
                 allow_origins=["*"],
                 allow_methods=["GET", "PUT", "POST", "DELETE", "OPTIONS", "PATCH"],
-                allow_headers=["Content-Type", "X-App-Code", "X-App-Passport", "Authorization"],
-                expose_headers=["X-Request-Id", "X-Workflow-Run-Id", "X-Task-Id"],
+                allow_headers=[
+                    "Content-Type",
+                    "X-App-Code",
+                    "X-App-Passport",
+                    "Authorization",
+                    "X-Priority",
+                    "Cancel-After",
+                ],
+                expose_headers=["X-Request-Id", "X-Workflow-Run-Id", "X-Task-Id", "Retry-After"],
             ),
         ],
         exception_handlers={AtelierError: _on_error, HTTPException: _on_framework_error},

@@ -8,7 +8,7 @@ from typing import Protocol
 import msgspec
 
 from app import clock, ids
-from app.domain.event import Tick
+from app.domain.event import QueuePosition, Tick
 from app.domain.request import Caller, RunRequest
 from app.domain.run import Run, RunStatus, Task, is_terminal
 from app.errors import NotFound
@@ -135,7 +135,7 @@ class RunService:
         """The run once it has ended, however long that takes."""
         return run if is_terminal(run.status) else await self._feed.wait(run.id)
 
-    def follow(self, run_id: str) -> AsyncIterator[Fact | Tick | Silence]:
+    def follow(self, run_id: str) -> AsyncIterator[Fact | Tick | QueuePosition | Silence]:
         """The run's events from the first to the one that ends it, and its progress between them."""
         return self._feed.follow(run_id, self._settings.ping_s)
 

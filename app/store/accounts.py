@@ -71,6 +71,7 @@ _APP = ("id", "name", "workflow_id", "created_at")
 _insert_app = postgresql.insert(apps).values({name: bindparam(name) for name in _APP})
 _insert_app = _insert_app.on_conflict_do_nothing(index_elements=[apps.c.name])
 _point_app = update(apps).where(apps.c.id == bindparam("app")).values(workflow_id=bindparam("version_id"))
+_limit_app = update(apps).where(apps.c.name == bindparam("of_name")).values(max_active_requests=bindparam("most"))
 _revoke_key = (
     update(keys)
     .where(keys.c.id == bindparam("key_id"), keys.c.revoked_at.is_(None))
@@ -126,6 +127,11 @@ def publish(tx: Tx, name: str, published: PublishedWorkflow, now: float) -> None
     tx.run(_insert_workflow, {**row, "created_at": now})
     if app is not None:
         tx.run(_point_app, {"app": app_id, "version_id": published.id})
+
+
+def limit_app(tx: Tx, name: str, max_active: int) -> bool:
+    """Sets how many runs of the app may be under way at once (0: any number); False when there is no such app."""
+    return tx.run(_limit_app, {"of_name": name, "most": max_active}) > 0
 
 
 def insert_key(tx: Tx, key: Key, app_id: str, token: str) -> None:

@@ -27,12 +27,13 @@ class Load(msgspec.Struct, frozen=True):
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """A step that waits for a worker."""
+    """A step that waits for a worker. `served_at`: when a worker last took a step of its key; 0 for never."""
 
     run_id: str
     key_id: str
     work_class: str
     priority: int
+    served_at: float
 
 
 class Pace(msgspec.Struct, frozen=True):
@@ -65,15 +66,13 @@ _load = select(
     _at_most(_ready_steps.where(steps.c.key_id == bindparam("of_key")), "most_key_queued"),
     _at_most(_ready_steps, "most_queued"),
 )
-_waiting = (
-    select(steps.c.run_id, steps.c.key_id, steps.c.work_class, steps.c.priority)
+_in_line = (
+    select(steps.c.run_id, steps.c.key_id, steps.c.work_class, steps.c.priority, THEN_BY_KEY)
     .select_from(READY_AND_KEY)
     .where(steps.c.status == _READY, IN_TIME)
-    .order_by(FIRST_BY_PRIORITY, THEN_BY_KEY, steps.c.ready_at, steps.c.run_id)
 )
-_waiting_of_run = select(steps.c.run_id, steps.c.key_id, steps.c.work_class, steps.c.priority).where(
-    steps.c.run_id == bindparam("run_id"), steps.c.status == _READY, IN_TIME
-)
+_waiting = _in_line.order_by(FIRST_BY_PRIORITY, THEN_BY_KEY, steps.c.ready_at, steps.c.run_id)
+_waiting_of_run = _in_line.where(steps.c.run_id == bindparam("run_id"))
 _held = select(steps.c.work_class, func.count()).where(steps.c.status == _RUNNING).group_by(steps.c.work_class)
 # Runs that were stopped say nothing of how long a step takes.
 _last_runs = (

@@ -75,9 +75,7 @@ _claim = (
 _key_to_serve = (
     select(keys.c.id).where(keys.c.id == bindparam("served")).with_for_update(skip_locked=True, key_share=True)
 )
-# SQLite's clock knows milliseconds: of two keys that are served within one, the one that had its turn is still later.
-_served_at = case((keys.c.served_at >= _now, keys.c.served_at + 0.000001), else_=_now)
-_serve = update(keys).where(keys.c.id.in_(_key_to_serve)).values(served_at=_served_at)
+_serve = update(keys).where(keys.c.id.in_(_key_to_serve)).values(served_at=now_s())
 _held = (
     steps.c.run_id == bindparam("held_run"),
     steps.c.node_id == bindparam("held_node"),

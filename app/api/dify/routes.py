@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 
+import msgspec
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from app.api.answer import Answer
-from app.api.body import query_int, query_time, read_object
+from app.api.body import query_int, query_time, read_deadline, read_object, read_priority, shortest
 from app.api.dify import pages, wire
 from app.api.dify.wire import Wire
 from app.api.operation import Operation
@@ -76,7 +77,11 @@ class DifyApi:
 
     async def _run(self, request: Request, caller: Caller) -> ASGIApp:
         body = await read_object(request, self._settings.max_body_bytes)
-        asked = wire.read_run_request(body, caller)
+        asked = msgspec.structs.replace(
+            wire.read_run_request(body, caller),
+            priority=read_priority(request.headers.get("x-priority")),
+            deadline_s=shortest(read_deadline(request.headers.get("cancel-after")), wire.read_deadline_s(body)),
+        )
         run = await self._service.submit(asked)
         names = ((b"x-workflow-run-id", run.id.encode()), (b"x-task-id", run.task_id.encode()))
         if asked.response_mode == "streaming":

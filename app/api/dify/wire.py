@@ -10,7 +10,7 @@ import msgspec
 
 from app import ids
 from app.domain.artifact import MARK, is_artifact
-from app.domain.event import Event, EventKind, Tick
+from app.domain.event import Event, EventKind, QueuePosition, Tick
 from app.domain.request import Caller, ResponseMode, RunRequest
 from app.domain.run import Run, Step
 from app.errors import InvalidParam
@@ -55,6 +55,16 @@ def read_run_request(body: dict[str, Any], caller: Caller) -> RunRequest:
     if body.get("files"):
         raise InvalidParam("files are not supported by this workflow", params="files")
     return RunRequest(caller, inputs, user, cast("ResponseMode", mode))
+
+
+def read_deadline_s(body: dict[str, Any]) -> float | None:
+    """The `deadline_s` of a body. Raises InvalidParam unless it is a number of seconds, 1 or more."""
+    value = body.get("deadline_s")
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value < 1e9:
+        raise InvalidParam("deadline_s must be a number of seconds, 1 or more", params="deadline_s")
+    return float(value)
 
 
 class Wire:
@@ -126,12 +136,15 @@ class Wire:
             "created_at": int(run.created_at),
         }
 
-    def frame(self, news: Fact | Tick | Silence, run: Run) -> bytes | None:
+    def frame(self, news: Fact | Tick | QueuePosition | Silence, run: Run) -> bytes | None:
         """An event as one SSE frame, `data: {json}` and an empty line; None for what Dify has no event for."""
         if isinstance(news, Silence):
             return PING
         if isinstance(news, Tick):
             name, fields = "node_progress", _progress(news)
+        elif isinstance(news, QueuePosition):
+            standing = {"queue_position": news.queue_position, "estimated_start": news.estimated_start}
+            name, fields = "queue_position", standing
         else:
             name, fields = _EVENT_NAMES[news.event.kind], self._fields(news)
         envelope = {"event": name, "workflow_run_id": run.id, "task_id": run.task_id, "data": fields}
