@@ -29,6 +29,7 @@ from app.errors import AtelierError
 from app.events.feed import Feed
 from app.events.line import open_line
 from app.runs.advance import Advance
+from app.runs.calls import Calls
 from app.runs.companion import Companion
 from app.runs.publications import Publications
 from app.runs.queue_view import QueueView
@@ -53,11 +54,12 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     advance = Advance(publications.graph_of, SettleImages(catalogue), settings)
     feed = Feed(store, line.wakeups, tally.event_lag)
     queue_view = QueueView(store, line.wakeups)
-    service = RunService(store, advance, publications, feed, announcer, settings)
     locks = open_locks(settings)
+    calls = Calls(store, advance, locks, settings)
+    service = RunService(store, advance, publications, feed, announcer, calls)
     reaper = Reaper(store, advance, announcer, line.doorbell, locks, settings)
     signer, content = open_signer(settings), open_artifacts(settings)
-    operations = DifyApi(service, Wire(signer.sign), settings).operations()
+    operations = DifyApi(service, queue_view, Wire(signer.sign), settings).operations()
     sweep = OrphanSweep(store, content, settings.orphan_age_s)
 
     @asynccontextmanager
@@ -68,13 +70,15 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
         companion.start(store, advance, announcer, line.child_bell)
-        upkeep = asyncio.gather(reaper.watch(), sweep.watch(), queue_view.watch())
+        await calls.begin()
+        upkeep = asyncio.gather(reaper.watch(), sweep.watch(), calls.watch(), queue_view.watch())
         try:
             yield
         finally:
             upkeep.cancel()
             with suppress(asyncio.CancelledError):
                 await upkeep
+            await calls.close()
             await asyncio.to_thread(companion.stop)
             await asyncio.to_thread(line.close)
             await asyncio.to_thread(locks.close)

@@ -119,13 +119,16 @@ class QueueView:
         self._reading = asyncio.Lock()
 
     async def standing(self, run_id: str) -> Standing | None:
-        """Where the run stands; None when it does not wait for a worker. Raises Unavailable."""
-        picture = await self._fresh()
-        known = picture.standing(run_id)
-        if known is not None:
-            return known
-        # It is not waiting, or it came a moment ago.
-        new = await self._store.read(lambda tx: queue.waiting_of_run(tx, run_id))
+        """Where the run stands; None when it does not wait for a worker, or when the database can't be asked."""
+        try:
+            picture = await self._fresh()
+            known = picture.standing(run_id)
+            if known is not None:
+                return known
+            # It is not waiting, or it came a moment ago.
+            new = await self._store.read(lambda tx: queue.waiting_of_run(tx, run_id))
+        except Unavailable:
+            return None
         return min((picture.join(step) for step in new), key=lambda each: each.queue_position, default=None)
 
     async def watch(self) -> None:

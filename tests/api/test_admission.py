@@ -100,7 +100,8 @@ def test_a_refusal_says_the_limit_and_leaves_nothing_behind(web: Atelier, workfl
     web.cli("workflows", "limit", "limited", "1")
     key = web.cli("keys", "create", "--app", "limited")
     run_id = queued(web, key)
-    refused = web.run(PICTURE, key)
+    asked = {**web.bearer(key), "Idempotency-Key": '"one-too-many"'}
+    refused = web.http.post("/v1/workflows/run", json=body(response_mode="async"), headers=asked)
     ((app_id,),) = rows(web, "SELECT id FROM apps WHERE name = 'limited'")
     assert refused.status_code == 429
     assert refused.headers["retry-after"] == "10"
@@ -115,7 +116,15 @@ def test_a_refusal_says_the_limit_and_leaves_nothing_behind(web: Atelier, workfl
     ((task_id,),) = rows(web, "SELECT id FROM tasks WHERE run_id = ?", run_id)
     assert rows(web, "SELECT count(*) FROM runs WHERE app_id = ?", app_id) == [(1,)]
     web.http.post(f"/v1/workflows/tasks/{task_id}/stop", json={"user": "u"}, headers=web.bearer(key))
-    queued(web, key)
+    again = web.http.post("/v1/workflows/run", json=body(response_mode="async"), headers=asked)
+    assert (again.status_code, "idempotency-replayed" in again.headers) == (202, False)
+
+
+def test_an_asynchronous_answer_says_where_the_run_stands(web: Atelier) -> None:
+    key = web.cli("keys", "create")
+    first, second = (web.run(PICTURE, key, response_mode="async").json() for _ in range(2))
+    assert second["queue_position"] > first["queue_position"] >= 1
+    assert second["estimated_start"] is None  # nothing has ever ended here that could tell
 
 
 def test_what_needs_no_worker_is_never_one_too_many(web: Atelier, workflows: Path) -> None:

@@ -28,7 +28,7 @@ def count_runs(web: Atelier) -> int:
         ({"inputs": {"prompt": None}}, "prompt", "prompt is required in input form"),
         ({"inputs": {"prompt": 5}}, "prompt", "prompt in input form must be a string"),
         ({"inputs": {"prompt": "x" * 10_001}}, "prompt", "prompt in input form must be less than 10000 characters"),
-        ({"response_mode": "later"}, "response_mode", "response_mode must be 'blocking' or 'streaming'"),
+        ({"response_mode": "later"}, "response_mode", "response_mode must be 'blocking', 'streaming' or 'async'"),
         ({"response_mode": 7}, "response_mode", "response_mode must be"),
     ],
 )

@@ -1,6 +1,7 @@
 """A worker whose engine paints without torch: STEP_S a step, then a small picture that the request alone decides.
 
-The prompt `stall` makes no progress until it is told to stop, the prompt `hang` not even then.
+The prompt `stall` makes no progress until it is told to stop, the prompt `hang` not even then. The prompt `hold NAME`
+is painted when there is a file `release-NAME` in the data folder. ATELIER_PAINTER_STEP_S makes steps longer.
 
 Everything around the engine is the real worker. While a file `crash-POINT` lies in the data folder, the next worker
 that comes to that point takes the file away and kills itself with SIGKILL: `before_commit` (the artifact is stored, its
@@ -24,11 +25,14 @@ from app.settings import Settings
 from workers.diffusion.request import Image, ImageRequest, Progress, StopRequested
 from workers.run_step import StepRunner
 
-STEP_S = 0.02
+STEP_S = float(os.environ.get("ATELIER_PAINTER_STEP_S", "0.02"))
 
 
 class Painter:
     resident = ("painter",)
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
 
     def paint(
         self, request: ImageRequest, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]
@@ -37,12 +41,19 @@ class Painter:
             time.sleep(STEP_S)
         while request.prompt == "hang":
             time.sleep(STEP_S)
+        while request.prompt.startswith("hold ") and not self._released(request.prompt):
+            time.sleep(0.02)
+            if should_stop():
+                raise StopRequested
         for step in range(request.steps):
             time.sleep(STEP_S)
             if should_stop():
                 raise StopRequested
             on_progress(Progress(step + 1, request.steps, 0.0))
         return [picture(request, request.seed + i) for i in range(request.n)]
+
+    def _released(self, prompt: str) -> bool:
+        return (self._data_dir / f"release-{prompt.removeprefix('hold ')}").exists()
 
 
 def picture(request: ImageRequest, seed: int) -> Image:
@@ -78,6 +89,6 @@ def crash_at(point: Path) -> None:
 
 
 if __name__ == "__main__":
-    workers.main._engine = lambda settings, catalogue: Painter()  # type: ignore[assignment, return-value]
+    workers.main._engine = lambda settings, catalogue: Painter(settings.data_dir)  # type: ignore[assignment, return-value]
     crashing(Settings().data_dir)
     workers.main.main(int(sys.argv[1]), sys.argv[2], tuple(sys.argv[3].split(",")))

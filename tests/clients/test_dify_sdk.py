@@ -31,7 +31,7 @@ def test_a_streamed_run_and_its_result(client: WorkflowClient) -> None:
 
 def test_stop_and_logs(client: WorkflowClient) -> None:
     task_id = client.run({"text": "x"}, response_mode="blocking", user="u").json()["task_id"]
-    assert client.stop(task_id, "u").json() == {"result": "success"}
+    assert client.stop(task_id, "u").json()["result"] == "success"
     assert client.get_workflow_logs(limit=1).json()["limit"] == 1
 
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
+from typing import Any
 
-import msgspec
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
-from app.api.answer import Answer
-from app.api.body import query_int, query_time, read_deadline, read_object, read_priority, shortest
+from app.api.answer import Answer, Header
+from app.api.body import query_int, query_time, read_object
 from app.api.dify import pages, wire
+from app.api.dify.asked import RunBody, RunHeaders, UserBody, read_run_request, read_user
 from app.api.dify.wire import Wire
-from app.api.operation import Operation
+from app.api.operation import EVENT_STREAM, Operation
 from app.api.sse import EventStream
+from app.api.waiting import WaitingAnswer
 from app.domain.request import Caller, Scope
-from app.domain.run import Run, RunStatus
-from app.errors import AtelierError, InvalidParam
+from app.domain.run import Run, RunStatus, is_terminal
+from app.errors import AtelierError, IdempotencyConflict, InvalidParam, NotFound, TooManyRequests, Unavailable
+from app.runs.queue_view import QueueView
 from app.runs.service import RunService
 from app.settings import Settings
 from app.store.runs import LogQuery
@@ -28,8 +32,9 @@ logger = logging.getLogger(__name__)
 class DifyApi:
     """Dify's operations below `/v1`."""
 
-    def __init__(self, service: RunService, render: Wire, settings: Settings) -> None:
+    def __init__(self, service: RunService, queue_view: QueueView, render: Wire, settings: Settings) -> None:
         self._service = service
+        self._queue_view = queue_view
         self._wire = render
         self._settings = settings
 
@@ -41,6 +46,10 @@ class DifyApi:
                 handler=self._run,
                 scope=Scope.RUN,
                 summary="Running a workflow",
+                body=RunBody,
+                headers=RunHeaders,
+                answers={200: EVENT_STREAM, 202: EVENT_STREAM},
+                raises=(InvalidParam, IdempotencyConflict, TooManyRequests),
             ),
             Operation(
                 method="GET",
@@ -55,6 +64,8 @@ class DifyApi:
                 handler=self._stop,
                 scope=Scope.STOP,
                 summary="Stopping a run",
+                body=UserBody,
+                raises=(InvalidParam, NotFound),
             ),
             Operation(
                 method="GET",
@@ -76,23 +87,55 @@ class DifyApi:
         ]
 
     async def _run(self, request: Request, caller: Caller) -> ASGIApp:
-        body = await read_object(request, self._settings.max_body_bytes)
-        asked = msgspec.structs.replace(
-            wire.read_run_request(body, caller),
-            priority=read_priority(request.headers.get("x-priority")),
-            deadline_s=shortest(read_deadline(request.headers.get("cancel-after")), wire.read_deadline_s(body)),
-        )
-        run = await self._service.submit(asked)
-        names = ((b"x-workflow-run-id", run.id.encode()), (b"x-task-id", run.task_id.encode()))
+        headers = RunHeaders.of(request.scope["headers"])
+        asked = read_run_request(await read_object(request, self._settings.max_body_bytes), headers, caller)
+        after = headers.after
+        accepted = await self._service.submit(asked)
+        run = accepted.run
+        names = [(b"x-workflow-run-id", run.id.encode()), (b"x-task-id", run.task_id.encode())]
+        if accepted.replayed:
+            names.append((b"idempotency-replayed", b"true"))
         if asked.response_mode == "streaming":
-            return EventStream(self._frames(run), names)
-        run = await self._service.wait(run)
-        return Answer(wire.encode(self._wire.blocking_answer(run)), names)
+            return EventStream(self._frames(run, after), names)
+        if asked.response_mode == "async":
+            standing = None if is_terminal(run.status) else await self._queue_view.standing(run.id)
+            return self._running(run, self._wire.asynchronous_answer(run, standing), names, b"respond-async")
+        if is_terminal(run.status):
+            self._service.call_ended(run, answered=True)
+            return Answer(wire.encode(self._wire.blocking_answer(run)), names)
+        return self._blocking(run, headers.wait_s, names)
 
-    async def _frames(self, run: Run) -> AsyncIterator[bytes]:
+    def _blocking(self, run: Run, wished_s: float, names: list[Header]) -> WaitingAnswer:
+        """Waits for the end; at most as long as the caller or the settings say, then with the running run as answer."""
+        beat_s, bound_s = self._settings.blocking_beat_s, self._settings.blocking_wait_s
+        wait_s = min(filter(None, (bound_s, wished_s)), default=0.0)
+        if wait_s and wait_s <= beat_s:
+            beat_s = 0.0  # it is over before the first beat, so the status can wait for what comes of it
+        applied = b"wait=%d" % wished_s if wished_s and wait_s == wished_s else None
+        over = self._running(run, self._wire.running_answer(run), names, applied)
+
+        async def wait() -> bytes | None:
+            try:
+                async with asyncio.timeout(wait_s or None):
+                    return wire.encode(self._wire.blocking_answer(await self._service.wait(run)))
+            except (TimeoutError, Unavailable):
+                return None
+
+        return WaitingAnswer(
+            wait, over, names, beat_s, lambda answered: self._service.call_ended(run, answered=answered)
+        )
+
+    def _running(self, run: Run, body: dict[str, Any], names: list[Header], applied: bytes | None) -> Answer:
+        """202: the run goes on, and where to read on."""
+        headers = [*names, (b"location", self._wire.place_of(run).encode()), (b"retry-after", b"1")]
+        if applied is not None:
+            headers.append((b"preference-applied", applied))
+        return Answer(wire.encode(body), headers, 202)
+
+    async def _frames(self, run: Run, after: int) -> AsyncIterator[bytes]:
         yield wire.PING  # at once, so that the connection is no longer pending
         try:
-            async for news in self._service.follow(run.id):
+            async for news in self._service.follow(run.id, self._settings.ping_s, after):
                 frame = self._wire.frame(news, run)
                 if frame is not None:
                     yield frame
@@ -108,9 +151,9 @@ class DifyApi:
         return _json(self._wire.detail(run))
 
     async def _stop(self, request: Request, caller: Caller) -> Answer:
-        wire.read_user(await read_object(request, self._settings.max_body_bytes))
-        await self._service.stop(caller, request.path_params["task_id"])
-        return _json({"result": "success"})
+        read_user(await read_object(request, self._settings.max_body_bytes))
+        run = await self._service.stop(caller, request.path_params["task_id"])
+        return _json(self._wire.stop_answer(run))
 
     async def _logs(self, request: Request, caller: Caller) -> Answer:
         query = LogQuery(

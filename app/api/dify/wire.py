@@ -1,22 +1,21 @@
-"""The only place that knows Dify's field names: requests in, answers and events out (contract: Dify 1.14)."""
+"""Answers and events in Dify's field names (contract: Dify 1.14). `asked.py` has what comes in."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
 from app import ids
 from app.domain.artifact import MARK, is_artifact
 from app.domain.event import Event, EventKind, QueuePosition, Tick
-from app.domain.request import Caller, ResponseMode, RunRequest
 from app.domain.run import Run, Step
-from app.errors import InvalidParam
 from app.events.feed import Fact, Silence
 from app.graph.answer import markdown
 from app.runs.movement import system_variables
+from app.runs.queue_view import Standing
 
 SignUrl = Callable[[str, str], str]
 
@@ -27,44 +26,6 @@ _encoder = msgspec.json.Encoder()
 
 def encode(body: Any) -> bytes:
     return _encoder.encode(body)
-
-
-def read_user(body: dict[str, Any]) -> str:
-    """The end-user of a body. Raises InvalidParam when there is none."""
-    user = body.get("user")
-    if isinstance(user, str):
-        user = user.replace("\0", "")  # PostgreSQL stores no such character, as in inputs
-    if isinstance(user, int | float) and not isinstance(user, bool) and user:
-        user = str(user)
-    if not isinstance(user, str) or not user.strip():
-        raise InvalidParam("Arg user must be provided.", params="user")
-    return user
-
-
-def read_run_request(body: dict[str, Any], caller: Caller) -> RunRequest:
-    """The body of `POST /workflows/run`. Raises InvalidParam with the field."""
-    user = read_user(body)
-    if "inputs" not in body:
-        raise InvalidParam("inputs is required: an object with the workflow's variables", params="inputs")
-    inputs = body["inputs"]
-    if not isinstance(inputs, dict):
-        raise InvalidParam("inputs must be an object with the workflow's variables", params="inputs")
-    mode = body.get("response_mode") or "blocking"
-    if mode not in ("blocking", "streaming"):
-        raise InvalidParam("response_mode must be 'blocking' or 'streaming'", params="response_mode")
-    if body.get("files"):
-        raise InvalidParam("files are not supported by this workflow", params="files")
-    return RunRequest(caller, inputs, user, cast("ResponseMode", mode))
-
-
-def read_deadline_s(body: dict[str, Any]) -> float | None:
-    """The `deadline_s` of a body. Raises InvalidParam unless it is a number of seconds, 1 or more."""
-    value = body.get("deadline_s")
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value < 1e9:
-        raise InvalidParam("deadline_s must be a number of seconds, 1 or more", params="deadline_s")
-    return float(value)
 
 
 class Wire:
@@ -90,6 +51,22 @@ class Wire:
                 "finished_at": _seconds(run.finished_at),
             },
         }
+
+    def running_answer(self, run: Run) -> dict[str, Any]:
+        """A blocking answer whose time is over before the run's: the run as it stands, and where to read on."""
+        return {**self.blocking_answer(run), "location": self.place_of(run)}
+
+    def asynchronous_answer(self, run: Run, standing: Standing | None) -> dict[str, Any]:
+        """202: the run object, what a caller needs to come back, and where the run stands if it waits."""
+        return {**self.detail(run), "task_id": run.task_id, "location": self.place_of(run), **place(standing)}
+
+    def stop_answer(self, run: Run) -> dict[str, Any]:
+        """Dify's answer, and the truth: how the run stands now."""
+        return {"result": "success", "workflow_run_id": run.id, "task_id": run.task_id, "status": run.status.value}
+
+    def place_of(self, run: Run) -> str:
+        """Where the run can be read."""
+        return f"/v1/workflows/run/{run.id}"
 
     def detail(self, run: Run) -> dict[str, Any]:
         """`GET /workflows/run/{id}`: as in Dify the inputs are a string of JSON, the outputs an object."""
@@ -143,8 +120,7 @@ class Wire:
         if isinstance(news, Tick):
             name, fields = "node_progress", _progress(news)
         elif isinstance(news, QueuePosition):
-            standing = {"queue_position": news.queue_position, "estimated_start": news.estimated_start}
-            name, fields = "queue_position", standing
+            name, fields = "queue_position", place(news)
         else:
             name, fields = _EVENT_NAMES[news.event.kind], self._fields(news)
         envelope = {"event": name, "workflow_run_id": run.id, "task_id": run.task_id, "data": fields}
@@ -262,6 +238,13 @@ class Wire:
             "related_id": file[MARK],
             "url": self._sign(file[MARK], file["extension"]),
         }
+
+
+def place(standing: Standing | QueuePosition | None) -> dict[str, int | None]:
+    """Where a run stands in the queue; nulls for one that does not wait."""
+    if standing is None:
+        return {"queue_position": None, "estimated_start": None}
+    return {"queue_position": standing.queue_position, "estimated_start": standing.estimated_start}
 
 
 _EVENT_NAMES = {
