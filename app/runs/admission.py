@@ -15,6 +15,7 @@ from app.store.engine import Tx
 from app.store.queue import Load, Pace
 
 _FRESH_S = 1.0
+_COUNTED_S = 0.2
 _UNKNOWN_S = 10  # when nothing has ended yet that could tell
 _LONGEST_S = 60
 _EVERYTHING = 1_000_000_000
@@ -25,13 +26,16 @@ class Admission:
 
     `max_active` of an app or a key is exact, over all processes: whoever counts holds the app's or the key's row until
     its own run can be counted. How many steps wait is counted without a lock: two that are accepted at the same moment
-    don't see each other, so a queue may become longer by as many as that.
+    don't see each other, so a queue may become longer by as many as that. The whole queue, which may be long, is
+    counted at most five times a second; what this process accepts between is added, what others do is not.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._paces: dict[str, Pace] = {}
         self._fresh_until_s = 0.0
+        self._queued = 0
+        self._counted_until_s = 0.0
 
     def admit(self, tx: Tx, caller: Caller, work_class: str) -> None:
         """Raises TooManyRequests when a limit of the caller, its app or the queue is reached."""
@@ -40,11 +44,22 @@ class Admission:
             queue.lock_app(tx, caller.app_id)
         if most.key_active:
             queue.lock_key(tx, caller.key_id)
-        load = queue.load_of(tx, caller.app_id, caller.key_id, most)
+        load = self._load(tx, caller, most)
         for name in Load.__struct_fields__:
             limit = getattr(most, name)
             if limit and getattr(load, name) >= limit:
                 raise self._refusal(tx, caller, name, limit, work_class)
+        self._queued += 1
+
+    def _load(self, tx: Tx, caller: Caller, most: Load) -> Load:
+        """The whole queue is in it as it was counted last, which is seldom."""
+        now_s = clock.monotonic()
+        if now_s < self._counted_until_s:
+            most = msgspec.structs.replace(most, queued=0)
+        load = queue.load_of(tx, caller.app_id, caller.key_id, most)
+        if most.queued:
+            self._queued, self._counted_until_s = load.queued, now_s + _COUNTED_S
+        return msgspec.structs.replace(load, queued=self._queued)
 
     def _limits(self, caller: Caller) -> Load:
         return Load(
@@ -55,11 +70,10 @@ class Admission:
         )
 
     def _refusal(self, tx: Tx, caller: Caller, name: str, limit: int, work_class: str) -> TooManyRequests:
-        uncounted = Load(0, 0, 0, 0)
-        load = queue.load_of(
-            tx, caller.app_id, caller.key_id, msgspec.structs.replace(uncounted, **{name: _EVERYTHING})
-        )
-        current = getattr(load, name)
+        current = self._queued
+        if name != "queued":
+            one = msgspec.structs.replace(Load(0, 0, 0, 0), **{name: _EVERYTHING})
+            current = getattr(queue.load_of(tx, caller.app_id, caller.key_id, one), name)
         said = _SAID[name].format(app_id=caller.app_id, limit=limit, current=current)
         wait_s = self._wait_s(tx, work_class, current - limit + 1)
         return TooManyRequests(

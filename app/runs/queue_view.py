@@ -22,7 +22,8 @@ from app.store.store import Store
 logger = logging.getLogger(__name__)
 
 _FRESH_S = 0.5
-_MOST_OF_THE_TIME = 20  # a read that took long is good for so many times as long
+_TIMES_AS_LONG = 20  # a picture that took long to read is good for so many times as long
+_OLD_S = 1.0
 _TELL_S = 1.0
 
 
@@ -109,23 +110,22 @@ class _Queue:
 
 
 class QueueView:
-    """The queue for one process's readers: one read at most in half a second, and none while nobody asks."""
+    """The queue for one process's readers: read at most twice a second, and never while nobody asks."""
 
     def __init__(self, store: Store, wakeups: LocalWakeups) -> None:
         self._store = store
         self._wakeups = wakeups
         self._picture = Picture((), {}, 0.0)
-        self._fresh_until_s = 0.0
-        self._reading = asyncio.Lock()
+        self._fresh_until_s = -_OLD_S
+        self._reading: asyncio.Task[None] | None = None
 
     async def standing(self, run_id: str) -> Standing | None:
         """Where the run stands; None when it does not wait for a worker, or when the database can't be asked."""
-        try:
-            picture = await self._fresh()
-            known = picture.standing(run_id)
-            if known is not None:
-                return known
-            # It is not waiting, or it came a moment ago.
+        picture = await self._current()
+        known = picture.standing(run_id)
+        if known is not None:
+            return known
+        try:  # it is not waiting, or it came a moment ago
             new = await self._store.read(lambda tx: queue.waiting_of_run(tx, run_id))
         except Unavailable:
             return None
@@ -133,33 +133,46 @@ class QueueView:
 
     async def watch(self) -> None:
         """Tells whoever follows a run that waits where it stands, once a second; until cancelled."""
-        while True:
-            await asyncio.sleep(_TELL_S)
-            try:
-                await self._tell()
-            except Unavailable as error:
-                logger.warning("positions put off", extra={"action": "positions", "error": error.message})
-            except Exception:
-                logger.exception("positions failed", extra={"action": "positions"})
+        try:
+            while True:
+                await asyncio.sleep(_TELL_S)
+                try:
+                    await self._tell()
+                except Exception:
+                    logger.exception("positions not told", extra={"action": "positions"})
+        finally:
+            if self._reading is not None:
+                self._reading.cancel()
 
     async def _tell(self) -> None:
         followed = self._wakeups.listened()
         if not followed:
             return
-        picture = await self._fresh()
+        picture = await self._current()
         for run_id in followed:
             standing = picture.standing(run_id)
             if standing is not None:
                 self._wakeups.publish(QueuePosition(run_id, standing.queue_position, standing.estimated_start))
 
-    async def _fresh(self) -> Picture:
-        async with self._reading:
-            if clock.monotonic() >= self._fresh_until_s:
-                began_s = clock.monotonic()
-                self._picture = await self._store.read(_picture)
-                took_s = clock.monotonic() - began_s
-                self._fresh_until_s = began_s + max(_FRESH_S, _MOST_OF_THE_TIME * took_s)
+    async def _current(self) -> Picture:
+        """The last picture while it is fresh; a while longer it is good enough not to wait for the next."""
+        age_s = clock.monotonic() - self._fresh_until_s
+        if age_s >= 0:
+            if self._reading is None or self._reading.done():
+                self._reading = asyncio.create_task(self._read())
+            if age_s >= _OLD_S:
+                await asyncio.shield(self._reading)
         return self._picture
+
+    async def _read(self) -> None:
+        began_s = clock.monotonic()
+        try:
+            self._picture = await self._store.read(_picture)
+        except Unavailable as error:
+            logger.warning("positions put off", extra={"action": "positions", "error": error.message})
+            self._picture = Picture((), {}, 0.0)
+        took_s = clock.monotonic() - began_s
+        self._fresh_until_s = began_s + max(_FRESH_S, _TIMES_AS_LONG * took_s)
 
 
 def _picture(tx: Tx) -> Picture:
