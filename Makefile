@@ -6,6 +6,7 @@ STAMP := $(VENV)/.installed
 
 SERVERS := postgres redis-server nginx setpriv
 S3RVER := build/s3rver
+OLD_CLIENT := build/dify-client
 
 .DEFAULT_GOAL := help
 .PHONY: help run cluster test check chaos-mutants soak bench clean
@@ -23,6 +24,7 @@ cluster: $(STAMP) ## Serve with PostgreSQL, Redis, two API processes, two worker
 test: $(STAMP)-dev ## Run all the tests; Debian packages that they need are installed when missing
 	@sh .ci/debian.sh curl faketime npm $(SERVERS)
 	@test -x $(S3RVER)/node_modules/.bin/s3rver || npm install --silent --no-fund --no-audit --prefix $(S3RVER) s3rver@3.7.1
+	@test -d $(OLD_CLIENT)/dify_client || $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $(OLD_CLIENT) dify-client==0.1.10
 	@$(BIN)/python -m pytest $(TESTS)
 
 chaos-mutants: $(STAMP)-dev ## Break Atelier on purpose: the chaos tests must notice each of the mutants

@@ -19,9 +19,11 @@ from app.api.dify.routes import DifyApi
 from app.api.dify.wire import Wire
 from app.api.files import file_routes
 from app.api.health import health_routes
+from app.api.keys import KeysApi
 from app.api.metrics import metrics_routes
 from app.api.middleware import RequestIds
 from app.api.operation import routes
+from app.api.permalinks import Permalinks
 from app.artifacts.store import open_artifacts
 from app.artifacts.urls import open_signer
 from app.checkpoints.catalogue import open_catalogue
@@ -31,6 +33,7 @@ from app.events.line import open_line
 from app.runs.advance import Advance
 from app.runs.calls import Calls
 from app.runs.companion import Companion
+from app.runs.keyring import Keyring
 from app.runs.publications import Publications
 from app.runs.queue_view import QueueView
 from app.runs.reaper import Reaper
@@ -59,7 +62,11 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     service = RunService(store, advance, publications, feed, announcer, calls)
     reaper = Reaper(store, advance, announcer, line.doorbell, locks, settings)
     signer, content = open_signer(settings), open_artifacts(settings)
-    operations = DifyApi(service, queue_view, Wire(signer.sign), settings).operations()
+    operations = [
+        *DifyApi(service, queue_view, Wire(signer), settings).operations(),
+        *Permalinks(service, signer).operations(),
+        *KeysApi(Keyring(store), settings).operations(),
+    ]
     sweep = OrphanSweep(store, content, settings.orphan_age_s)
 
     @asynccontextmanager
@@ -71,7 +78,8 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
         gc.set_threshold(20_000, 20, 20)
         companion.start(store, advance, announcer, line.child_bell)
         await calls.begin()
-        upkeep = asyncio.gather(reaper.watch(), sweep.watch(), calls.watch(), queue_view.watch())
+        duties = (reaper, sweep, calls, publications, queue_view)
+        upkeep = asyncio.gather(*(duty.watch() for duty in duties))
         try:
             yield
         finally:

@@ -27,7 +27,7 @@ def file_routes(store: Store, content: ArtifactStore, signer: UrlSigner) -> list
 
     async def tool_file(request: Request) -> Response:
         artifact_id, dot, extension = request.path_params["name"].partition(".")
-        if not _is_uuid(artifact_id):
+        if not is_uuid(artifact_id):
             raise NotFound("file is not found")
         signer.check(artifact_id, *(_required(request, name) for name in ("timestamp", "nonce", "sign")))
         artifact = await store.read(lambda tx: find_artifact(tx, artifact_id))
@@ -57,7 +57,8 @@ def _required(request: Request, name: str) -> str:
     return value
 
 
-def _is_uuid(text: str) -> bool:
+def is_uuid(text: str) -> bool:
+    """True for the id of an artifact, written in any case."""
     try:
         return str(UUID(text)) == text.lower()
     except ValueError:

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.auth import authenticate
 from app.api.body import read_object
+from app.domain.key import in_order
 from app.domain.request import Caller
 from app.domain.request import Scope as KeyScope
 from app.errors import AtelierError, Forbidden, InvalidParam
@@ -59,7 +60,11 @@ class Endpoint:
         caller = await authenticate(scope, self._publications)
         needed = self._operation.scope
         if needed not in caller.scopes:
-            raise Forbidden(f"The key lacks the scope '{needed.value}', which {self._operation.summary.lower()} needs.")
+            summary = self._operation.summary
+            raise Forbidden(
+                f"The key lacks the scope '{needed.value}', which {summary[:1].lower()}{summary[1:]} needs; "
+                f"it has {', '.join(in_order(caller.scopes)) or 'none'}."
+            )
         response = await self._operation.handler(Request(scope, receive), caller)
         await response(scope, receive, send)
 

@@ -55,7 +55,7 @@ class Task(msgspec.Struct, frozen=True):
 class Run(msgspec.Struct, frozen=True):
     """The execution of a workflow for a task. Times are seconds since 1970.
 
-    `error` is for people, `error_code` says the same to programs when the run did not end by a node's own failure.
+    `error` is for people, `error_code` says the same to programs.
     """
 
     id: str
@@ -104,6 +104,14 @@ class Step(msgspec.Struct, frozen=True, array_like=True):
     error_type: str | None = None
     created_at: float = 0.0
     finished_at: float | None = None
+
+
+class Timings(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where an attempt's time went, as its worker measured it, in seconds; together they are the whole attempt."""
+
+    load_s: float = 0.0  # until the checkpoint was in memory; 0 when it was there
+    run_s: float = 0.0  # the node's own work
+    upload_s: float = 0.0  # until the artifact store had its files
 
 
 class Succeeded(msgspec.Struct, frozen=True, tag="succeeded"):

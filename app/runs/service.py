@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from typing import Protocol
 
 import msgspec
 
 from app import clock, ids
+from app.domain.artifact import Artifact
+from app.domain.detail import Detail, Part
 from app.domain.event import QueuePosition, Tick
 from app.domain.request import Caller, RunRequest
 from app.domain.run import Run, RunStatus, Task, is_terminal
@@ -20,6 +22,7 @@ from app.queue.doorbell import Doorbell
 from app.runs.advance import STOPPED_BY_USER, Advance, Notice
 from app.runs.calls import Calls, Replayed
 from app.runs.publications import Publication, Publications
+from app.store import details
 from app.store import runs as run_rows
 from app.store.runs import LogQuery
 from app.store.store import Store
@@ -165,6 +168,23 @@ class RunService:
             raise NotFound("Workflow run not found.")
         subject().run = run.id
         return run
+
+    async def detail(self, caller: Caller, run_id: str, parts: Collection[Part]) -> Detail:
+        """The run with everything that is asked for, all of one moment. Raises NotFound, also for another app's."""
+        detail = await self._store.read(
+            lambda tx: details.find_detail(tx, caller.app_id, run_id, parts), of_one_moment=True
+        )
+        if detail is None:
+            raise NotFound("Workflow run not found.")
+        subject().run = detail.run.id
+        return detail
+
+    async def artifact(self, caller: Caller, artifact_id: str) -> Artifact:
+        """A file of one of the app's runs. Raises NotFound, also for another app's."""
+        found = await self._store.read(lambda tx: details.find_artifact_of_app(tx, caller.app_id, artifact_id))
+        if found is None:
+            raise NotFound("File not found.")
+        return found
 
     async def stop(self, caller: Caller, task_or_run_id: str) -> Run:
         """Stops the run of a task at once; an ended run keeps its end. Raises NotFound.

@@ -34,6 +34,9 @@ class Painter:
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
 
+    def warm(self, name: str, path: str, family: str) -> float:
+        return 0.0
+
     def paint(
         self, request: ImageRequest, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]
     ) -> list[Image]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from typing import Any
 
 from starlette.requests import Request
 from starlette.types import ASGIApp
@@ -14,10 +13,12 @@ from app.api.answer import Answer, Header
 from app.api.body import query_int, query_time, read_object
 from app.api.dify import pages, wire
 from app.api.dify.asked import RunBody, RunHeaders, UserBody, read_run_request, read_user
+from app.api.dify.shapes import AcceptedRun, RunObject, RunQuery, read_parts
 from app.api.dify.wire import Wire
-from app.api.operation import EVENT_STREAM, Operation
+from app.api.operation import EVENT_STREAM, Operation, read_query
 from app.api.sse import EventStream
 from app.api.waiting import WaitingAnswer
+from app.domain.detail import Part
 from app.domain.request import Caller, Scope
 from app.domain.run import Run, RunStatus, is_terminal
 from app.errors import AtelierError, IdempotencyConflict, InvalidParam, NotFound, TooManyRequests, Unavailable
@@ -48,7 +49,7 @@ class DifyApi:
                 summary="Running a workflow",
                 body=RunBody,
                 headers=RunHeaders,
-                answers={200: EVENT_STREAM, 202: EVENT_STREAM},
+                answers={200: EVENT_STREAM, 202: AcceptedRun},
                 raises=(InvalidParam, IdempotencyConflict, TooManyRequests),
             ),
             Operation(
@@ -57,6 +58,9 @@ class DifyApi:
                 handler=self._detail,
                 scope=Scope.READ,
                 summary="Reading a run",
+                query=RunQuery,
+                answers={200: RunObject},
+                raises=(InvalidParam, NotFound),
             ),
             Operation(
                 method="POST",
@@ -125,7 +129,7 @@ class DifyApi:
             wait, over, names, beat_s, lambda answered: self._service.call_ended(run, answered=answered)
         )
 
-    def _running(self, run: Run, body: dict[str, Any], names: list[Header], applied: bytes | None) -> Answer:
+    def _running(self, run: Run, body: object, names: list[Header], applied: bytes | None) -> Answer:
         """202: the run goes on, and where to read on."""
         headers = [*names, (b"location", self._wire.place_of(run).encode()), (b"retry-after", b"1")]
         if applied is not None:
@@ -147,8 +151,12 @@ class DifyApi:
             yield self._wire.error_frame(run, "internal_server_error", message, 500)
 
     async def _detail(self, request: Request, caller: Caller) -> Answer:
-        run = await self._service.get(caller, request.path_params["run_id"])
-        return _json(self._wire.detail(run))
+        parts = read_parts(read_query(request, RunQuery).include)
+        if not parts:
+            return _json(self._wire.detail(await self._service.get(caller, request.path_params["run_id"])))
+        more = await self._service.detail(caller, request.path_params["run_id"], parts)
+        standing = await self._queue_view.standing(more.run.id) if Part.PROGRESS in parts and more.waits else None
+        return _json(self._wire.detail(more.run, more, standing))
 
     async def _stop(self, request: Request, caller: Caller) -> Answer:
         read_user(await read_object(request, self._settings.max_body_bytes))

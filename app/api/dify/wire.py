@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from app import ids
+from app.api.dify.parts import render_parts
+from app.api.dify.shapes import AcceptedRun, RunObject
+from app.artifacts.urls import UrlSigner
 from app.domain.artifact import MARK, is_artifact
+from app.domain.detail import Detail
 from app.domain.event import Event, EventKind, QueuePosition, Tick
 from app.domain.run import Run, Step
 from app.events.feed import Fact, Silence
 from app.graph.answer import markdown
 from app.runs.movement import system_variables
 from app.runs.queue_view import Standing
-
-SignUrl = Callable[[str, str], str]
 
 PING = b"event: ping\n\n"
 
@@ -31,8 +32,9 @@ def encode(body: Any) -> bytes:
 class Wire:
     """Renders runs for Dify's clients. File URLs are signed each time that something is rendered."""
 
-    def __init__(self, sign: SignUrl) -> None:
-        self._sign = sign
+    def __init__(self, signer: UrlSigner) -> None:
+        self._signer = signer
+        self._sign = signer.sign
 
     def blocking_answer(self, run: Run) -> dict[str, Any]:
         return {
@@ -56,9 +58,15 @@ class Wire:
         """A blocking answer whose time is over before the run's: the run as it stands, and where to read on."""
         return {**self.blocking_answer(run), "location": self.place_of(run)}
 
-    def asynchronous_answer(self, run: Run, standing: Standing | None) -> dict[str, Any]:
+    def asynchronous_answer(self, run: Run, standing: Standing | None) -> AcceptedRun:
         """202: the run object, what a caller needs to come back, and where the run stands if it waits."""
-        return {**self.detail(run), "task_id": run.task_id, "location": self.place_of(run), **place(standing)}
+        return AcceptedRun(
+            **self._difys(run),
+            task_id=run.task_id,
+            location=self.place_of(run),
+            queue_position=standing.queue_position if standing else None,
+            estimated_start=standing.estimated_start if standing else None,
+        )
 
     def stop_answer(self, run: Run) -> dict[str, Any]:
         """Dify's answer, and the truth: how the run stands now."""
@@ -66,10 +74,14 @@ class Wire:
 
     def place_of(self, run: Run) -> str:
         """Where the run can be read."""
-        return f"/v1/workflows/run/{run.id}"
+        return self._signer.absolute(f"/v1/workflows/run/{run.id}")
 
-    def detail(self, run: Run) -> dict[str, Any]:
-        """`GET /workflows/run/{id}`: as in Dify the inputs are a string of JSON, the outputs an object."""
+    def detail(self, run: Run, more: Detail | None = None, standing: Standing | None = None) -> RunObject:
+        """`GET /workflows/run/{id}`; `more` is what was asked for beyond Dify's fields, read together with the run."""
+        return RunObject(**self._difys(run), **(render_parts(more, self._signer, standing) if more else {}))
+
+    def _difys(self, run: Run) -> dict[str, Any]:
+        """Dify's fields of a run object: the inputs are a string of JSON there, the outputs an object."""
         return {
             "id": run.id,
             "workflow_id": run.workflow_id,
@@ -120,7 +132,8 @@ class Wire:
         if isinstance(news, Tick):
             name, fields = "node_progress", _progress(news)
         elif isinstance(news, QueuePosition):
-            name, fields = "queue_position", place(news)
+            standing = {"queue_position": news.queue_position, "estimated_start": news.estimated_start}
+            name, fields = "queue_position", standing
         else:
             name, fields = _EVENT_NAMES[news.event.kind], self._fields(news)
         envelope = {"event": name, "workflow_run_id": run.id, "task_id": run.task_id, "data": fields}
@@ -238,13 +251,6 @@ class Wire:
             "related_id": file[MARK],
             "url": self._sign(file[MARK], file["extension"]),
         }
-
-
-def place(standing: Standing | QueuePosition | None) -> dict[str, int | None]:
-    """Where a run stands in the queue; nulls for one that does not wait."""
-    if standing is None:
-        return {"queue_position": None, "estimated_start": None}
-    return {"queue_position": standing.queue_position, "estimated_start": standing.estimated_start}
 
 
 _EVENT_NAMES = {
