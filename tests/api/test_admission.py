@@ -125,6 +125,10 @@ def test_an_asynchronous_answer_says_where_the_run_stands(web: Atelier) -> None:
     first, second = (web.run(PICTURE, key, response_mode="async").json() for _ in range(2))
     assert second["queue_position"] > first["queue_position"] >= 1
     assert second["estimated_start"] is None  # nothing has ever ended here that could tell
+    shown = web.http.get(f"/v1/workflows/run/{second['id']}?include=progress").json()["progress"]
+    assert shown["queue_position"] == second["queue_position"]
+    stop(web, second["id"])
+    assert web.http.get(f"/v1/workflows/run/{second['id']}?include=progress").json()["progress"] is None
 
 
 def test_what_needs_no_worker_is_never_one_too_many(web: Atelier, workflows: Path) -> None:
