@@ -9,7 +9,7 @@ S3RVER := build/s3rver
 OLD_CLIENT := build/dify-client
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster test check chaos-mutants soak bench clean
+.PHONY: help run cluster test check chaos-mutants soak bench docs clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -44,6 +44,9 @@ check: $(STAMP)-dev ## Lint, types, import rules, migrations
 
 bench: $(STAMP)-dev ## Print the README's numbers, each a ratio measured side by side
 	@$(BIN)/python -m bench
+
+docs: $(STAMP) ## Write the pages that are made from the code: docs/errors.md
+	@$(BIN)/python -m app.api.documents.errors
 
 clean: ## Remove the virtual environment and what was built; data stays
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

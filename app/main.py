@@ -10,20 +10,21 @@ from contextlib import asynccontextmanager, suppress
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.api.dify.errors import from_framework, render_error
+from app.api.dify.errors import CrossOrigin, from_framework, render_error
 from app.api.dify.routes import DifyApi
 from app.api.dify.wire import Wire
-from app.api.files import file_routes
-from app.api.health import health_routes
+from app.api.documents.routes import document_operations
+from app.api.files import file_operations
+from app.api.health import health_operations
 from app.api.keys import KeysApi
-from app.api.metrics import metrics_routes
+from app.api.metrics import metrics_operations
 from app.api.middleware import RequestIds
-from app.api.operation import routes
+from app.api.operation import header_names, routes
 from app.api.permalinks import Permalinks
+from app.api.webhooks import WebhookApi
 from app.artifacts.store import open_artifacts
 from app.artifacts.urls import open_signer
 from app.checkpoints.catalogue import open_catalogue
@@ -37,13 +38,22 @@ from app.runs.keyring import Keyring
 from app.runs.publications import Publications
 from app.runs.queue_view import QueueView
 from app.runs.reaper import Reaper
+from app.runs.sender import Sender
 from app.runs.service import Announcer, RunService
 from app.runs.settle import SettleImages
 from app.runs.sweep import OrphanSweep
+from app.runs.webhooks import Webhooks
 from app.settings import Settings
 from app.store.locks import open_locks
 from app.store.store import Store
 from app.tally import Tally
+
+# What a page of another origin may send, besides what the operations read, and what it may see.
+_READ = ("Content-Type", "X-App-Code", "X-App-Passport", "Authorization", "X-Request-Id", "Traceparent")
+_WRITTEN = (
+    *("X-Request-Id", "X-Workflow-Run-Id", "X-Task-Id", "Location", "Retry-After", "ETag"),
+    *("Idempotency-Replayed", "Preference-Applied"),
+)
 
 
 def create_app(settings: Settings, companion: Companion | None = None) -> Starlette:
@@ -62,10 +72,16 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     service = RunService(store, advance, publications, feed, announcer, calls)
     reaper = Reaper(store, advance, announcer, line.doorbell, locks, settings)
     signer, content = open_signer(settings), open_artifacts(settings)
+    wire = Wire(signer)
+    sender = Sender(store, locks, announcer, wire.told, settings)
     operations = [
-        *DifyApi(service, queue_view, Wire(signer), settings).operations(),
+        *DifyApi(service, queue_view, wire, settings).operations(),
         *Permalinks(service, signer).operations(),
         *KeysApi(Keyring(store), settings).operations(),
+        *WebhookApi(Webhooks(store, announcer, settings), publications, settings).operations(),
+        *file_operations(store, content, signer),
+        *health_operations(store, catalogue, companion.state),
+        *(metrics_operations(store, tally) if settings.metrics == "on" else ()),
     ]
     sweep = OrphanSweep(store, content, settings.orphan_age_s)
 
@@ -78,8 +94,8 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
         gc.set_threshold(20_000, 20, 20)
         companion.start(store, advance, announcer, line.child_bell)
         await calls.begin()
-        duties = (reaper, sweep, calls, publications, queue_view)
-        upkeep = asyncio.gather(*(duty.watch() for duty in duties))
+        duties = (reaper, sweep, publications, calls, sender, queue_view)
+        upkeep = asyncio.gather(*(each.watch() for each in duties))
         try:
             yield
         finally:
@@ -92,33 +108,23 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
             await asyncio.to_thread(locks.close)
             await asyncio.to_thread(store.close)
 
-    return Starlette(
-        routes=[
-            *routes(operations, publications),
-            *file_routes(store, content, signer),
-            *health_routes(store, catalogue, companion.state),
-            *(metrics_routes(store, tally) if settings.metrics == "on" else ()),
-        ],
+    web = Starlette(
+        routes=routes([*operations, *document_operations(operations)], publications),
         middleware=[
             Middleware(RequestIds, render=render_error, tally=tally if settings.metrics == "on" else None),
             Middleware(
-                CORSMiddleware,
+                CrossOrigin,
                 allow_origins=["*"],
                 allow_methods=["GET", "PUT", "POST", "DELETE", "OPTIONS", "PATCH"],
-                allow_headers=[
-                    "Content-Type",
-                    "X-App-Code",
-                    "X-App-Passport",
-                    "Authorization",
-                    "X-Priority",
-                    "Cancel-After",
-                ],
-                expose_headers=["X-Request-Id", "X-Workflow-Run-Id", "X-Task-Id", "Retry-After"],
+                allow_headers=[*_READ, *header_names(operations)],
+                expose_headers=_WRITTEN,
             ),
         ],
         exception_handlers={AtelierError: _on_error, HTTPException: _on_framework_error},
         lifespan=lifespan,
     )
+    web.router.redirect_slashes = False  # a path with a slash too many is unknown, as all others are
+    return web
 
 
 async def _on_error(request: Request, error: Exception) -> Response:

@@ -13,6 +13,7 @@ from pathlib import Path
 import uvicorn
 
 from app import clock, ids
+from app.api.unreadable import Protocol
 from app.client import KEY_FILE
 from app.domain.key import KeyTerms
 from app.errors import InvalidParam, SettingsInvalid
@@ -85,6 +86,7 @@ class Server:
         set_up_logs("server", self._settings.log_level, self._settings.log_format)
         config = uvicorn.Config(
             create_app(self._settings, self._companion),
+            http=Protocol,
             log_config=None,  # its lines go where ours go
             log_level="warning",
             access_log=False,

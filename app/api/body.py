@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from app.errors import BadRequest, BodyTooLarge, InvalidParam, UnsupportedMediaType
 
@@ -41,10 +41,13 @@ async def _read(request: Request, most_bytes: int) -> bytes:
     if announced.isdigit() and int(announced) > most_bytes:
         raise BodyTooLarge(too_large)
     body = b""
-    async for chunk in request.stream():
-        body = body + chunk if body else chunk  # nearly always there is but one
-        if len(body) > most_bytes:
-            raise BodyTooLarge(too_large)
+    try:
+        async for chunk in request.stream():
+            body = body + chunk if body else chunk  # nearly always there is but one
+            if len(body) > most_bytes:
+                raise BodyTooLarge(too_large)
+    except ClientDisconnect:  # nobody hears this, but it is no failure of ours that it should be logged as one
+        raise BadRequest("The connection ended before the body did.") from None
     return body
 
 

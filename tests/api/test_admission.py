@@ -105,11 +105,14 @@ def test_a_refusal_says_the_limit_and_leaves_nothing_behind(web: Atelier, workfl
     ((app_id,),) = rows(web, "SELECT id FROM apps WHERE name = 'limited'")
     assert refused.status_code == 429
     assert refused.headers["retry-after"] == "10"
-    assert refused.json() == {
+    said = refused.json()
+    assert said.pop("request_id") == refused.headers["x-request-id"]
+    assert said == {
         "code": "too_many_requests",
         "message": "Too many requests. Please try again later. The current maximum concurrent requests allowed for "
         f"{app_id} is 1. There are 1.",
         "status": 429,
+        "retryable": True,
         "limit": 1,
         "current": 1,
     }

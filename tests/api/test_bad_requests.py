@@ -163,7 +163,9 @@ def test_a_missing_or_wrong_key_is_unauthorized(web: Atelier, header: str | None
     finally:
         web.http.headers.update(web.bearer(web.key))
     assert answer.status_code == 401
-    assert answer.json() == {"code": "unauthorized", "message": message, "status": 401}
+    said = answer.json()
+    assert list(said) == ["code", "message", "status", "retryable", "request_id"]
+    assert (said["code"], said["message"], said["status"]) == ("unauthorized", message, 401)
     assert answer.headers["www-authenticate"] == 'Bearer realm="api"'
 
 

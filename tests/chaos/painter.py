@@ -1,7 +1,8 @@
 """A worker whose engine paints without torch: STEP_S a step, then a small picture that the request alone decides.
 
 The prompt `stall` makes no progress until it is told to stop, the prompt `hang` not even then. The prompt `hold NAME`
-is painted when there is a file `release-NAME` in the data folder. ATELIER_PAINTER_STEP_S makes steps longer.
+is painted when there is a file `release-NAME` in the data folder; `too large` runs out of memory.
+ATELIER_PAINTER_STEP_S makes steps longer.
 
 Everything around the engine is the real worker. While a file `crash-POINT` lies in the data folder, the next worker
 that comes to that point takes the file away and kills itself with SIGKILL: `before_commit` (the artifact is stored, its
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import workers.main
+from app.errors import OutOfMemory
 from app.settings import Settings
 from workers.diffusion.request import Image, ImageRequest, Progress, StopRequested
 from workers.run_step import StepRunner
@@ -42,6 +44,8 @@ class Painter:
     ) -> list[Image]:
         while request.prompt == "stall" and not should_stop():
             time.sleep(STEP_S)
+        if request.prompt == "too large":
+            raise OutOfMemory("The GPU ran out of memory. Ask for a smaller picture, or for fewer at once (n).")
         while request.prompt == "hang":
             time.sleep(STEP_S)
         while request.prompt.startswith("hold ") and not self._released(request.prompt):

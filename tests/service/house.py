@@ -34,12 +34,15 @@ class House:
         self.store = store or Store(settings)
         self.advance = Advance(lambda tx, workflow_id: graph, lambda call: Settled(dict(call.inputs), "c"), settings)
 
-    def submit(self, key_id: str = "key", priority: int | None = None, **more: Any) -> str:
+    def submit(
+        self, key_id: str = "key", priority: int | None = None, posting: RunRequest | None = None, **more: Any
+    ) -> str:
         """The id of a run that the key has asked for. `more`: of the caller or the request. Raises TooManyRequests."""
         of_caller = {name: more.pop(name) for name in Caller.__struct_fields__ if name in more}
         caller = Caller(key_id, "app", **{"priority": priority or 0, **of_caller})
         asked = RunRequest(caller, {"prompt": "p"}, "user", priority=priority, **more)
         task, movement = self._begun(asked)
+        movement.posting = posting
         self.store.commit_blocking(lambda tx: self.advance.insert(tx, task, movement, asked))
         return task.run_id
 

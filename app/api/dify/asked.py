@@ -11,8 +11,10 @@ from starlette.datastructures import Headers
 
 from app.api.body import read_deadline, read_priority, shortest
 from app.api.operation import read_value
-from app.domain.request import Caller, ResponseMode, RunRequest
+from app.domain.request import Caller, ResponseMode, RunRequest, WebhookEvent
 from app.errors import InvalidParam
+from app.runs.webhooks import check_webhook
+from app.settings import Settings
 
 _INTERESTING = frozenset({b"idempotency-key", b"prefer", b"last-event-id", b"x-priority", b"cancel-after"})
 _MODES = (None, "", "blocking", "streaming", "async")
@@ -41,6 +43,13 @@ class RunBody(msgspec.Struct, frozen=True):
         ]
         | None
     ) = None
+    webhook_url: Annotated[
+        str | None,
+        Meta(description="Where this run's events are to be posted.", examples=["https://example.com/atelier"]),
+    ] = None
+    webhook_events: Annotated[
+        list[WebhookEvent] | None, Meta(description="Which of them; without this: run.finished.")
+    ] = None
     files: Annotated[list[dict[str, Any]] | None, Meta(description="Not used yet: leave it out.")] = None
 
 
@@ -53,13 +62,16 @@ class UserBody(msgspec.Struct, frozen=True):
 class RunHeaders(msgspec.Struct, frozen=True, rename="kebab"):
     """How a request for a run wants to be answered."""
 
-    idempotency_key: Annotated[
-        str | None,
-        Meta(
-            description="1 to 255 visible characters of your own: within 24 hours the same request gets the same run.",
-            max_length=257,
-        ),
-    ] = None
+    idempotency_key: (
+        Annotated[
+            str,
+            Meta(
+                description="1 to 255 visible characters of your own: for 24 hours the same request gets the same run.",
+                max_length=257,
+            ),
+        ]
+        | None
+    ) = None
     prefer: Annotated[
         str | None,
         Meta(description="respond-async: 202 at once. wait=10: at most 10 s of waiting.", examples=["respond-async"]),
@@ -123,7 +135,7 @@ def read_user(body: dict[str, Any]) -> str:
     return user
 
 
-def read_run_request(body: dict[str, Any], headers: RunHeaders, caller: Caller) -> RunRequest:
+def read_run_request(body: dict[str, Any], headers: RunHeaders, caller: Caller, settings: Settings) -> RunRequest:
     """The request of `POST /workflows/run`. Raises InvalidParam with the field."""
     user = read_user(body)
     if "inputs" not in body:
@@ -138,6 +150,11 @@ def read_run_request(body: dict[str, Any], headers: RunHeaders, caller: Caller) 
     mode: ResponseMode = read.response_mode or "blocking"
     if headers.is_async and mode == "blocking":
         mode = "async"
+    webhook = None
+    if read.webhook_url is not None:
+        webhook = check_webhook(read.webhook_url, read.webhook_events, settings)
+    elif read.webhook_events is not None:
+        raise InvalidParam("webhook_events is of no use without webhook_url", params="webhook_url")
     return RunRequest(
         caller,
         read.inputs,
@@ -146,6 +163,7 @@ def read_run_request(body: dict[str, Any], headers: RunHeaders, caller: Caller) 
         idempotency_key=_key(headers.idempotency_key),
         priority=read_priority(headers.x_priority),
         deadline_s=shortest(read_deadline(headers.cancel_after), read.deadline_s),
+        webhook=webhook,
     )
 
 

@@ -15,7 +15,7 @@ from app.runs.queue_view import Standing
 _DIGITS = 6  # of a second: a microsecond
 
 
-def render_parts(detail: Detail, signer: UrlSigner, standing: Standing | None) -> dict[str, Any]:
+def render_parts(detail: Detail, signer: UrlSigner, standing: Standing | None = None) -> dict[str, Any]:
     """The fields of `RunObject` that the detail's parts fill in."""
     asked_for, fields = detail.parts, dict[str, Any]()
     if Part.STEPS in asked_for:

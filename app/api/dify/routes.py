@@ -12,7 +12,9 @@ from starlette.types import ASGIApp
 from app.api.answer import Answer, Header
 from app.api.body import query_int, query_time, read_object
 from app.api.dify import pages, wire
+from app.api.dify.answers import BlockingAnswer, LogPage, RunningAnswer, StopAnswer
 from app.api.dify.asked import RunBody, RunHeaders, UserBody, read_run_request, read_user
+from app.api.dify.pages import AppInfo, AppParameters
 from app.api.dify.shapes import AcceptedRun, RunObject, RunQuery, read_parts
 from app.api.dify.wire import Wire
 from app.api.operation import EVENT_STREAM, Operation, read_query
@@ -21,7 +23,16 @@ from app.api.waiting import WaitingAnswer
 from app.domain.detail import Part
 from app.domain.request import Caller, Scope
 from app.domain.run import Run, RunStatus, is_terminal
-from app.errors import AtelierError, IdempotencyConflict, InvalidParam, NotFound, TooManyRequests, Unavailable
+from app.errors import (
+    AppUnavailable,
+    AtelierError,
+    CheckpointUnavailable,
+    DocumentInvalid,
+    IdempotencyConflict,
+    InvalidParam,
+    TooManyRequests,
+    Unavailable,
+)
 from app.runs.queue_view import QueueView
 from app.runs.service import RunService
 from app.settings import Settings
@@ -47,10 +58,12 @@ class DifyApi:
                 handler=self._run,
                 scope=Scope.RUN,
                 summary="Running a workflow",
+                description="Answers when the run has ended (blocking), with its events as they come (streaming), or "
+                "at once with its ids (async). Whatever becomes of the connection, the run goes on.",
                 body=RunBody,
                 headers=RunHeaders,
-                answers={200: EVENT_STREAM, 202: AcceptedRun},
-                raises=(InvalidParam, IdempotencyConflict, TooManyRequests),
+                answers={200: (BlockingAnswer, EVENT_STREAM), 202: (RunningAnswer, AcceptedRun)},
+                raises=(AppUnavailable, CheckpointUnavailable, IdempotencyConflict, DocumentInvalid, TooManyRequests),
             ),
             Operation(
                 method="GET",
@@ -58,9 +71,9 @@ class DifyApi:
                 handler=self._detail,
                 scope=Scope.READ,
                 summary="Reading a run",
+                description="While it goes on and for as long as it is kept; URLs are signed anew each time.",
                 query=RunQuery,
                 answers={200: RunObject},
-                raises=(InvalidParam, NotFound),
             ),
             Operation(
                 method="POST",
@@ -68,8 +81,10 @@ class DifyApi:
                 handler=self._stop,
                 scope=Scope.STOP,
                 summary="Stopping a run",
+                description="By its task's id or its own, in any mode; within one denoising step. An ended run keeps "
+                "its end.",
                 body=UserBody,
-                raises=(InvalidParam, NotFound),
+                answers={200: StopAnswer},
             ),
             Operation(
                 method="GET",
@@ -77,9 +92,18 @@ class DifyApi:
                 handler=self._logs,
                 scope=Scope.READ,
                 summary="Listing runs",
+                description="The app's runs, the latest first.",
+                answers={200: LogPage},
+                raises=(InvalidParam,),
             ),
             Operation(
-                method="GET", path="/v1/info", handler=self._info, scope=Scope.READ, summary="Reading the app's page"
+                method="GET",
+                path="/v1/info",
+                handler=self._info,
+                scope=Scope.READ,
+                summary="Reading the app's page",
+                answers={200: AppInfo},
+                raises=(AppUnavailable, DocumentInvalid),
             ),
             Operation(
                 method="GET",
@@ -87,12 +111,15 @@ class DifyApi:
                 handler=self._parameters,
                 scope=Scope.READ,
                 summary="Reading the app's parameters",
+                answers={200: AppParameters},
+                raises=(AppUnavailable, DocumentInvalid),
             ),
         ]
 
     async def _run(self, request: Request, caller: Caller) -> ASGIApp:
         headers = RunHeaders.of(request.scope["headers"])
-        asked = read_run_request(await read_object(request, self._settings.max_body_bytes), headers, caller)
+        body = await read_object(request, self._settings.max_body_bytes)
+        asked = read_run_request(body, headers, caller, self._settings)
         after = headers.after
         accepted = await self._service.submit(asked)
         run = accepted.run
