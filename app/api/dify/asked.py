@@ -34,15 +34,10 @@ class RunBody(msgspec.Struct, frozen=True):
         Literal["blocking", "streaming", "async", ""] | None,
         Meta(description="blocking: the end of the run; streaming: its events; async: 202 and its ids at once."),
     ] = None
-    deadline_s: (
-        Annotated[
-            float,
-            Meta(
-                ge=1, le=1e9, description="The run is stopped after so many seconds, waiting included.", examples=[30]
-            ),
-        ]
-        | None
-    ) = None
+    deadline_s: Annotated[
+        Annotated[float, Meta(ge=1, le=1e9)] | None,
+        Meta(description="The run is stopped after so many seconds, waiting included.", examples=[30]),
+    ] = None
     webhook_url: Annotated[
         str | None,
         Meta(description="Where this run's events are to be posted.", examples=["https://example.com/atelier"]),
