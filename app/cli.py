@@ -231,6 +231,17 @@ def workflows_publish(
     out.print(f"The app {app_name} runs {file}. A key for it: atelier keys create --app {app_name}")
 
 
+@workflows.command("limit")
+def workflows_limit(
+    name: Annotated[str, typer.Argument(help="The app's name.")],
+    most: Annotated[int, typer.Argument(min=0, help="Runs of the app that may be under way at once; 0: any number.")],
+) -> None:
+    """Limit how many runs of an app are under way at once, waiting ones included; more are refused with 429."""
+    with open_store(_settings()) as store:
+        if not store.commit_blocking(lambda tx: accounts.limit_app(tx, name, most)):
+            raise InvalidParam(f"There is no app named {name}.")
+
+
 @workflows.command("list")
 def workflows_list() -> None:
     """List the apps and the version that each runs."""

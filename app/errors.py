@@ -12,6 +12,7 @@
     ├── IdempotencyConflict         422 idempotency_conflict     the Idempotency-Key has made a run of another body
     ├── BodyTooLarge                413 request_entity_too_large
     ├── UnsupportedMediaType        415 unsupported_media_type
+    ├── TooManyRequests             429 too_many_requests        a limit is reached; `limit`, `current`, `retry_after_s`
     ├── Unavailable                 503 service_unavailable      the store, the disk or S3, for the moment; retryable
     ├── DocumentInvalid             400 invalid_param            a workflow document; `problems`, each with its node
     ├── NodeFailed                  a step's own failure: it ends the run, the request is answered 200
@@ -149,6 +150,24 @@ class UnsupportedMediaType(AtelierError):
     code = "unsupported_media_type"
     status = 415
     where = "any request with a body"
+
+
+class TooManyRequests(AtelierError):
+    """A limit of the app, the key or the queue is reached; `limit` and `current` say how far. Ask again after
+    Retry-After, when there may be room."""
+
+    code = "too_many_requests"
+    status = 429
+    retryable = True
+    where = "starting a run that needs a worker"
+
+    def __init__(self, message: str, *, limit: int, current: int, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.current = current
+        self.retry_after_s = retry_after_s
+        self.headers = {"retry-after": str(retry_after_s)}
+        self.extra = {"limit": limit, "current": current}
 
 
 class Unavailable(AtelierError):

@@ -36,6 +36,7 @@ from app.runs.calls import Calls
 from app.runs.companion import Companion
 from app.runs.keyring import Keyring
 from app.runs.publications import Publications
+from app.runs.queue_view import QueueView
 from app.runs.reaper import Reaper
 from app.runs.sender import Sender
 from app.runs.service import Announcer, RunService
@@ -65,6 +66,7 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     publications = Publications(store)
     advance = Advance(publications.graph_of, SettleImages(catalogue), settings)
     feed = Feed(store, line.wakeups, tally.event_lag)
+    queue_view = QueueView(store, line.wakeups)
     locks = open_locks(settings)
     calls = Calls(store, advance, locks, settings)
     service = RunService(store, advance, publications, feed, announcer, calls)
@@ -73,7 +75,7 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     wire = Wire(signer)
     sender = Sender(store, locks, announcer, wire.told, settings)
     operations = [
-        *DifyApi(service, wire, settings).operations(),
+        *DifyApi(service, queue_view, wire, settings).operations(),
         *Permalinks(service, signer).operations(),
         *KeysApi(Keyring(store), settings).operations(),
         *WebhookApi(Webhooks(store, announcer, settings), publications, settings).operations(),
@@ -92,7 +94,7 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
         gc.set_threshold(20_000, 20, 20)
         companion.start(store, advance, announcer, line.child_bell)
         await calls.begin()
-        duties = (reaper, sweep, publications, calls, sender)
+        duties = (reaper, sweep, publications, calls, sender, queue_view)
         upkeep = asyncio.gather(*(each.watch() for each in duties))
         try:
             yield

@@ -73,6 +73,10 @@ class Settings(BaseSettings):
     queue_timeout_s: float = Field(900.0, gt=0, description="the longest that a step may wait for a worker")
     step_timeout_s: float = Field(900.0, gt=0, description="the longest that one attempt of a step may take")
     run_timeout_s: float = Field(1200.0, gt=0, description="the longest that a run may take, waiting included")
+    queue_depth_per_key: int = Field(
+        1000, ge=0, description="steps of one key that may wait for a worker; more are refused with 429; 0: no limit"
+    )
+    queue_depth: int = Field(10000, ge=0, description="the same for all keys together")
     reaper_beat_s: float = Field(1.0, gt=0, description="how often lost doorbells and overdue runs are looked for")
     blocking_beat_s: float = Field(
         15.0, ge=0, description="a blocking answer that waits gets a space this often, so no proxy cuts it; 0: off"

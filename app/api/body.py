@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +12,11 @@ from starlette.requests import ClientDisconnect, Request
 from app.errors import BadRequest, BodyTooLarge, InvalidParam, UnsupportedMediaType
 
 _decoder = msgspec.json.Decoder()
+
+_INTEGER = re.compile(r"[+-]?[0-9]{1,9}", re.ASCII)
+_MOST_PRIORITY = 1_000_000
+_DURATION = re.compile(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,8})m)?(?:([0-9]{1,9}(?:\.[0-9]{1,6})?)s?)?")
+_LONGEST_S = 1e9  # a deadline beyond every run's own means nothing, and is no mistake
 
 
 async def read_object(request: Request, most_bytes: int) -> dict[str, Any]:
@@ -56,6 +62,38 @@ def _json_name(value: object) -> str:
         case str():
             return "a string"
     return "a number"
+
+
+def read_priority(text: str | None) -> int | None:
+    """An `X-Priority` header. Raises InvalidParam unless it is a whole number between -1000000 and 1000000."""
+    if text is None:
+        return None
+    if not _INTEGER.fullmatch(text.strip()) or abs(int(text)) > _MOST_PRIORITY:
+        raise InvalidParam(
+            f"X-Priority must be a whole number between -{_MOST_PRIORITY} and {_MOST_PRIORITY}, got '{text[:40]}'",
+            params="X-Priority",
+        )
+    return int(text)
+
+
+def read_deadline(text: str | None) -> float | None:
+    """A `Cancel-After` header in seconds: `30`, `1.5`, `30s`, `5m`, `1h30m`. Raises InvalidParam below 1 s."""
+    if text is None:
+        return None
+    found = _DURATION.fullmatch(text.strip()) if len(text) < 40 else None
+    units = (3600.0, 60.0, 1.0)
+    seconds = sum(float(part) * unit for part, unit in zip(found.groups(), units, strict=True) if part) if found else 0
+    if not 1 <= seconds <= _LONGEST_S:
+        raise InvalidParam(
+            f"Cancel-After must be a time of 1 s or more, as 30, 30s, 5m or 1h30m, got '{text[:40]}'",
+            params="Cancel-After",
+        )
+    return seconds
+
+
+def shortest(*limits: float | None) -> float | None:
+    """The shortest of the limits that there are."""
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def query_int(request: Request, name: str, default: int, low: int, high: int) -> int:

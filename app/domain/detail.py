@@ -137,6 +137,12 @@ class Detail(msgspec.Struct, frozen=True):
         )
 
     @property
+    def waits(self) -> bool:
+        """True while nothing of it can go on before a worker has come."""
+        open_steps = [each.step.status for each in self.steps if each.step.finished_at is None]
+        return bool(open_steps) and all(status is StepStatus.READY for status in open_steps)
+
+    @property
     def progress(self) -> Progress | None:
         """None once the run has ended."""
         if is_terminal(self.run.status):

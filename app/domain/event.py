@@ -41,6 +41,17 @@ class Event(msgspec.Struct, frozen=True):
     payload: dict[str, Any] | None = None
 
 
+class QueuePosition(msgspec.Struct, frozen=True, tag="queue_position"):
+    """Where a run stands that waits for a worker: 1 is next. Never stored, as a tick.
+
+    `estimated_start` is in seconds since 1970; None: nothing is known that it could be reckoned from.
+    """
+
+    run_id: str
+    queue_position: int
+    estimated_start: int | None = None
+
+
 class Tick(msgspec.Struct, frozen=True, tag="tick"):
     """Progress of a running step. Never stored: a reader who misses one misses nothing."""
 

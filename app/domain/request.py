@@ -63,7 +63,8 @@ class Webhook(msgspec.Struct, frozen=True):
 class RunRequest(msgspec.Struct, frozen=True):
     """The validated body of a request for a run. `inputs` are still as the caller wrote them.
 
-    `priority` is what was asked for, `deadline_s` how long the run may take before it is stopped.
+    `priority` is what was asked for; what it gets is never above its key's. `deadline_s`: how long the run may take,
+    waiting included, before it is stopped.
     """
 
     caller: Caller
@@ -75,3 +76,8 @@ class RunRequest(msgspec.Struct, frozen=True):
     priority: int | None = None
     deadline_s: float | None = None
     webhook: Webhook | None = None
+
+    @property
+    def granted_priority(self) -> int | None:
+        """None: the key's own."""
+        return None if self.priority is None else min(self.priority, self.caller.priority)

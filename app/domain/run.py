@@ -55,7 +55,7 @@ class Task(msgspec.Struct, frozen=True):
 class Run(msgspec.Struct, frozen=True):
     """The execution of a workflow for a task. Times are seconds since 1970.
 
-    `error` is for people, `error_code` says the same to programs when the run did not end by a node's own failure.
+    `error` is for people, `error_code` says the same to programs.
     """
 
     id: str

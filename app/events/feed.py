@@ -9,7 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from app import clock
-from app.domain.event import Event, EventKind, Tick
+from app.domain.event import Event, EventKind, QueuePosition, Tick
 from app.domain.run import Run, is_terminal
 from app.errors import NotFound, Unavailable
 from app.events.wakeups import LocalWakeups
@@ -54,7 +54,9 @@ class Feed:
                     mailbox.ticks.clear()  # progress is no reason to read the run again
         return run
 
-    async def follow(self, run_id: str, silence_s: float, after: int = 0) -> AsyncIterator[Fact | Tick | Silence]:
+    async def follow(
+        self, run_id: str, silence_s: float, after: int = 0
+    ) -> AsyncIterator[Fact | Tick | QueuePosition | Silence]:
         """Every fact with a number above `after`, once and in order, until the one that ends the run; ticks between."""
         with self._wakeups.listen(run_id) as mailbox:
             quiet_s, look, live = 0.0, True, False

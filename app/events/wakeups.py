@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import msgspec
 
-from app.domain.event import Tick
+from app.domain.event import QueuePosition, Tick
 
 
 class Wake(msgspec.Struct, frozen=True, tag="wake"):
@@ -24,18 +24,23 @@ _MOST_TICKS = 16
 class Mailbox:
     """One listener's inbox: a flag for facts, and the last few ticks. A slow listener loses ticks, never facts."""
 
-    __slots__ = ("_changed", "_woken", "ticks")
+    __slots__ = ("_changed", "_position", "_woken", "ticks")
 
     def __init__(self) -> None:
         self._changed = asyncio.Event()
         self._woken = False
-        self.ticks: deque[Tick] = deque(maxlen=_MOST_TICKS)
+        self._position = 0
+        self.ticks: deque[Tick | QueuePosition] = deque(maxlen=_MOST_TICKS)
 
-    def put(self, note: Wake | Tick) -> None:
-        if isinstance(note, Tick):
-            self.ticks.append(note)
-        else:
+    def put(self, note: Wake | Tick | QueuePosition) -> None:
+        if isinstance(note, Wake):
             self._woken = True
+        elif isinstance(note, QueuePosition) and note.queue_position == self._position:
+            return  # it was told so before
+        else:
+            if isinstance(note, QueuePosition):
+                self._position = note.queue_position
+            self.ticks.append(note)
         self._changed.set()
 
     async def wait(self, timeout_s: float) -> bool:
@@ -77,7 +82,11 @@ class LocalWakeups:
             if not listeners:
                 del self._mailboxes[run_id]
 
-    def publish(self, note: Wake | Tick) -> None:
+    def listened(self) -> list[str]:
+        """The runs that somebody here listens to. On the event loop only."""
+        return list(self._mailboxes)
+
+    def publish(self, note: Wake | Tick | QueuePosition) -> None:
         for mailbox in self._mailboxes.get(note.run_id, ()):
             mailbox.put(note)
 

@@ -14,14 +14,16 @@ import msgspec
 
 from app import clock
 from app.domain.artifact import Artifact
+from app.domain.request import RunRequest
 from app.domain.run import Failed, Retry, Run, RunStatus, Step, StepStatus, Succeeded, Task, Timings, is_terminal
 from app.graph.graph import Graph
+from app.runs.admission import Admission
 from app.runs.movement import Movement, Settle
 from app.settings import Settings
 from app.store import deliveries, files, runs, steps, webhooks
 from app.store.engine import Tx
 
-STOPPED_BY_USER = "Stopped by user."
+STOPPED_BY_USER = ("Stopped by user.", "stopped_by_user")
 WORKER_LOST = "worker_lost"
 SERVER_STOPPED = "server_stopped"  # an attempt that ended with its worker's own shutdown is nobody's failure
 
@@ -45,6 +47,7 @@ class Advance:
         self._graph_of = graph_of
         self._settle = settle
         self._settings = settings
+        self._admission = Admission(settings)
 
     def begin(self, graph: Graph, run: Run) -> Movement:
         """A new run as far as it gets without a worker, in memory. Raises InvalidParam: then there is no run."""
@@ -52,12 +55,18 @@ class Advance:
         movement.begin()
         return movement
 
-    def insert(self, tx: Tx, task: Task, movement: Movement) -> Notice:
-        """Accepts a run: its task, itself, its steps and its events, all or nothing; and what webhooks are told."""
+    def insert(self, tx: Tx, task: Task, movement: Movement, asked: RunRequest | None = None) -> Notice:
+        """Accepts a run: its task, itself, its steps and its events, all or nothing; and what webhooks are told.
+
+        Raises TooManyRequests before anything is written, when the run needs a worker and `asked` is one too many.
+        """
         run = movement.run
         if tx.again and runs.find_run(tx, run.id) is not None:
             return Notice(run.id, frozenset(movement.rings))  # it was committed, only the answer got lost
-        runs.insert_run(tx, task, run, movement.new_entries, self._settings.run_timeout_s)
+        if asked is not None and movement.new_work and not is_terminal(run.status):
+            self._admission.admit(tx, asked.caller, movement.new_work[0][0].work_class or "cpu")
+        deadline_s = asked.deadline_s if asked is not None else None
+        runs.insert_run(tx, task, run, movement.new_entries, self._settings.run_timeout_s, deadline_s)
         notice = self._write_work(tx, run, movement)
         posting = movement.posting
         if posting is None:
@@ -103,13 +112,13 @@ class Advance:
         notice = self._write(tx, movement)
         return msgspec.structs.replace(notice, rings=frozenset({held.work_class or "cpu"}))
 
-    def end_run(self, tx: Tx, run_id: str, status: RunStatus, error: str) -> Notice | None:
+    def end_run(self, tx: Tx, run_id: str, status: RunStatus, error: str, code: str | None = None) -> Notice | None:
         """Ends a run from outside: a stop, a deadline. None when it has ended already or does not exist."""
         run = runs.lock_run(tx, run_id)
         if run is None or is_terminal(run.status):
             return None
         movement = self._movement(tx, run)
-        movement.end(status, error)
+        movement.end(status, error, code)
         return self._write(tx, movement)
 
     def _movement(self, tx: Tx, run: Run) -> Movement:
@@ -131,7 +140,7 @@ class Advance:
         if is_terminal(run.status):
             # It may have ended beside a step that was to wait for a worker: nobody is to begin that.
             return Notice(run.id)
-        steps.insert_steps(tx, movement.new_work)
+        steps.insert_steps(tx, run, movement.new_work)
         return Notice(run.id, frozenset(movement.rings))
 
     def _delay_s(self, attempt: int, why: Retry) -> float:

@@ -17,6 +17,7 @@ from app import ids
 from app.domain.request import RunRequest
 from app.domain.run import Task
 from app.errors import AtelierError, IdempotencyConflict, Unavailable
+from app.runs.admission import is_counted
 from app.runs.advance import Advance, Notice
 from app.runs.movement import Movement
 from app.settings import Settings
@@ -74,9 +75,11 @@ class Calls:
         return None if found is None else _same(found, fingerprint(request))
 
     async def accept(self, request: RunRequest, task: Task, movement: Movement) -> Notice | Replayed:
-        """Inserts the run, unless the request is found to have made one. Raises IdempotencyConflict."""
+        """Inserts the run, unless the request has made one. Raises IdempotencyConflict, TooManyRequests."""
         if request.idempotency_key is None and not self._may_break(request, movement):
-            return await self._store.commit(lambda tx: self._advance.insert(tx, task, movement))
+            return await self._store.commit(
+                lambda tx: self._advance.insert(tx, task, movement, request), alone=_alone(request, movement)
+            )
         if request.idempotency_key is not None:
             return await self._accept_named(request, request.idempotency_key, task, movement)
         return await self._accept_waiting(request, task, movement)
@@ -146,17 +149,21 @@ class Calls:
             if found is None and not calls.claim_key(tx, key_id, name, printed, task.run_id, ttl_s):
                 found = calls.run_of_key(tx, key_id, name)
             # Found as its own: it was committed before, only the answer got lost.
-            return found if found and found[0] != task.run_id else self._advance.insert(tx, task, movement)
+            return found if found and found[0] != task.run_id else self._advance.insert(tx, task, movement, request)
 
-        done = await self._store.commit(accept)
+        done = await self._store.commit(accept, alone=_alone(request, movement))
         return done if isinstance(done, Notice) else _same(done, printed)
 
     async def _accept_waiting(self, request: RunRequest, task: Task, movement: Movement) -> Notice | Replayed:
         """Without a key: attaches to a broken call; what waits elsewhere is looked at twice."""
         printed = fingerprint(request)
         alive: frozenset[str] = frozenset()
+
+        def accept(tx: Tx) -> Notice | Replayed | _Doubtful:
+            return self._attach_or_insert(tx, printed, request, task, movement, alive)
+
         while True:
-            done = await self._store.commit(lambda tx: self._attach_or_insert(tx, printed, task, movement, alive))  # noqa: B023
+            done = await self._store.commit(accept, alone=_alone(request, movement))
             if not isinstance(done, _Doubtful):
                 break
             await self._look_again(done.server_ids)
@@ -165,7 +172,7 @@ class Calls:
         return done
 
     def _attach_or_insert(
-        self, tx: Tx, printed: str, task: Task, movement: Movement, alive: frozenset[str]
+        self, tx: Tx, printed: str, request: RunRequest, task: Task, movement: Movement, alive: frozenset[str]
     ) -> Notice | Replayed | _Doubtful:
         same = [call for call in calls.same_calls(tx, printed, self._settings.reattach_s) if call.run_id != task.run_id]
         for call in filter(_is_broken, same):
@@ -178,7 +185,7 @@ class Calls:
             for call in same:
                 if call.server_id == self.server_id and call.run_id not in self._open:
                     return Replayed(call.run_id)
-        notice = self._advance.insert(tx, task, movement)
+        notice = self._advance.insert(tx, task, movement, request)
         calls.insert_call(tx, task.run_id, printed, self.server_id)
         return notice
 
@@ -207,6 +214,10 @@ class Calls:
             await self._store.commit(lambda tx: write(tx, run_id, self.server_id))
         except AtelierError as error:
             logger.warning("end of a call not stored", extra={"action": "call_end_lost", "error": error.message})
+
+
+def _alone(request: RunRequest, movement: Movement) -> bool:
+    return bool(movement.new_work) and is_counted(request.caller)
 
 
 def _is_broken(call: OpenCall) -> bool:

@@ -5,6 +5,7 @@ Nothing here touches the store, a queue or a listener; `advance` does, with what
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -19,6 +20,8 @@ from app.graph.answer import due_chunks
 from app.graph.execute import WorkerCall, first_pool, merge_outputs
 from app.graph.graph import Graph, Node
 from app.graph.plan import ending, predecessor, ready_nodes
+
+_INNER_CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 MOST_STEPS = 500  # a run that starts more nodes than Dify allows has lost its way
 
@@ -90,26 +93,31 @@ class Movement:
         lost = {"retry_index": step.attempt, "error": step.error, "error_type": step.error_type, "at": clock.time()}
         self.new_entries.append(Entry(EventKind.STEP_RETRIED, step, lost))
 
-    def end(self, status: RunStatus, error: str | None) -> None:
-        """Ends the run, once: an ended run keeps its end."""
+    def end(self, status: RunStatus, error: str | None, code: str | None = None) -> None:
+        """Ends the run, once: an ended run keeps its end. `code` says to programs what `error` says to people."""
         if is_terminal(self._run.status):
             return
         self.new_entries.append(_RUN_FINISHED)
         outputs = merge_outputs(self._graph, {node_id: step.outputs or {} for node_id, step in self._ended.items()})
-        self._run = self._moved(status=status, error=error, outputs=outputs, finished_at=clock.time())
+        self._run = self._moved(status=status, error=error, error_code=code, outputs=outputs, finished_at=clock.time())
 
     def _forward(self, *, refuse: bool) -> None:
         """Starts what can be started; nodes that only compute are run, so that a pass goes as far as it can."""
         for node_id in ready_nodes(self._graph, self._steps):
             if len(self._steps) >= MOST_STEPS:
-                self.end(RunStatus.FAILED, f"Maximum execution steps exceeded: {MOST_STEPS + 1} > {MOST_STEPS}")
+                said = f"Maximum execution steps exceeded: {MOST_STEPS + 1} > {MOST_STEPS}"
+                self.end(RunStatus.FAILED, said, "too_many_steps")
                 return
             self._start(self._graph.nodes[node_id], refuse=refuse)
             if self._steps[node_id].status is _FAILED:
                 break
         status = ending(self._graph, self._steps)
         if status is not None:
-            self.end(status, self._first_error())
+            failed = self._first_failed()
+            if failed is None:
+                self.end(status, None)
+            else:
+                self.end(status, failed.error, error_code(failed.error_type))
 
     def _start(self, node: Node, *, refuse: bool) -> None:
         begun_at = clock.time()
@@ -189,8 +197,13 @@ class Movement:
             **changes,
         )
 
-    def _first_error(self) -> str | None:
-        return next((step.error for step in self._ended.values() if step.status is _FAILED), None)
+    def _first_failed(self) -> Step | None:
+        return next((step for step in self._ended.values() if step.status is _FAILED), None)
+
+
+def error_code(error_type: str | None) -> str:
+    """A node's error type as the code of its run's end: `OutOfMemory` is `out_of_memory`."""
+    return _INNER_CAPITAL.sub("_", error_type or "node_failed").lower()
 
 
 def system_variables(run: Run) -> dict[str, Any]:

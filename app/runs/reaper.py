@@ -48,7 +48,7 @@ class Reaper:
         duties = (self.give_back_expired, self.end_overdue, self.ring_again, self.shorten_log)
         await asyncio.gather(
             self._repeat(self._settings.reaper_beat_s, duties),
-            self._repeat(_LIFE_BEAT_S, (self.give_back_of_the_dead,)),
+            self._repeat(_LIFE_BEAT_S, (self.give_back_of_the_dead, self.end_past_deadline)),
         )
 
     async def _repeat(self, beat_s: float, duties: tuple[Callable[[], Awaitable[None]], ...]) -> None:
@@ -90,20 +90,29 @@ class Reaper:
                 self._announcer.tally.count("given_back", action)
         self._announcer.tell(notice)
 
+    async def end_past_deadline(self) -> None:
+        """A run past its caller's deadline is stopped; one that took longer than any run may has failed."""
+        for run_id, deadline_s in await self._store.read(runs.overdue_runs):
+            if deadline_s is not None:
+                why = f"Deadline exceeded: the run did not end within {deadline_s:g} s."
+                await self._end(run_id, RunStatus.STOPPED, why, "deadline_exceeded")
+            else:
+                why = f"The run took longer than {self._settings.run_timeout_s:g} s."
+                await self._end(run_id, RunStatus.FAILED, why, "run_timeout")
+
     async def end_overdue(self) -> None:
-        """A run past a limit fails and says which: the whole run's, a step's wait for a worker, a step's attempt."""
-        limits = self._settings
-        whole_s, queued_s, step_s = limits.run_timeout_s, limits.queue_timeout_s, limits.step_timeout_s
-        for run_id in await self._store.read(runs.overdue_runs):
-            await self._fail(run_id, f"The run took longer than {whole_s:g} s.")
+        """A run with a step past a limit fails and says which: of waiting for a worker, or of one attempt."""
+        queued_s, step_s = self._settings.queue_timeout_s, self._settings.step_timeout_s
         for run_id, title, work_class in await self._store.read(lambda tx: steps.unclaimed_steps(tx, queued_s)):
             why = f"The step '{title}' waited longer than {queued_s:g} s for a worker of the class {work_class}."
-            await self._fail(run_id, why)
+            await self._end(run_id, RunStatus.FAILED, why, "queue_timeout")
         for run_id, title in await self._store.read(lambda tx: steps.slow_steps(tx, step_s)):
-            await self._fail(run_id, f"The step '{title}' ran longer than {step_s:g} s.")
+            await self._end(
+                run_id, RunStatus.FAILED, f"The step '{title}' ran longer than {step_s:g} s.", "step_timeout"
+            )
 
-    async def _fail(self, run_id: str, error: str) -> None:
-        notice = await self._store.commit(lambda tx: self._advance.end_run(tx, run_id, RunStatus.FAILED, error))
+    async def _end(self, run_id: str, status: RunStatus, error: str, code: str) -> None:
+        notice = await self._store.commit(lambda tx: self._advance.end_run(tx, run_id, status, error, code))
         self._announcer.tell(notice)
 
     async def ring_again(self) -> None:

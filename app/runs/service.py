@@ -10,7 +10,7 @@ import msgspec
 from app import clock, ids
 from app.domain.artifact import Artifact
 from app.domain.detail import Detail, Part
-from app.domain.event import Tick
+from app.domain.event import QueuePosition, Tick
 from app.domain.request import Caller, RunRequest
 from app.domain.run import Run, RunStatus, Task, is_terminal
 from app.errors import NotFound
@@ -108,7 +108,7 @@ class RunService:
         """Accepts a run; once this returns it is durable. Nodes that need no worker have run already.
 
         A request that has made a run before gets that one. Raises InvalidParam for inputs that the workflow or its
-        tools refuse, and IdempotencyConflict: then there is no run.
+        tools refuse, IdempotencyConflict, and TooManyRequests when a limit is reached: then there is no run.
         """
         if request.idempotency_key is not None and (known := await self._calls.replayed(request)):
             return await self._replay(request, known)
@@ -124,6 +124,7 @@ class RunService:
             response_mode=request.response_mode,
             created_at=now,
             traceparent=asked.traceparent,
+            priority=request.granted_priority,
         )
         run = Run(
             id=task.run_id,
@@ -168,7 +169,9 @@ class RunService:
         """A blocking call for this run has got its answer, or its connection broke before."""
         self._calls.ended(run.id, answered=answered)
 
-    def follow(self, run_id: str, silence_s: float, after: int = 0) -> AsyncIterator[Fact | Tick | Silence]:
+    def follow(
+        self, run_id: str, silence_s: float, after: int = 0
+    ) -> AsyncIterator[Fact | Tick | QueuePosition | Silence]:
         """The run's events with a number above `after` to the one that ends it, and its progress between them."""
         return self._feed.follow(run_id, silence_s, after)
 
@@ -211,7 +214,7 @@ class RunService:
         subject().run = run.id
         if not is_terminal(run.status):
             notice = await self._store.commit(
-                lambda tx: self._advance.end_run(tx, run.id, RunStatus.STOPPED, STOPPED_BY_USER)
+                lambda tx: self._advance.end_run(tx, run.id, RunStatus.STOPPED, *STOPPED_BY_USER)
             )
             self._announcer.tell(notice)
         return await self.get(caller, run.id)

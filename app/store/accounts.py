@@ -134,6 +134,7 @@ _APP = ("id", "name", "workflow_id", "created_at")
 _insert_app = postgresql.insert(apps).values({name: bindparam(name) for name in _APP})
 _insert_app = _insert_app.on_conflict_do_nothing(index_elements=[apps.c.name])
 _point_app = update(apps).where(apps.c.id == bindparam("app")).values(workflow_id=bindparam("version_id"))
+_limit_app = update(apps).where(apps.c.name == bindparam("of_name")).values(max_active_requests=bindparam("most"))
 _live_key = update(keys).where(keys.c.id == bindparam("key_id"), keys.c.revoked_at.is_(None))
 _revoke_key = _live_key.values(revoked_at=now_s())
 _TERMS = ("priority", "scopes", "max_active", "max_queued")
@@ -234,6 +235,14 @@ def publish(tx: Tx, name: str, published: PublishedWorkflow, now: float) -> None
     if app is not None:
         tx.run(_point_app, {"app": app_id, "version_id": published.id})
     raise_revision(tx)
+
+
+def limit_app(tx: Tx, name: str, max_active: int) -> bool:
+    """Sets how many runs of the app may be under way at once (0: any number); False when there is no such app."""
+    if not tx.run(_limit_app, {"of_name": name, "most": max_active}):
+        return False
+    raise_revision(tx)
+    return True
 
 
 def insert_key(tx: Tx, key: Key, app_id: str, token: str, lasts_s: float | None = None) -> None:

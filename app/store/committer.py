@@ -34,11 +34,12 @@ _CONFLICT_TRIES = 6
 class _Work:
     """A unit of work and the future that waits for it."""
 
-    __slots__ = ("error", "future", "result", "unit")
+    __slots__ = ("alone", "error", "future", "result", "unit")
 
-    def __init__(self, unit: Unit[Any], future: asyncio.Future[Any] | None = None) -> None:
+    def __init__(self, unit: Unit[Any], future: asyncio.Future[Any] | None = None, *, alone: bool = False) -> None:
         self.unit = unit
         self.future = future
+        self.alone = alone
         self.result: Any = None
         self.error: BaseException | None = None
 
@@ -62,16 +63,21 @@ class Committer:
         self.transactions = 0
         self._in_use = threading.Lock()
         self._waiting: list[_Work] = []
+        self._loners = 0  # how many of them want a transaction of their own
         self._flushing = False
         self._closed = False
 
-    async def commit(self, unit: Unit[T]) -> T:
-        """Runs the unit in a transaction with whatever else is waiting; returns once that is durable."""
+    async def commit(self, unit: Unit[T], *, alone: bool = False) -> T:
+        """Runs the unit in a transaction with whatever else is waiting; returns once that is durable.
+
+        `alone`: in one of its own. Units that lock rows which others lock too would wait for each other in a ring.
+        """
         if self._closed:
             raise Unavailable("The server is shutting down.")
         loop = asyncio.get_running_loop()
-        work = _Work(unit, loop.create_future())
+        work = _Work(unit, loop.create_future(), alone=alone)
         self._waiting.append(work)
+        self._loners += alone
         if not self._flushing:
             self._flushing = True
             loop.call_soon(self._gather, loop, 0, _MOST_TURNS)
@@ -103,7 +109,8 @@ class Committer:
             self._flush(loop)
 
     def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
-        batch, self._waiting = self._waiting[:_MOST_UNITS], self._waiting[_MOST_UNITS:]
+        most = self._up_to_a_loner() if self._loners else _MOST_UNITS
+        batch, self._waiting = self._waiting[:most], self._waiting[most:]
         if self._session.waits or not self._in_use.acquire(blocking=False):
             self._flush_elsewhere(loop, batch)
             return
@@ -115,6 +122,13 @@ class Committer:
             self._flush_elsewhere(loop, batch)
             return
         self._told(loop, batch)
+
+    def _up_to_a_loner(self) -> int:
+        if self._waiting[0].alone:
+            self._loners -= 1
+            return 1
+        first = next(number for number, work in enumerate(self._waiting) if work.alone)
+        return min(first, _MOST_UNITS)
 
     def _flush_elsewhere(self, loop: asyncio.AbstractEventLoop, batch: list[_Work]) -> None:
         def wait_and_commit() -> None:

@@ -31,7 +31,11 @@ _finish_run = _save_run.values(_moved | {name: bindparam(f"new_{name}") for name
 _run_by_id = select(*RUN_COLUMNS).where(runs.c.id == bindparam("run_id"))
 _run_to_change = _run_by_id.with_for_update()
 _run_by_task = select(*RUN_COLUMNS).join(tasks, tasks.c.run_id == runs.c.id).where(tasks.c.id == bindparam("task_id"))
-_overdue = select(runs.c.id).where(runs.c.status == RunStatus.RUNNING.value, runs.c.deadline_at < now_s()).limit(50)
+_overdue = (
+    select(runs.c.id, runs.c.deadline_s)
+    .where(runs.c.status == RunStatus.RUNNING.value, runs.c.deadline_at < now_s())
+    .limit(50)
+)
 _events_after = union_all(
     select(literal_column("1").label("first_seq"), runs.c.first_entries.label("entries")).where(
         runs.c.id == bindparam("run_id"), runs.c.first_last_seq > bindparam("after")
@@ -55,15 +59,21 @@ class LogQuery(msgspec.Struct, frozen=True):
     created_after: float | None = None
 
 
-def insert_run(tx: Tx, task: Task, run: Run, entries: Sequence[Entry], timeout_s: float) -> None:
-    """The task and its run with the beginning of its log. It has a deadline, unless it has ended already."""
+def insert_run(
+    tx: Tx, task: Task, run: Run, entries: Sequence[Entry], timeout_s: float, deadline_s: float | None = None
+) -> None:
+    """The task and its run with the beginning of its log. It has a deadline, unless it has ended already.
+
+    `deadline_s` is the caller's; it is stored when it comes before the `timeout_s` that every run has.
+    """
     tx.put_record(_insert_task, task)
     row = run_row(run)
     row["first_entries"], row["first_last_seq"] = to_json(entries), run.last_seq
     if is_terminal(run.status):
         tx.put(_insert_ended_run, row)
     else:
-        row["timeout_s"], row["deadline_s"] = timeout_s, None
+        own_s = deadline_s if deadline_s is not None and deadline_s <= timeout_s else None
+        row["timeout_s"], row["deadline_s"] = timeout_s if own_s is None else own_s, own_s
         tx.put(_insert_run, row)
 
 
@@ -102,9 +112,9 @@ def find_run_of_task(tx: Tx, task_id: str) -> Run | None:
     return run_from(row) if row else None
 
 
-def overdue_runs(tx: Tx) -> list[str]:
-    """Ids of running runs past their deadline, by the database's clock."""
-    return [row[0] for row in tx.rows(_overdue)]
+def overdue_runs(tx: Tx) -> list[tuple[str, float | None]]:
+    """(id, the caller's own deadline if it is that) of running runs past their deadline, by the database's clock."""
+    return [(row[0], row[1]) for row in tx.rows(_overdue)]
 
 
 def events_after(tx: Tx, run_id: str, after: int) -> list[Event]:

@@ -200,7 +200,8 @@ steps = Table(
     Column("priority", Integer, nullable=False, server_default="0"),
     Column("claimed_at", Double),
     Column("key_id", String(36), nullable=False, server_default=""),
-    Column("expires_at", Double),
+    Column("expires_at", Double),  # when its run's deadline comes: after that nobody takes it
+    Column("took_s", Double),  # from its claim to its outcome
     Column("timings", Text),
     Column("progress_step", Integer),
     Column("progress_steps", Integer),

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from sqlalchemy import bindparam, case, func, insert, or_, select, update
 
 from app.domain.event import Tick
-from app.domain.run import Step, StepStatus, Timings
+from app.domain.run import Run, Step, StepStatus, Timings
 from app.store.engine import Tx
 from app.store.rows import STEP_COLUMNS, step_from, step_row, to_json_or_null
 from app.store.schema import keys, now_s, runs, steps, tasks
@@ -21,27 +21,43 @@ READY, RUNNING, STOPPED = StepStatus.READY.value, StepStatus.RUNNING.value, Step
 # needs no loading. Age wins in the end, so no checkpoint starves.
 RESIDENT_BONUS_S = 5.0
 
-# A step's priority is its key's, as it stands when the step becomes ready.
+_now = select(now_s()).scalar_subquery()  # PostgreSQL looks at the clock once, not for each row
+
+# What was asked for, bounded by what the key has, as that stands when the step becomes ready.
 _priority = (
-    select(keys.c.priority)
-    .select_from(runs.join(tasks, tasks.c.id == runs.c.task_id).join(keys, keys.c.id == tasks.c.key_id))
-    .where(runs.c.id == bindparam("of_run"))
+    select(case((tasks.c.priority < keys.c.priority, tasks.c.priority), else_=keys.c.priority))
+    .select_from(keys.join(tasks, tasks.c.id == bindparam("of_task")))
+    .where(keys.c.id == bindparam("key_id"))
     .scalar_subquery()
 )
+_run_ends_at = select(runs.c.deadline_at).where(runs.c.id == bindparam("of_run")).scalar_subquery()
 _insert_step = insert(steps).values(
-    {name: bindparam(name) for name in (*Step.__struct_fields__, "checkpoint")}
-    | {"ready_at": now_s() + bindparam("delay_s"), "priority": func.coalesce(_priority, 0)}
+    {name: bindparam(name) for name in (*Step.__struct_fields__, "checkpoint", "key_id")}
+    | {
+        "ready_at": now_s() + bindparam("delay_s"),
+        "priority": func.coalesce(_priority, 0),
+        "expires_at": _run_ends_at,
+    }
 )
+
+# Round robin over keys within a priority: the key whose step was taken the longest ago is next.
+READY_AND_KEY = steps.outerjoin(keys, keys.c.id == steps.c.key_id)  # a step whose key is gone is done, too
+FIRST_BY_PRIORITY = steps.c.priority.desc()
+THEN_BY_KEY = func.coalesce(keys.c.served_at, 0.0)
+IN_TIME = or_(steps.c.expires_at.is_(None), steps.c.expires_at > _now)
+
 _best_ready = (
     select(steps.c.run_id, steps.c.node_id)
-    .where(steps.c.status == READY, steps.c.work_class == bindparam("work_class"), steps.c.ready_at <= now_s())
+    .select_from(READY_AND_KEY)
+    .where(steps.c.status == READY, steps.c.work_class == bindparam("work_class"), steps.c.ready_at <= _now, IN_TIME)
     .order_by(
-        steps.c.priority.desc(),
+        FIRST_BY_PRIORITY,
+        THEN_BY_KEY,
         steps.c.ready_at - case((steps.c.checkpoint == bindparam("resident"), RESIDENT_BONUS_S), else_=0.0),
         steps.c.run_id,
     )
     .limit(1)
-    .with_for_update(skip_locked=True)
+    .with_for_update(skip_locked=True, of=steps)
     .cte("best")
 )
 _claim = (
@@ -54,8 +70,13 @@ _claim = (
         lease_expires_at=now_s() + bindparam("lease_s"),
         claimed_at=now_s(),
     )
-    .returning(*STEP_COLUMNS)
+    .returning(*STEP_COLUMNS, steps.c.key_id)
 )
+# Nobody waits for a key here: whoever holds its row is setting the same, or about to accept a run of it.
+_key_to_serve = (
+    select(keys.c.id).where(keys.c.id == bindparam("served")).with_for_update(skip_locked=True, key_share=True)
+)
+_serve = update(keys).where(keys.c.id.in_(_key_to_serve)).values(served_at=now_s())
 _held = (
     steps.c.run_id == bindparam("held_run"),
     steps.c.node_id == bindparam("held_node"),
@@ -68,7 +89,11 @@ _finish = (
     .where(*_held)
     .values(
         {name: bindparam(f"new_{name}") for name in _OUTCOME}
-        | {"lease_expires_at": None, "timings": bindparam("new_timings")}
+        | {
+            "lease_expires_at": None,
+            "took_s": now_s() - steps.c.claimed_at,
+            "timings": bindparam("new_timings"),
+        }
     )
 )
 _back_to_ready = (
@@ -127,18 +152,24 @@ _waiting = (
 )
 
 
-def insert_steps(tx: Tx, new: Iterable[tuple[Step, str | None]]) -> None:
-    """Puts steps where workers find them, each with the checkpoint that it needs, if any."""
+def insert_steps(tx: Tx, run: Run, new: Iterable[tuple[Step, str | None]]) -> None:
+    """Puts steps of the run where workers find them, each with the checkpoint that it needs, if any."""
+    of_run = {"of_run": run.id, "of_task": run.task_id, "key_id": run.key_id, "delay_s": 0.0}
     for step, checkpoint in new:
-        row = step_row(step) | {"checkpoint": checkpoint, "delay_s": 0.0, "of_run": step.run_id}
-        tx.put(_insert_step, row)
+        tx.put(_insert_step, step_row(step) | of_run | {"checkpoint": checkpoint})
 
 
 def claim(tx: Tx, worker_id: str, work_class: str, resident: str | None, lease_s: float) -> Step | None:
-    """Gives the best ready step of the class to the worker, or None. The new attempt number is the worker's fence."""
+    """Gives the best ready step of the class to the worker, or None. The new attempt number is the worker's fence.
+
+    Two that claim at the same moment may both take a step of the same key: another key waits for one step a worker.
+    """
     values = {"claimer": worker_id, "work_class": work_class, "resident": resident, "lease_s": lease_s}
-    rows = tx.rows(_claim, values)
-    return step_from(rows[0]) if rows else None
+    row = tx.row(_claim, values)
+    if row is None:
+        return None
+    tx.put(_serve, {"served": row[-1]})
+    return step_from(row[:-1])
 
 
 def renew_leases(tx: Tx, worker_id: str, lease_s: float, tick: Tick | None = None) -> set[str]:

@@ -29,9 +29,12 @@ class Store:
         self._own = threading.local()
         self._opened: list[Session] = []
 
-    async def commit(self, unit: Unit[T]) -> T:
-        """Runs a unit of work in a transaction; returns once that is durable. Raises Unavailable, or the unit's own."""
-        return await self._committer.commit(unit)
+    async def commit(self, unit: Unit[T], *, alone: bool = False) -> T:
+        """Runs a unit of work in a transaction; returns once that is durable. Raises Unavailable, or the unit's own.
+
+        `alone`: one that locks what units of other processes lock too, in whatever order they come there.
+        """
+        return await self._committer.commit(unit, alone=alone)
 
     def commit_blocking(self, unit: Unit[T], *, lasting: bool = True) -> T:
         """The same for a thread. Not `lasting`: what can be done again (a claim, a renewal) waits for no disk."""

@@ -42,6 +42,7 @@ def upgrade() -> None:
 
     op.add_column("steps", sa.Column("key_id", sa.String(length=36), nullable=False, server_default=""))
     op.add_column("steps", sa.Column("expires_at", sa.Double(), nullable=True))
+    op.add_column("steps", sa.Column("took_s", sa.Double(), nullable=True))
     op.add_column("steps", sa.Column("timings", sa.Text(), nullable=True))
     op.add_column("steps", sa.Column("progress_step", sa.Integer(), nullable=True))
     op.add_column("steps", sa.Column("progress_steps", sa.Integer(), nullable=True))
@@ -133,7 +134,10 @@ def downgrade() -> None:
     op.drop_index("ix_runs_active_app", "runs")
     for table, columns in (
         ("artifacts", ("seed", "height", "width")),
-        ("steps", ("progress_eta_s", "progress_steps", "progress_step", "timings", "expires_at", "key_id")),
+        (
+            "steps",
+            ("progress_eta_s", "progress_steps", "progress_step", "timings", "took_s", "expires_at", "key_id"),
+        ),
         ("runs", ("updated_at", "deadline_s", "error_code", "key_id")),
         ("tasks", ("priority",)),
         ("keys", ("served_at", "max_queued", "max_active", "last_used_at", "expires_at", "scopes")),

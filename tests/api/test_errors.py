@@ -63,6 +63,14 @@ def an_old_document(house: Atelier) -> httpx.Response:
     return house.run({"text": "a"}, key)
 
 
+def one_too_many(house: Atelier) -> httpx.Response:
+    key = house.cli("keys", "create", "--max-active", "1")
+    first = house.run({"prompt": "stall"}, key, response_mode="async").json()
+    refused = house.run({"prompt": "p"}, key)
+    house.http.post(f"/v1/workflows/tasks/{first['task_id']}/stop", json={"user": "abc-123"})
+    return refused
+
+
 def a_row_that_cannot_be(house: Atelier) -> httpx.Response:
     run_id = house.run({"prompt": "p", "steps": 1}).json()["workflow_run_id"]
     spoil(house, "UPDATE runs SET outputs = '{' WHERE id = ?", run_id)
@@ -92,6 +100,7 @@ PROVOKED: dict[type[AtelierError], Callable[[Atelier], httpx.Response]] = {
     errors.IdempotencyConflict: a_run_of_another_body,
     errors.BodyTooLarge: lambda house: post(house, b" " * 5_000_000),
     errors.UnsupportedMediaType: lambda house: post(house, b"a=b", "application/x-www-form-urlencoded"),
+    errors.TooManyRequests: one_too_many,
     errors.Unavailable: a_damaged_picture,
     errors.DocumentInvalid: an_old_document,
 }

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import text
 
 from app import ids
 from app.domain.event import EventKind
-from app.domain.request import RunRequest
+from app.domain.request import Caller, RunRequest
 from app.domain.run import Failed, Retry, Run, RunStatus, Step, Succeeded, Task
 from app.graph.graph import Graph, load_graph
 from app.runs.advance import Advance, Notice
-from app.runs.movement import Settled
+from app.runs.movement import Movement, Settled
 from app.settings import Settings, load_settings
 from app.store import runs, steps
 from app.store.migrate import upgrade
@@ -28,20 +29,44 @@ LOST = Retry("The worker was lost.", "worker_lost")
 class House:
     """A store, what moves runs on, and one workflow with a step for a worker."""
 
-    def __init__(self, settings: Settings, graph: Graph) -> None:
+    def __init__(self, settings: Settings, graph: Graph, store: Store | None = None) -> None:
         self.settings, self.graph = settings, graph
-        self.store = Store(settings)
+        self.store = store or Store(settings)
         self.advance = Advance(lambda tx, workflow_id: graph, lambda call: Settled(dict(call.inputs), "c"), settings)
 
-    def submit(self, key_id: str = "key", posting: RunRequest | None = None) -> str:
-        run_id = ids.new_id()
-        task = Task(ids.new_id(), run_id, "app", key_id, "user", "dify", "blocking", 1.0)
-        inputs = {"prompt": "p"}
-        new = Run(run_id, task.id, "app", "w", "user", RunStatus.RUNNING, inputs, {}, None, 0, 0, 0, 1.0)
-        movement = self.advance.begin(self.graph, new)
+    def submit(
+        self, key_id: str = "key", priority: int | None = None, posting: RunRequest | None = None, **more: Any
+    ) -> str:
+        """The id of a run that the key has asked for. `more`: of the caller or the request. Raises TooManyRequests."""
+        of_caller = {name: more.pop(name) for name in Caller.__struct_fields__ if name in more}
+        caller = Caller(key_id, "app", **{"priority": priority or 0, **of_caller})
+        asked = RunRequest(caller, {"prompt": "p"}, "user", priority=priority, **more)
+        task, movement = self._begun(asked)
         movement.posting = posting
-        self.store.commit_blocking(lambda tx: self.advance.insert(tx, task, movement))
-        return run_id
+        self.store.commit_blocking(lambda tx: self.advance.insert(tx, task, movement, asked))
+        return task.run_id
+
+    def submit_many(self, key_id: str, count: int) -> list[str]:
+        """The same so many times in one transaction, each a millisecond older than the next."""
+        asked = RunRequest(Caller(key_id, "app"), {"prompt": "p"}, "user")
+        made = [self._begun(asked) for _ in range(count)]
+        self.store.commit_blocking(
+            lambda tx: [self.advance.insert(tx, task, movement, asked) for task, movement in made]
+        )
+        run_ids = [task.run_id for task, _ in made]
+        older = text("UPDATE steps SET ready_at = ready_at - :age_s WHERE run_id = :run")
+        self.store.commit_blocking(
+            lambda tx: [tx.put(older, {"age_s": n / 1000, "run": r}) for n, r in enumerate(reversed(run_ids))]
+        )
+        return run_ids
+
+    def _begun(self, asked: RunRequest) -> tuple[Task, Movement]:
+        run_id, key_id = ids.new_id(), asked.caller.key_id
+        task = Task(ids.new_id(), run_id, "app", key_id, "user", "dify", "blocking", 1.0, None, asked.granted_priority)
+        new = Run(
+            run_id, task.id, "app", "w", "user", RunStatus.RUNNING, asked.inputs, {}, None, 0, 0, 0, 1.0, None, key_id
+        )
+        return task, self.advance.begin(self.graph, new)
 
     def claim(self, worker: str = "w1", lease_s: float = 60, resident: str | None = None) -> Step | None:
         return self.store.commit_blocking(lambda tx: steps.claim(tx, worker, "gpu", resident, lease_s))
@@ -55,7 +80,17 @@ class House:
     def stop(self, run_id: str) -> Notice | None:
         return self.store.commit_blocking(lambda tx: self.advance.end_run(tx, run_id, RunStatus.STOPPED, "stop"))
 
-    def sql(self, statement: str, **values: str) -> None:
+    def add_key(self, key_id: str, priority: int = 0) -> None:
+        """A row for a key: a claim remembers there when it was served."""
+        self.sql(
+            "INSERT INTO apps (id, name, workflow_id, created_at) VALUES ('app', 'app', 'w', 1) ON CONFLICT DO NOTHING"
+        )
+        columns = "id, app_id, label, prefix, hash, created_at, priority"
+        self.sql(
+            f"INSERT INTO keys ({columns}) VALUES (:id, 'app', '', '', :id, 1, :priority)", id=key_id, priority=priority
+        )
+
+    def sql(self, statement: str, **values: Any) -> None:
         self.store.commit_blocking(lambda tx: tx.put(text(statement), values))
 
     def run(self, run_id: str) -> Run:
@@ -70,8 +105,8 @@ class House:
 
 
 @contextmanager
-def new_house(folder: Path, database_url: str) -> Iterator[House]:
-    settings = load_settings(data_dir=folder, database_url=database_url, retry_delay_s=0, max_attempts=3)
+def new_house(folder: Path, database_url: str, **more: Any) -> Iterator[House]:
+    settings = load_settings(data_dir=folder, database_url=database_url, retry_delay_s=0, max_attempts=3, **more)
     upgrade(settings)
     house = House(settings, load_graph((ROOT / "workflows/text-to-image.yml").read_text()))
     yield house

@@ -24,8 +24,11 @@ from tests.servers import ROOT
 from tests.service.house import DONE, House, new_house
 
 ACCEPT_INLINE = ["INSERT tasks", "INSERT runs"]
-ACCEPT = [*ACCEPT_INLINE, "INSERT steps"]
-CLAIM = ["UPDATE steps"]
+_LOAD = "SELECT runs"  # and steps: what is under way and waits, each counted up to its limit
+ACCEPT = [_LOAD, *ACCEPT_INLINE, "INSERT steps"]
+ACCEPT_COUNTED = ["SELECT apps", "SELECT keys", *ACCEPT]
+LOOK = ["UPDATE steps"]
+CLAIM = [*LOOK, "UPDATE keys"]
 _LOCK = "SELECT runs"
 _LOG = "SELECT runs"  # and events: a union
 # The run, its facts, whatever webhooks are to be told, and whatever is open.
@@ -117,7 +120,7 @@ def test_whoever_wants_to_be_told_pays_for_it(sqlite_house: House) -> None:
     ]
 
 
-def test_a_run_with_a_picture_is_twelve_statements(sqlite_house: House) -> None:
+def test_a_run_with_a_picture_is_fourteen_statements(sqlite_house: House) -> None:
     house = sqlite_house
     with transactions(house) as done:
         run_id = house.submit()
@@ -126,7 +129,13 @@ def test_a_run_with_a_picture_is_twelve_statements(sqlite_house: House) -> None:
         made = [artifact(run_id, held.id)]
         house.store.commit_blocking(lambda tx: house.advance.complete(tx, held, DONE, made))
     assert done == [ACCEPT, CLAIM, COMPLETE]
-    assert sum(map(len, done)) == 12
+    assert sum(map(len, done)) == 14
+
+
+def test_limits_of_runs_under_way_are_two_statements_more(sqlite_house: House) -> None:
+    with transactions(sqlite_house) as done:
+        sqlite_house.submit(max_active=2, app_max_active=2)
+    assert done == [ACCEPT_COUNTED]
 
 
 def test_a_lost_attempt_is_five_statements_more_and_a_claim(sqlite_house: House) -> None:
@@ -167,4 +176,4 @@ def test_what_finds_nothing_to_do_is_one_statement(sqlite_house: House) -> None:
         assert house.claim() is None
         assert house.stop(run_id) is None
         house.store.commit_blocking(lambda tx: steps.renew_leases(tx, "w1", 60.0))
-    assert done == [CLAIM, ["SELECT runs"], ["UPDATE steps"]]
+    assert done == [LOOK, ["SELECT runs"], ["UPDATE steps"]]

@@ -13,12 +13,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from app.domain.event import EventKind
 from app.domain.run import Failed, Run, RunStatus, Step, StepStatus
-from app.store import steps
+from app.store import runs, steps
 from tests.databases import PostgresDatabases
 from tests.service.house import DONE, LOST, House, new_house
 
 # Which one, modulo how many there are. Nothing is drawn inside a rule: what is there may depend on chance.
 WHICH = st.integers(0, 1000)
+KEYS = st.sampled_from(["key", "another"])
 WORKERS = st.sampled_from(["w1", "w2", "w3"])
 OUTCOMES = st.sampled_from([DONE, Failed("broken", "broken"), LOST])
 
@@ -34,9 +35,11 @@ class Runs(RuleBasedStateMachine):
         folder = Path(self.open.enter_context(tempfile.TemporaryDirectory()))
         url = self.postgres.new() if self.postgres else ""
         self.house: House = self.open.enter_context(new_house(folder, url))
+        self.house.add_key("another")
         self.run_ids: list[str] = []
         self.claimed: list[Step] = []
         self.current: dict[str, int] = {}  # the attempt that may write, by run
+        self.late: set[str] = set()
         self.ended: dict[str, tuple[Run, list[EventKind]]] = {}
 
     def teardown(self) -> None:
@@ -48,9 +51,9 @@ class Runs(RuleBasedStateMachine):
             self.submit()
         self.claim("w1")
 
-    @rule()
-    def submit(self) -> None:
-        self.run_ids.append(self.house.submit())
+    @rule(key=KEYS)
+    def submit(self, key: str = "key") -> None:
+        self.run_ids.append(self.house.submit(key))
 
     @rule(worker=WORKERS)
     def claim(self, worker: str) -> None:
@@ -58,6 +61,7 @@ class Runs(RuleBasedStateMachine):
         if step is None:
             return
         assert step.run_id not in self.ended, "a step of an ended run was given to a worker"
+        assert step.run_id not in self.late, "a step past its deadline was given to a worker"
         assert step.attempt == abs(self.current.get(step.run_id, 0)) + 1
         self.claimed.append(step)
         self.current[step.run_id] = step.attempt
@@ -102,6 +106,21 @@ class Runs(RuleBasedStateMachine):
     def stop(self, which: int) -> None:
         run_id = self.run_ids[which % len(self.run_ids)]
         assert (self.house.stop(run_id) is not None) == (run_id not in self.ended)
+
+    @rule(which=WHICH)
+    def run_late(self, which: int) -> None:
+        """The deadline of a run comes; a worker that has a step of it goes on until somebody looks."""
+        run_id = self.run_ids[which % len(self.run_ids)]
+        self.house.sql("UPDATE runs SET deadline_at = 1 WHERE id = :id", id=run_id)
+        self.house.sql("UPDATE steps SET expires_at = 1 WHERE run_id = :id", id=run_id)
+        self.late.add(run_id)
+
+    @rule()
+    def reap_the_late(self) -> None:
+        found = self.house.store.read_blocking(runs.overdue_runs)
+        assert {run_id for run_id, _ in found} == self.late - self.ended.keys()
+        for run_id, _ in found:
+            assert self.house.stop(run_id) is not None
 
     @rule()
     def look_again(self) -> None:

@@ -9,13 +9,14 @@ import msgspec
 from msgspec import Meta
 from starlette.datastructures import Headers
 
+from app.api.body import read_deadline, read_priority, shortest
 from app.api.operation import read_value
 from app.domain.request import Caller, ResponseMode, RunRequest, WebhookEvent
 from app.errors import InvalidParam
 from app.runs.webhooks import check_webhook
 from app.settings import Settings
 
-_INTERESTING = frozenset({b"idempotency-key", b"prefer", b"last-event-id"})
+_INTERESTING = frozenset({b"idempotency-key", b"prefer", b"last-event-id", b"x-priority", b"cancel-after"})
 _MODES = (None, "", "blocking", "streaming", "async")
 _KEY = re.compile(r'"([\x21\x23-\x7e]{1,255})"|([\x21\x23-\x7e]{1,255})')
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\b")
@@ -32,6 +33,10 @@ class RunBody(msgspec.Struct, frozen=True):
     response_mode: Annotated[
         Literal["blocking", "streaming", "async", ""] | None,
         Meta(description="blocking: the end of the run; streaming: its events; async: 202 and its ids at once."),
+    ] = None
+    deadline_s: Annotated[
+        Annotated[float, Meta(ge=1, le=1e9)] | None,
+        Meta(description="The run is stopped after so many seconds, waiting included.", examples=[30]),
     ] = None
     webhook_url: Annotated[
         str | None,
@@ -69,6 +74,12 @@ class RunHeaders(msgspec.Struct, frozen=True, rename="kebab"):
     last_event_id: Annotated[
         str | None, Meta(description="With streaming: only events after this number.", examples=["3"])
     ] = None
+    x_priority: Annotated[
+        str | None, Meta(description="Runs with a higher one go first; at most the key's own.", examples=["2"])
+    ] = None
+    cancel_after: Annotated[
+        str | None, Meta(description="As deadline_s, or a duration; the shorter counts.", examples=["30", "1h30m"])
+    ] = None
 
     @classmethod
     def of(cls, headers: list[tuple[bytes, bytes]]) -> RunHeaders:
@@ -77,7 +88,7 @@ class RunHeaders(msgspec.Struct, frozen=True, rename="kebab"):
         if not found:
             return _NONE
         named = Headers(raw=found)
-        return cls(named.get("idempotency-key"), named.get("prefer"), named.get("last-event-id"))
+        return cls(*(named.get(name) for name in cls.__struct_encode_fields__))
 
     @property
     def is_async(self) -> bool:
@@ -139,8 +150,16 @@ def read_run_request(body: dict[str, Any], headers: RunHeaders, caller: Caller, 
         webhook = check_webhook(read.webhook_url, read.webhook_events, settings)
     elif read.webhook_events is not None:
         raise InvalidParam("webhook_events is of no use without webhook_url", params="webhook_url")
-    key = _key(headers.idempotency_key)
-    return RunRequest(caller, read.inputs, user, mode, idempotency_key=key, webhook=webhook)
+    return RunRequest(
+        caller,
+        read.inputs,
+        user,
+        mode,
+        idempotency_key=_key(headers.idempotency_key),
+        priority=read_priority(headers.x_priority),
+        deadline_s=shortest(read_deadline(headers.cancel_after), read.deadline_s),
+        webhook=webhook,
+    )
 
 
 def _key(text: str | None) -> str | None:

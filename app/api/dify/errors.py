@@ -38,6 +38,8 @@ class Error(msgspec.Struct, kw_only=True):
     node_id: Annotated[str, Meta(description="the workflow's node that it concerns")] | UnsetType = UNSET
     node_title: Annotated[str, Meta(description="the node's title")] | UnsetType = UNSET
     problems: list[ErrorProblem] | UnsetType = UNSET
+    limit: Annotated[int, Meta(description="with 429: how many there may be")] | UnsetType = UNSET
+    current: Annotated[int, Meta(description="with 429: how many there are")] | UnsetType = UNSET
 
 
 def envelope(error: AtelierError) -> dict[str, Any]:

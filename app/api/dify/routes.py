@@ -20,6 +20,7 @@ from app.api.dify.wire import Wire
 from app.api.operation import EVENT_STREAM, Operation, read_query
 from app.api.sse import EventStream
 from app.api.waiting import WaitingAnswer
+from app.domain.detail import Part
 from app.domain.request import Caller, Scope
 from app.domain.run import Run, RunStatus, is_terminal
 from app.errors import (
@@ -29,8 +30,10 @@ from app.errors import (
     DocumentInvalid,
     IdempotencyConflict,
     InvalidParam,
+    TooManyRequests,
     Unavailable,
 )
+from app.runs.queue_view import QueueView
 from app.runs.service import RunService
 from app.settings import Settings
 from app.store.runs import LogQuery
@@ -41,8 +44,9 @@ logger = logging.getLogger(__name__)
 class DifyApi:
     """Dify's operations below `/v1`."""
 
-    def __init__(self, service: RunService, render: Wire, settings: Settings) -> None:
+    def __init__(self, service: RunService, queue_view: QueueView, render: Wire, settings: Settings) -> None:
         self._service = service
+        self._queue_view = queue_view
         self._wire = render
         self._settings = settings
 
@@ -59,7 +63,7 @@ class DifyApi:
                 body=RunBody,
                 headers=RunHeaders,
                 answers={200: (BlockingAnswer, EVENT_STREAM), 202: (RunningAnswer, AcceptedRun)},
-                raises=(AppUnavailable, CheckpointUnavailable, IdempotencyConflict, DocumentInvalid),
+                raises=(AppUnavailable, CheckpointUnavailable, IdempotencyConflict, DocumentInvalid, TooManyRequests),
             ),
             Operation(
                 method="GET",
@@ -125,7 +129,8 @@ class DifyApi:
         if asked.response_mode == "streaming":
             return EventStream(self._frames(run, after), names)
         if asked.response_mode == "async":
-            return self._running(run, self._wire.asynchronous_answer(run), names, b"respond-async")
+            standing = None if is_terminal(run.status) else await self._queue_view.standing(run.id)
+            return self._running(run, self._wire.asynchronous_answer(run, standing), names, b"respond-async")
         if is_terminal(run.status):
             self._service.call_ended(run, answered=True)
             return Answer(wire.encode(self._wire.blocking_answer(run)), names)
@@ -177,7 +182,8 @@ class DifyApi:
         if not parts:
             return _json(self._wire.detail(await self._service.get(caller, request.path_params["run_id"])))
         more = await self._service.detail(caller, request.path_params["run_id"], parts)
-        return _json(self._wire.detail(more.run, more))
+        standing = await self._queue_view.standing(more.run.id) if Part.PROGRESS in parts and more.waits else None
+        return _json(self._wire.detail(more.run, more, standing))
 
     async def _stop(self, request: Request, caller: Caller) -> Answer:
         read_user(await read_object(request, self._settings.max_body_bytes))

@@ -11,6 +11,11 @@ from app.domain.run import RunStatus, StepStatus
 from app.errors import InvalidParam
 
 Id = Annotated[str, Meta(description="A UUID.")]
+QueuePlace = Annotated[int | None, Meta(description="1: next to be taken by a worker; null: it does not wait.")]
+EstimatedStart = Annotated[
+    int | None,
+    Meta(description="When that may be, in seconds since 1970; null: it does not wait, or nothing is known."),
+]
 
 QUEUED = "queued"  # what callers read for a step that is ready and waits for a worker
 STEP_STATUSES = [QUEUED if status is StepStatus.READY else status.value for status in StepStatus]
@@ -106,6 +111,8 @@ class ProgressObject(Struct, frozen=True):
     steps: Annotated[int | None, Meta(description="How many it has to do; null while it is not known.")]
     percent: Annotated[float | None, Meta(description="The same as a percentage.")]
     eta_s: Annotated[float | None, Meta(description="Seconds until that node is done, by the worker's own pace.")]
+    queue_position: QueuePlace
+    estimated_start: EstimatedStart
 
 
 class TaskObject(Struct, frozen=True):
@@ -118,9 +125,7 @@ class TaskObject(Struct, frozen=True):
     response_mode: Annotated[str, Meta(description="How it was asked: blocking, streaming or async.")]
     priority: Annotated[int | None, Meta(description="The priority that was asked for; null: the key's own.")]
     deadline_s: Annotated[float | None, Meta(description="How long the run may take, if the request said so.")]
-    error_code: Annotated[
-        str | None, Meta(description="The run's error for programs, if no node's own failure ended it.")
-    ]
+    error_code: Annotated[str | None, Meta(description="The run's error for programs.", examples=["deadline_exceeded"])]
 
 
 class RunObject(Struct, frozen=True):
@@ -160,3 +165,5 @@ class AcceptedRun(RunObject, frozen=True, kw_only=True):
 
     task_id: Id
     location: Annotated[str, Meta(description="Where the run can be read.")]
+    queue_position: QueuePlace
+    estimated_start: EstimatedStart

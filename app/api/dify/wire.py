@@ -13,11 +13,12 @@ from app.api.dify.shapes import AcceptedRun, RunObject, ToldRun
 from app.artifacts.urls import UrlSigner
 from app.domain.artifact import MARK, is_artifact
 from app.domain.detail import Detail
-from app.domain.event import Event, EventKind, Tick
+from app.domain.event import Event, EventKind, QueuePosition, Tick
 from app.domain.run import Run, Step
 from app.events.feed import Fact, Silence
 from app.graph.answer import markdown
 from app.runs.movement import system_variables
+from app.runs.queue_view import Standing
 
 PING = b"event: ping\n\n"
 
@@ -57,9 +58,15 @@ class Wire:
         """A blocking answer whose time is over before the run's: the run as it stands, and where to read on."""
         return {**self.blocking_answer(run), "location": self.place_of(run)}
 
-    def asynchronous_answer(self, run: Run) -> AcceptedRun:
-        """202: the run object, and what a caller needs to come back."""
-        return AcceptedRun(**self._difys(run), task_id=run.task_id, location=self.place_of(run))
+    def asynchronous_answer(self, run: Run, standing: Standing | None) -> AcceptedRun:
+        """202: the run object, what a caller needs to come back, and where the run stands if it waits."""
+        return AcceptedRun(
+            **self._difys(run),
+            task_id=run.task_id,
+            location=self.place_of(run),
+            queue_position=standing.queue_position if standing else None,
+            estimated_start=standing.estimated_start if standing else None,
+        )
 
     def stop_answer(self, run: Run) -> dict[str, Any]:
         """Dify's answer, and the truth: how the run stands now."""
@@ -69,9 +76,9 @@ class Wire:
         """Where the run can be read."""
         return self._signer.absolute(f"/v1/workflows/run/{run.id}")
 
-    def detail(self, run: Run, more: Detail | None = None) -> RunObject:
+    def detail(self, run: Run, more: Detail | None = None, standing: Standing | None = None) -> RunObject:
         """`GET /workflows/run/{id}`; `more` is what was asked for beyond Dify's fields, read together with the run."""
-        return RunObject(**self._difys(run), **(render_parts(more, self._signer) if more else {}))
+        return RunObject(**self._difys(run), **(render_parts(more, self._signer, standing) if more else {}))
 
     def _difys(self, run: Run) -> dict[str, Any]:
         """Dify's fields of a run object: the inputs are a string of JSON there, the outputs an object."""
@@ -124,12 +131,15 @@ class Wire:
             "created_at": int(run.created_at),
         }
 
-    def frame(self, news: Fact | Tick | Silence, run: Run) -> bytes | None:
+    def frame(self, news: Fact | Tick | QueuePosition | Silence, run: Run) -> bytes | None:
         """An event as one SSE frame, `data: {json}` and an empty line; None for what Dify has no event for."""
         if isinstance(news, Silence):
             return PING
         if isinstance(news, Tick):
             name, fields = "node_progress", _progress(news)
+        elif isinstance(news, QueuePosition):
+            standing = {"queue_position": news.queue_position, "estimated_start": news.estimated_start}
+            name, fields = "queue_position", standing
         else:
             name, fields = _EVENT_NAMES[news.event.kind], self._fields(news)
         envelope = {"event": name, "workflow_run_id": run.id, "task_id": run.task_id, "data": fields}
