@@ -16,7 +16,7 @@ from app.api.body import read_object
 from app.domain.key import in_order
 from app.domain.request import Caller
 from app.domain.request import Scope as KeyScope
-from app.errors import AtelierError, Forbidden, InvalidParam
+from app.errors import AtelierError, BadRequest, Forbidden, InvalidParam, NotFound
 from app.runs.publications import Publications
 
 T = TypeVar("T")
@@ -93,6 +93,10 @@ class Endpoint:
                 f"The key lacks the scope '{needed.value}', which {summary[:1].lower()}{summary[1:]} needs; "
                 f"it has {', '.join(in_order(caller.scopes)) or 'none'}."
             )
+        if "\0" in scope["path"]:  # no text in PostgreSQL has this character, so it can't be asked for one either
+            raise NotFound("There is nothing with a NUL character in its name.")
+        if b"%00" in scope["query_string"]:
+            raise BadRequest("The query has a NUL character.")
         response = await self._operation.handler(Request(scope, receive), caller)
         await response(scope, receive, send)
 

@@ -25,6 +25,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from tests.databases import PostgresDatabases
 from tests.servers import IN_THE_TABLE, ROOT, Atelier, running
 
 SEED = int(os.environ.get("ATELIER_FUZZ_SEED", "20261121"))
@@ -40,14 +41,26 @@ CALMLY = settings(
     report_multiple_bugs=False,
 )
 
+PAINTER = "tests.chaos.painter"
+
 Json = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Atelier]:
-    with running(tmp_path_factory.mktemp("fuzz"), worker_module="tests.chaos.painter") as server:
+def server(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresDatabases) -> Iterator[Atelier]:
+    """On PostgreSQL, which is the stricter of the two about what is text and what is a number."""
+    env, nobody_is_told = {"DATABASE_URL": postgres.new()}, {"webhook_allow_private": "true", "webhook_retry_s": "3600"}
+    folder = tmp_path_factory.mktemp("fuzz")
+    with running(folder, folder / "log", env_too=env, worker_module=PAINTER, **nobody_is_told) as server:
         server.until_ready()
         yield server
+
+
+@pytest.fixture(scope="module")
+def echo_key(server: Atelier) -> str:
+    """A key of the app `echo` that may do everything."""
+    server.cli("workflows", "publish", str(ROOT / "workflows" / "echo.yml"), "--app", "echo")
+    return server.cli("keys", "create", "--app", "echo", "--scope", "all")
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +94,9 @@ def test_the_page_shows_every_operation_and_loads_nothing(server: Atelier, docum
 
 
 @pytest.mark.slow
-def test_no_case_gets_an_answer_that_the_document_does_not_know(server: Atelier, document: Json) -> None:
+def test_no_case_gets_an_answer_that_the_document_does_not_know(server: Atelier, document: Json, echo_key: str) -> None:
     print(f"ATELIER_FUZZ_SEED={SEED}")
-    fuzz = Fuzz(server, document)
+    fuzz = Fuzz(server, document, echo_key)
     begun = 0
     while fuzz.cases < CASES:
         before = fuzz.cases
@@ -99,11 +112,10 @@ def test_no_case_gets_an_answer_that_the_document_does_not_know(server: Atelier,
 class Fuzz:
     """Asks for what the document describes and keeps what went wrong. Ids that answers tell are asked for again."""
 
-    def __init__(self, server: Atelier, document: Json) -> None:
+    def __init__(self, server: Atelier, document: Json, echo_key: str) -> None:
         self._server = server
         self._document = document
-        server.cli("workflows", "publish", str(ROOT / "workflows" / "echo.yml"), "--app", "echo")
-        self._headers = server.bearer(server.cli("keys", "create", "--app", "echo", "--scope", "all"))
+        self._headers = server.bearer(echo_key)
         self._paints = server.bearer(server.cli("keys", "create", "--scope", "all"))
         self._session = requests.Session()
         self._ids: dict[str, None] = {}
@@ -144,8 +156,13 @@ class Fuzz:
             8 if case.method == "DELETE" else 2
         ):  # a revoked key is ended in all processes, which takes a while
             return
-        if isinstance(case.body, dict) and "inputs" in case.body:
-            case.body["inputs"] = {"text": word, "prompt": word, "steps": 1 + choice % 3, "seed": choice}
+        known = {
+            "inputs": {"text": word, "prompt": word, "steps": 1 + choice % 3, "seed": choice},
+            "url": f"http://127.0.0.1:9/{choice}",
+            "webhook_url": f"http://127.0.0.1:9/{choice}",
+        }
+        if isinstance(case.body, dict):
+            case.body.update((name, value) for name, value in known.items() if name in case.body)
         ids = list(self._ids)
         for name in case.path_parameters if ids and case.path_parameters else ():
             case.path_parameters[name] = ids[choice // 2 % len(ids)]
@@ -219,9 +236,9 @@ RUBBISH = {
 
 
 @pytest.mark.parametrize("body", RUBBISH.values(), ids=RUBBISH)
-def test_rubbish_in_a_body_is_answered_or_refused(web: Atelier, echo_key: str, body: bytes) -> None:
-    headers = web.bearer(echo_key) | {"content-type": "application/json"}
-    answer = web.http.post("/v1/workflows/run", content=body, headers=headers)
+def test_rubbish_in_a_body_is_answered_or_refused(server: Atelier, echo_key: str, body: bytes) -> None:
+    headers = server.bearer(echo_key) | {"content-type": "application/json"}
+    answer = server.http.post("/v1/workflows/run", content=body, headers=headers)
     assert answer.status_code in (200, 400), answer.text
 
 
@@ -241,16 +258,41 @@ def test_rubbish_in_a_body_is_answered_or_refused(web: Atelier, echo_key: str, b
         ("content-type", "application/json; charset=no-such-thing"),
     ],
 )
-def test_odd_headers_are_answered_or_refused(web: Atelier, echo_key: str, name: str, value: str) -> None:
-    headers = {**web.bearer(echo_key), "content-type": "application/json", name: value.encode("latin-1")}
+def test_odd_headers_are_answered_or_refused(server: Atelier, echo_key: str, name: str, value: str) -> None:
+    headers = {**server.bearer(echo_key), "content-type": "application/json", name: value.encode("latin-1")}
     body = b'{"inputs": {"text": "a"}, "user": "u"}'
-    answer = web.http.post("/v1/workflows/run", content=body, headers=headers)
+    answer = server.http.post("/v1/workflows/run", content=body, headers=headers)
     assert answer.status_code in (200, 400), answer.text
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=" + "9" * 5000, "page=%00", "created_at__after=%ff", "status=%00", "keyword=%00"]
+    "query",
+    ["limit=" + "9" * 5000, "page=%00", "created_at__after=%ff", "status=%00", "keyword=%00", "keyword=%F0%9F%98%80"],
 )
-def test_odd_queries_are_answered_or_refused(web: Atelier, query: str) -> None:
-    answer = web.http.get(f"/v1/workflows/logs?{query}")
+def test_odd_queries_are_answered_or_refused(server: Atelier, query: str) -> None:
+    answer = server.http.get(f"/v1/workflows/logs?{query}")
     assert answer.status_code in (200, 400), answer.text
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/keys", {"name": "a\0b"}),
+        ("/v1/keys", {"name": "\ud800"}),
+        ("/v1/webhooks", {"url": "http://127.0.0.1:9/\0"}),
+        ("/v1/webhooks", {"url": "http://[::1"}),
+        ("/v1/webhooks", {"url": "http://127.0.0.1:99999/"}),
+        ("/v1/workflows/tasks/1/stop", {"user": "\0"}),
+    ],
+)
+def test_odd_texts_are_answered_or_refused(server: Atelier, echo_key: str, path: str, body: Json) -> None:
+    headers = server.bearer(echo_key) | {"content-type": "application/json"}
+    answer = server.http.post(path, content=json.dumps(body), headers=headers)
+    assert answer.status_code in (201, 400, 404), answer.text
+
+
+@pytest.mark.parametrize("name", ["%00", "%ff", "a%00b", "..%2f..", "%F0%9F%98%80", "x" * 5000, "'", "%25"])
+@pytest.mark.parametrize("path", ["/v1/workflows/run/{}", "/v1/files/{}", "/files/tools/{}", "/{}"])
+def test_odd_ids_are_not_found(server: Atelier, path: str, name: str) -> None:
+    answer = server.http.get(path.format(name))
+    assert answer.status_code == 404, answer.text
