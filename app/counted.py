@@ -83,6 +83,9 @@ class Counted(Collector):
         written = CounterMetricFamily("atelier_transactions", "Transactions begun here for writing; many share one.")
         written.add_metric((), self._store.transactions)
         yield written
+        read = CounterMetricFamily("atelier_reads", "Queries of the store that requests and upkeep began here.")
+        read.add_metric((), self._store.reads)
+        yield read
 
     def _counter(self, what: str, name: str, says: str, labels: tuple[str, ...] = ()) -> CounterMetricFamily:
         family = CounterMetricFamily(name, says, labels=labels)

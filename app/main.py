@@ -15,6 +15,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.dify.errors import from_framework, render_error
+from app.api.dify.events import RunEvents
+from app.api.dify.lists import RunLists
 from app.api.dify.routes import DifyApi
 from app.api.dify.wire import Wire
 from app.api.files import file_routes
@@ -22,14 +24,18 @@ from app.api.health import health_routes
 from app.api.metrics import metrics_routes
 from app.api.middleware import RequestIds
 from app.api.operation import routes
+from app.api.sse import EventStreams
 from app.artifacts.store import open_artifacts
 from app.artifacts.urls import open_signer
 from app.checkpoints.catalogue import open_catalogue
 from app.errors import AtelierError
 from app.events.feed import Feed
 from app.events.line import open_line
+from app.events.lookout import Lookout
+from app.events.standings import Standings
 from app.runs.advance import Advance
 from app.runs.companion import Companion
+from app.runs.polls import Polls
 from app.runs.publications import Publications
 from app.runs.reaper import Reaper
 from app.runs.service import Announcer, RunService
@@ -50,12 +56,17 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     announcer = Announcer(line.doorbell, line.wakeups, tally)
     publications = Publications(store)
     advance = Advance(publications.graph_of, SettleImages(catalogue), settings)
-    feed = Feed(store, line.wakeups, tally.event_lag)
+    lookout = Lookout(store, line.wakeups)
+    feed = Feed(store, lookout, tally.event_lag)
     service = RunService(store, advance, publications, feed, announcer, settings)
+    polls = Polls(service, feed, Standings(lookout))
     locks = open_locks(settings)
     reaper = Reaper(store, advance, announcer, line.doorbell, locks, settings)
     signer, content = open_signer(settings), open_artifacts(settings)
-    operations = DifyApi(service, Wire(signer.sign), settings).operations()
+    render, streams = Wire(signer.sign), EventStreams(settings.slow_listener_s)
+    events = RunEvents(service, render, streams)
+    groups = (DifyApi(service, polls, render, events, settings), events, RunLists(service, render))
+    operations = [operation for group in groups for operation in group.operations()]
     sweep = OrphanSweep(store, content, settings.orphan_age_s)
 
     @asynccontextmanager
@@ -66,7 +77,7 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
         companion.start(store, advance, announcer, line.child_bell)
-        upkeep = asyncio.gather(reaper.watch(), sweep.watch())
+        upkeep = asyncio.gather(reaper.watch(), sweep.watch(), streams.watch())
         try:
             yield
         finally:
@@ -78,7 +89,7 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
             await asyncio.to_thread(locks.close)
             await asyncio.to_thread(store.close)
 
-    return Starlette(
+    web = Starlette(
         routes=[
             *routes(operations, publications),
             *file_routes(store, content, signer),
@@ -91,13 +102,22 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
                 CORSMiddleware,
                 allow_origins=["*"],
                 allow_methods=["GET", "PUT", "POST", "DELETE", "OPTIONS", "PATCH"],
-                allow_headers=["Content-Type", "X-App-Code", "X-App-Passport", "Authorization"],
-                expose_headers=["X-Request-Id", "X-Workflow-Run-Id", "X-Task-Id"],
+                allow_headers=[
+                    "Content-Type",
+                    "X-App-Code",
+                    "X-App-Passport",
+                    "Authorization",
+                    "If-None-Match",
+                    "Last-Event-ID",
+                ],
+                expose_headers=["X-Request-Id", "X-Workflow-Run-Id", "X-Task-Id", "ETag"],
             ),
         ],
         exception_handlers={AtelierError: _on_error, HTTPException: _on_framework_error},
         lifespan=lifespan,
     )
+    web.state.end_streams = feed.close  # for the server, which waits for open answers before it ends the lifespan
+    return web
 
 
 async def _on_error(request: Request, error: Exception) -> Response:

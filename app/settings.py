@@ -81,6 +81,9 @@ class Settings(BaseSettings):
     )
     idempotency_ttl_s: float = Field(86400.0, gt=0, description="how long an Idempotency-Key means the same run")
     ping_s: float = Field(10.0, gt=0, description="silence on an event stream before a ping")
+    slow_listener_s: float = Field(
+        30.0, gt=0, description="an event stream whose client takes nothing for so long loses its connection"
+    )
     shutdown_grace_s: float = Field(10.0, ge=0, description="what open connections get when the server stops")
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged")

@@ -12,7 +12,8 @@ from app.domain.event import Tick
 from app.domain.request import Caller, RunRequest
 from app.domain.run import Run, RunStatus, Task, is_terminal
 from app.errors import NotFound
-from app.events.feed import Fact, Feed, Silence
+from app.events.feed import Feed, Silence
+from app.events.topic import Fact
 from app.events.wakeups import Wake
 from app.graph.inputs import read_inputs
 from app.logs import subject
@@ -20,8 +21,9 @@ from app.queue.doorbell import Doorbell
 from app.runs.advance import STOPPED_BY_USER, Advance, Notice
 from app.runs.publications import Publication, Publications
 from app.settings import Settings
+from app.store import lists
 from app.store import runs as run_rows
-from app.store.runs import LogQuery
+from app.store.lists import Filters, LogQuery
 from app.store.store import Store
 from app.tally import Tally
 
@@ -129,19 +131,30 @@ class RunService:
 
     async def wait(self, run: Run) -> Run:
         """The run once it has ended, however long that takes."""
-        return run if is_terminal(run.status) else await self._feed.wait(run.id)
+        return run if is_terminal(run.status) else await self._feed.wait(run.id, run.last_seq)
 
-    def follow(self, run_id: str) -> AsyncIterator[Fact | Tick | Silence]:
-        """The run's events from the first to the one that ends it, and its progress between them."""
-        return self._feed.follow(run_id, self._settings.ping_s)
+    def follow(self, run_id: str, after: int = 0) -> AsyncIterator[Fact | Tick | Silence]:
+        """The run's events above the number `after` to the one that ends it, and its progress between them."""
+        return self._feed.follow(run_id, self._settings.ping_s, after)
 
     async def get(self, caller: Caller, run_id: str) -> Run:
         """Raises NotFound, also for a run of another app."""
-        run = await self._store.read(lambda tx: run_rows.find_run(tx, run_id))
+        run = None if "\0" in run_id else await self._store.read(lambda tx: run_rows.find_run(tx, run_id))
         if run is None or run.app_id != caller.app_id:
             raise NotFound("Workflow run not found.")
         subject().run = run.id
         return run
+
+    async def get_of_user(self, caller: Caller, run_id: str, user: str) -> Run:
+        """The same for one of the caller's users; raises NotFound also for another user's run."""
+        run = await self.get(caller, run_id)
+        if run.user != user:
+            raise NotFound("Workflow run not found.")
+        return run
+
+    async def list(self, caller: Caller, filters: Filters, limit: int) -> Sequence[Run]:
+        """At most so many runs of the caller's app, the newest first."""
+        return await self._store.read(lambda tx: lists.run_page(tx, caller.app_id, filters, limit))
 
     async def stop(self, caller: Caller, task_or_run_id: str) -> Run:
         """Stops the run of a task at once; an ended run keeps its end. Raises NotFound.
@@ -164,5 +177,4 @@ class RunService:
 
     async def logs(self, caller: Caller, query: LogQuery) -> tuple[int, Sequence[Run]]:
         """(how many runs of the caller's app match, those of the page)."""
-        query = msgspec.structs.replace(query, app_id=caller.app_id)
-        return await self._store.read(lambda tx: run_rows.log_page(tx, query))
+        return await self._store.read(lambda tx: lists.log_page(tx, caller.app_id, query))

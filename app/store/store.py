@@ -27,6 +27,7 @@ class Store:
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
         self._own = threading.local()
         self._opened: list[Session] = []
+        self.reads = 0  # queries that were asked for on the event loop
 
     async def commit(self, unit: Unit[T]) -> T:
         """Runs a unit of work in a transaction; returns once that is durable. Raises Unavailable, or the unit's own."""
@@ -43,6 +44,7 @@ class Store:
 
     async def read(self, query: Unit[T]) -> T:
         """Runs a query beside the writer: readers never wait for it, and see what was committed before."""
+        self.reads += 1
         run = copy_context().run  # a line that is logged there belongs to whoever asked
         return await asyncio.get_running_loop().run_in_executor(self._readers, run, self.read_blocking, query)
 

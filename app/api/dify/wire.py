@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import base64
+import random
 from collections.abc import Callable
 from typing import Any, cast
 
 import msgspec
 
-from app import ids
+from app import clock, ids
 from app.domain.artifact import MARK, is_artifact
 from app.domain.event import Event, EventKind, Tick
 from app.domain.request import Caller, ResponseMode, RunRequest
 from app.domain.run import Run, Step
 from app.errors import InvalidParam
-from app.events.feed import Fact, Silence
+from app.events.feed import Silence
+from app.events.topic import Fact
 from app.graph.answer import markdown
 from app.runs.movement import system_variables
 
 SignUrl = Callable[[str, str], str]
 
 PING = b"event: ping\n\n"
+_RETRY_MS = 1000
+HELLO = b"event: ping\nretry: %d\n\n" % _RETRY_MS
+"""How a stream begins: at once, so that the connection is no longer pending, with how long to wait before a resume."""
+
+_FRESH_S = 5.0  # a frame that was made so long ago is made again: the URLs in it are to be new
 
 _encoder = msgspec.json.Encoder()
 
@@ -62,6 +69,7 @@ class Wire:
 
     def __init__(self, sign: SignUrl) -> None:
         self._sign = sign
+        self._last_tick: tuple[Tick | None, bytes] = (None, b"")
 
     def blocking_answer(self, run: Run) -> dict[str, Any]:
         return {
@@ -126,16 +134,44 @@ class Wire:
             "created_at": int(run.created_at),
         }
 
-    def frame(self, news: Fact | Tick | Silence, run: Run) -> bytes | None:
-        """An event as one SSE frame, `data: {json}` and an empty line; None for what Dify has no event for."""
+    def frame(self, news: Fact | Tick | Silence, run: Run) -> bytes:
+        """An event as one SSE frame: `data: {json}` and an empty line, a fact with its number before it as `id:`.
+
+        All listeners of a fact are sent the same bytes, made once.
+        """
         if isinstance(news, Silence):
             return PING
         if isinstance(news, Tick):
-            name, fields = "node_progress", _progress(news)
-        else:
-            name, fields = _EVENT_NAMES[news.event.kind], self._fields(news)
-        envelope = {"event": name, "workflow_run_id": run.id, "task_id": run.task_id, "data": fields}
-        return b"data: " + encode(envelope) + b"\n\n"
+            if self._last_tick[0] is not news:
+                self._last_tick = (news, _frame(None, "node_progress", run, _progress(news)))
+            return self._last_tick[1]
+        now_s = clock.monotonic()
+        made = news.frames.get("dify")
+        if made is None or made[0] < now_s - _FRESH_S:
+            event = news.event
+            made = now_s, _frame(event.seq, _EVENT_NAMES[event.kind], run, self._fields(news))
+            news.frames["dify"] = made
+        return made[1]
+
+    def snapshot_frame(self, fact: Fact, run: Run) -> bytes | None:
+        """A fact as a snapshot tells it, nodes without their values; None for what it leaves out."""
+        kind, step = fact.event.kind, fact.event.step
+        if kind is EventKind.RUN_STARTED:
+            return self.frame(fact, run)
+        if step is None or kind not in (EventKind.STEP_STARTED, EventKind.STEP_FINISHED):
+            return None
+        bare = msgspec.structs.replace(step, inputs=None, outputs=None, process_data=None)
+        fields = _step_started(bare) if kind is EventKind.STEP_STARTED else self._step_finished(run, bare)
+        return _frame(fact.event.seq, _EVENT_NAMES[kind], run, fields)
+
+    def end_frame(self, run: Run) -> bytes:
+        """The end of a run that nobody follows any more. As in Dify its task is named by the run's own id."""
+        return _frame(
+            run.last_seq,
+            "workflow_finished",
+            msgspec.structs.replace(run, task_id=run.id),
+            self._run_finished(run),
+        )
 
     def error_frame(self, run: Run, code: str, message: str, status: int) -> bytes:
         """What a stream says that can't go on."""
@@ -259,6 +295,17 @@ _EVENT_NAMES = {
     EventKind.TEXT_CHUNK: "text_chunk",
     EventKind.RUN_FINISHED: "workflow_finished",
 }
+
+
+def retry_frame() -> bytes:
+    """What a stream ends with that can't go on here: come back soon, and not all at once."""
+    return b"retry: %d\n\n" % random.randint(_RETRY_MS // 2, _RETRY_MS * 3 // 2)
+
+
+def _frame(seq: int | None, name: str, run: Run, fields: dict[str, Any]) -> bytes:
+    envelope = {"event": name, "workflow_run_id": run.id, "task_id": run.task_id, "data": fields}
+    head = b"data: " if seq is None else b"id: %d\ndata: " % seq
+    return head + encode(envelope) + b"\n\n"
 
 
 def _step_head(step: Step) -> dict[str, Any]:
