@@ -73,8 +73,9 @@ def begin(server: Atelier, inputs: dict[str, Any], key: str | None = None) -> tu
         return stream.headers["x-workflow-run-id"], stream.headers["x-task-id"]
 
 
-def stop(server: Atelier, task_id: str) -> None:
-    assert server.http.post(f"/v1/workflows/tasks/{task_id}/stop", json={"user": "abc-123"}).status_code == 200
+def stop(server: Atelier, task_id: str, key: str | None = None) -> None:
+    path, headers = f"/v1/workflows/tasks/{task_id}/stop", server.bearer(key or server.key)
+    assert server.http.post(path, json={"user": "abc-123"}, headers=headers).status_code == 200
 
 
 _SIGNED = re.compile(r"\?timestamp=[^\")]*")

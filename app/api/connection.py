@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +12,7 @@ from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 _NAME = "atelier.connection"
+_AT_ONCE = struct.pack("ii", 1, 0)
 
 
 class Connection(HttpToolsProtocol):
@@ -43,7 +46,8 @@ class Connection(HttpToolsProtocol):
         return self.transport.get_write_buffer_size()
 
     def abort(self) -> None:
-        """Ends the connection now; what was not taken is lost."""
+        """Ends the connection now; what was not taken is lost, in the kernel's buffer too."""
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
         self.transport.abort()
 
 

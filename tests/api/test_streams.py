@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.servers import Atelier, running, start
+from tests.servers import ROOT, Atelier, running, start
 from tests.streams import Frame, begin, facts, follow, frames, stop, told
 
 PICTURE = {"prompt": "a red ring", "steps": 40}  # 0.8 s
@@ -200,35 +200,44 @@ def test_a_silent_stream_pings(painter: Atelier) -> None:
 
 def test_a_listener_that_never_reads_loses_its_connection_and_costs_the_others_nothing(tmp_path: Path) -> None:
     with running(tmp_path, worker="none", slow_listener_s="1") as server:
-        run_id, task_id = begin(server, {"prompt": "x" * 1_500_000})
-        with deaf(server, run_id) as listener:
-            memory = memory_of(server)
-            heard: list[list[str | None]] = []
+        key = server.app_key(wordy_document(tmp_path))
+        run_id, task_id = begin(server, {"prompt": "x", "note": "x" * 1_500_000}, key)
+        before = memory_of(server)
+        heard: list[list[str | None]] = []
 
-            def listen() -> None:
-                with follow(server, run_id, after=0) as answer:
-                    heard.append([frame.id for frame in facts(answer.iter_lines())])
+        def listen() -> None:
+            with follow(server, run_id, after=0, key=key) as answer:
+                heard.append([frame.id for frame in facts(answer.iter_lines())])
 
-            others = [threading.Thread(target=listen) for _ in range(3)]
+        others = [threading.Thread(target=listen) for _ in range(3)]
+        with deaf(server, run_id, key) as listener:
             for each in others:
                 each.start()
             server.until("the deaf one is dropped", lambda: is_reset(listener))
-            stop(server, task_id)
-            for each in others:
-                each.join()
-        assert heard[0] == [str(i + 1) for i in range(len(heard[0]))]
-        assert heard == [heard[0]] * 3
-        assert memory_of(server) - memory < 100e6
+        assert memory_of(server) - before < 100e6
+        stop(server, task_id, key)
+        for each in others:
+            each.join()
+        assert heard == [["1", "2", "3", "4", "5"]] * 3
 
 
-def deaf(server: Atelier, run_id: str) -> socket.socket:
+def wordy_document(folder: Path) -> Path:
+    """A workflow that takes a note as long as a request may be, and shows it in its events."""
+    text = (ROOT / "workflows/text-to-image.yml").read_text()
+    note = "- {variable: note, label: Note, type: paragraph, required: false}\n        "
+    document = folder / "wordy.yml"
+    document.write_text(text.replace("- variable: negative_prompt", note + "- variable: negative_prompt"))
+    return document
+
+
+def deaf(server: Atelier, run_id: str, key: str) -> socket.socket:
     """A listener that asks for every event and never reads."""
     url = httpx.URL(server.url)
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     listener.connect((url.host, url.port))
     head = f"GET /v1/workflow/{run_id}/events?user=abc-123&after=0 HTTP/1.1\r\nHost: x\r\n"
-    listener.sendall(f"{head}Authorization: Bearer {server.key}\r\n\r\n".encode())
+    listener.sendall(f"{head}Authorization: Bearer {key}\r\n\r\n".encode())
     return listener
 
 
