@@ -1,6 +1,6 @@
 """All benchmarks, one after the other: `make bench`."""
 
-from bench import pictures, production, runs, starts
+from bench import listeners, pictures, polls, production, runs, starts
 
-for benchmark in (starts, runs, production, pictures):
+for benchmark in (starts, runs, listeners, polls, production, pictures):
     benchmark.main()

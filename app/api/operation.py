@@ -76,7 +76,8 @@ async def read_body(request: Request, kind: type[T], most_bytes: int) -> T:
 
 def read_query(request: Request, kind: type[T]) -> T:
     """The query string as a value of the type; texts become numbers and so on. Raises InvalidParam with the field."""
-    return read_value(dict(request.query_params), kind, strict=False)
+    asked = dict(request.query_params) if request.scope["query_string"] else {}
+    return read_value(asked, kind, strict=False)
 
 
 def read_headers(request: Request, kind: type[T]) -> T:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import msgspec
 
-from app import clock
 from app.domain.event import EventKind, Tick
 from app.domain.run import Run
 from app.errors import Unavailable
@@ -38,13 +38,13 @@ class Feed:
 
     async def wait(self, run_id: str, after: int = 0) -> Run:
         """The run once it has ended. `after`: a fact that did not end it. Raises NotFound, Unavailable."""
-        with self._listen(run_id, after, wants_ticks=False) as listener:
+        with self._listen(run_id, after, _LONG_S) as listener:
             while True:
                 for fact in listener.topic.facts_for(listener):
                     listener.after = fact.event.seq
                     if fact.event.kind is EventKind.RUN_FINISHED:
                         return fact.run
-                await listener.wait(_LONG_S)
+                await listener.wait()
 
     async def follow(self, run_id: str, silence_s: float, after: int = 0) -> AsyncIterator[Fact | Tick | Silence]:
         """Every fact with a number above `after`, once and in order, until the one that ends the run; ticks between.
@@ -52,7 +52,7 @@ class Feed:
         A run that had ended by `after` gives nothing. Raises NotFound; Unavailable when it can't go on, but might
         elsewhere or later: the database is away for too long, or this process ends.
         """
-        with self._listen(run_id, after, wants_ticks=True) as listener:
+        with self._listen(run_id, after, silence_s) as listener:
             topic = listener.topic
             while True:
                 facts = topic.facts_for(listener)
@@ -68,20 +68,17 @@ class Feed:
                     yield tick
                 if self._is_closing:
                     raise Unavailable("The server is shutting down.")
-                if not (facts or ticks or await listener.wait(silence_s)):
+                if not (facts or ticks or await listener.wait()):
                     yield Silence()
 
     async def beyond(self, run_id: str, after: int, patience_s: float) -> Run | None:
         """The run as soon as it has facts above `after`; None when that takes longer, or this process ends."""
-        until_s = clock.monotonic() + patience_s
-        with self._listen(run_id, after, wants_ticks=False) as listener:
-            while not self._is_closing:
-                if facts := listener.topic.facts_for(listener):
-                    return facts[-1].run
-                left_s = until_s - clock.monotonic()
-                if left_s <= 0:
-                    break
-                await listener.wait(left_s)
+        with suppress(TimeoutError), self._listen(run_id, after, _LONG_S) as listener:
+            async with asyncio.timeout(patience_s):
+                while not self._is_closing:
+                    if facts := listener.topic.facts_for(listener):
+                        return facts[-1].run
+                    await listener.wait()
         return None
 
     def close(self) -> None:
@@ -92,19 +89,20 @@ class Feed:
                 listener.wake()
 
     @contextmanager
-    def _listen(self, run_id: str, after: int, *, wants_ticks: bool) -> Iterator[Listener]:
+    def _listen(self, run_id: str, after: int, patience_s: float) -> Iterator[Listener]:
         """A place at the run's topic, for the length of a block; the first one opens it, the last one closes it."""
         topic = self._topics.get(run_id)
         if topic is None or topic.error is not None:
             topic = self._topics[run_id] = Topic(run_id, after, self._store, self._lag.observe)
             self._lookout.add(topic)
-        listener = Listener(topic, after, wants_ticks=wants_ticks)
+        listener = Listener(topic, after, patience_s)
         topic.listeners.add(listener)
         if len(topic.listeners) == 1:
             topic.read()
         try:
             yield listener
         finally:
+            listener.close()
             topic.listeners.discard(listener)
             if not topic.listeners:
                 self._lookout.remove(topic)

@@ -41,34 +41,48 @@ class Listener:
     `after` is the number of the last fact that they have taken, `ticked` the same for ticks.
     """
 
-    __slots__ = ("_future", "_woken", "after", "ticked", "topic", "wants_ticks")
+    __slots__ = ("_future", "_patience_s", "_quiet_since_s", "_timer", "_woken", "after", "ticked", "topic")
 
-    def __init__(self, topic: Topic, after: int, *, wants_ticks: bool) -> None:
+    def __init__(self, topic: Topic, after: int, patience_s: float) -> None:
         self.topic = topic
         self.after = after
         self.ticked = topic.ticked
-        self.wants_ticks = wants_ticks
+        self._patience_s = patience_s
         self._woken = False
         self._future: asyncio.Future[bool] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._quiet_since_s = 0.0
 
     def wake(self) -> None:
         self._woken = True
         self._set(came=True)
 
-    async def wait(self, patience_s: float) -> bool:
-        """Waits until it is woken, at most so long; True if it was."""
+    async def wait(self) -> bool:
+        """Waits until it is woken, at most for its patience since the last time; True if it was."""
+        came = True
         if not self._woken:
             loop = asyncio.get_running_loop()
+            self._quiet_since_s = loop.time()
+            if self._timer is None:  # one for many waits: what comes does not touch it
+                self._timer = loop.call_later(self._patience_s, self._time_up, loop)
             self._future = loop.create_future()
-            timer = loop.call_later(patience_s, lambda: self._set(came=False))
-            try:
-                if not await self._future:
-                    return False
-            finally:
-                timer.cancel()
-                self._future = None
-        self._woken = False
-        return True
+            came = await self._future
+            self._future = None
+        if came:
+            self._woken = False
+        return came
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _time_up(self, loop: asyncio.AbstractEventLoop) -> None:
+        left_s = self._quiet_since_s + self._patience_s - loop.time()
+        if left_s > 0.001:
+            self._timer = loop.call_later(left_s, self._time_up, loop)
+        else:
+            self._timer = None
+            self._set(came=False)
 
     def _set(self, *, came: bool) -> None:
         if self._future is not None and not self._future.done():
@@ -106,9 +120,7 @@ class Topic:
             return
         self.ticked += 1
         self._ticks.append((self.ticked, note))
-        for listener in self.listeners:
-            if listener.wants_ticks:
-                listener.wake()
+        self._wake_all()
 
     def read(self) -> None:
         """Reads what is new, soon; what comes while that is done is read after it."""
