@@ -76,7 +76,8 @@ class Counted(Collector):
             _add(attempts, (kind,), spread)
         yield attempts
         lag = HistogramMetricFamily(
-            "atelier_event_lag_seconds", "Time from a fact to its being sent to a follower; replays don't count."
+            "atelier_event_lag_seconds",
+            "Time from a fact to its being passed on to those who follow its run; replays don't count.",
         )
         _add(lag, (), tally.event_lag)
         yield lag
