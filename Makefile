@@ -6,9 +6,10 @@ STAMP := $(VENV)/.installed
 
 SERVERS := postgres redis-server nginx setpriv
 S3RVER := build/s3rver
+OLD_CLIENT := build/dify-client
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster test check chaos-mutants soak bench clean
+.PHONY: help run cluster test check chaos-mutants soak bench docs clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -23,6 +24,7 @@ cluster: $(STAMP) ## Serve with PostgreSQL, Redis, two API processes, two worker
 test: $(STAMP)-dev ## Run all the tests; Debian packages that they need are installed when missing
 	@sh .ci/debian.sh curl faketime npm $(SERVERS)
 	@test -x $(S3RVER)/node_modules/.bin/s3rver || npm install --silent --no-fund --no-audit --prefix $(S3RVER) s3rver@3.7.1
+	@test -d $(OLD_CLIENT)/dify_client || $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $(OLD_CLIENT) dify-client==0.1.10
 	@$(BIN)/python -m pytest $(TESTS)
 
 chaos-mutants: $(STAMP)-dev ## Break Atelier on purpose: the chaos tests must notice each of the mutants
@@ -42,6 +44,9 @@ check: $(STAMP)-dev ## Lint, types, import rules, migrations
 
 bench: $(STAMP)-dev ## Print the README's numbers, each a ratio measured side by side
 	@$(BIN)/python -m bench
+
+docs: $(STAMP) ## Write the pages that are made from the code: docs/errors.md
+	@$(BIN)/python -m app.api.documents.errors
 
 clean: ## Remove the virtual environment and what was built; data stays
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -3,39 +3,35 @@
 from __future__ import annotations
 
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from app import client, clock
+from app import client
 from app.checkpoints.catalogue import open_catalogue
 from app.cluster.supervise import Cluster, Plan
 from app.errors import AtelierError, DocumentInvalid, InvalidParam, SettingsInvalid
 from app.graph.graph import load_graph
+from app.key_commands import keys
 from app.moving import move
-from app.serving import Server, create_key, open_store, prepare, publish_file, publish_first_app
+from app.serving import Server, open_store, prepare, publish_file, publish_first_app
 from app.settings import SECRETS, Settings, load_settings, variable_name
 from app.store import accounts
 from app.store.migrate import current_version, differences, upgrade
 from app.store.schema import SCHEMA_HEAD
+from app.terminal import out
 from app.top import show_once, show_until_stopped
 from workers.lease import LeaseKeeper
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Requests for pictures as durable workflow runs.")
-keys = typer.Typer(no_args_is_help=True, help="Bearer keys: each opens one app.")
 workflows = typer.Typer(no_args_is_help=True, help="Workflow documents (Dify DSL) and the apps that run them.")
 db = typer.Typer(no_args_is_help=True, help="The database.")
 app.add_typer(keys, name="keys")
 app.add_typer(workflows, name="workflows")
 app.add_typer(db, name="db")
-
-# Piped output is read by programs: no line is cut to a terminal that is not there.
-out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 250)
 
 Port = Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")]
 Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
@@ -202,37 +198,6 @@ def doctor() -> None:
     out.print(table)
     if any(finding.mark == "✗" for finding in findings):
         raise typer.Exit(1)
-
-
-@keys.command("create")
-def keys_create(
-    app_name: Annotated[str, typer.Option("--app", help="The app that the key opens.")] = "text-to-image",
-    label: Annotated[str, typer.Option(help="What the key is for.")] = "",
-    priority: Annotated[int, typer.Option(help="Steps of keys with a higher one go first.")] = 0,
-) -> None:
-    """Make a key. It is shown once: only its hash is stored."""
-    with open_store(_settings()) as store:
-        out.print(store.commit_blocking(lambda tx: create_key(tx, app_name, label, priority)))
-
-
-@keys.command("list")
-def keys_list() -> None:
-    """List the keys by their first characters."""
-    table = Table("id", "key", "app", "label", "priority", "made", "state", box=None)
-    with open_store(_settings()) as store:
-        for key in store.read_blocking(accounts.list_keys):
-            made = time.strftime("%Y-%m-%d %H:%M", time.localtime(key.created_at))
-            state = "revoked" if key.revoked_at else "live"
-            table.add_row(key.id, f"{key.prefix}…", key.app_name, key.label, str(key.priority), made, state)
-    out.print(table)
-
-
-@keys.command("revoke")
-def keys_revoke(key_id: Annotated[str, typer.Argument(help="The key's id, from `keys list`.")]) -> None:
-    """End a key; it is refused within seconds."""
-    with open_store(_settings()) as store:
-        if not store.commit_blocking(lambda tx: accounts.revoke_key(tx, key_id, clock.time())):
-            raise InvalidParam(f"There is no live key with the id {key_id}.")
 
 
 @workflows.command("check")

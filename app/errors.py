@@ -18,110 +18,225 @@
     │   └── OutOfMemory             retryable
     └── SettingsInvalid             stops the program at start
 
-`code` and `status` are what a dialect renders; `retryable` is what the engine asks before it tries a step again.
+`code` and `status` are what a dialect renders; `retryable` is what the engine asks before it tries a step again, and
+what callers are told. `docs/errors.md` is written from here: a class's docstring is its sentence, with the way out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 
 class AtelierError(Exception):
-    """The root. `message` is one sentence for a person: what is wrong and the way out."""
+    """Something broke that should not. Tell the server's keeper the request id; the log has the rest."""
 
+    # `message` is one sentence for a person: what is wrong and the way out. `headers` and `extra` are what an answer
+    # says besides: header fields, and fields of its body.
     code: ClassVar[str] = "internal_server_error"
     status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
+    where: ClassVar[str] = "any request"
+    field: ClassVar[str] = ""  # what `params` names
+    has_node: ClassVar[bool] = False  # whether it can concern a node
+    is_answer: ClassVar[bool] = True  # whether a request is answered with it
+    headers: Mapping[str, str] = {}
+    extra: Mapping[str, Any] = {}
 
     def __init__(self, message: str, *, params: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.params = params
+        self.node_id: str | None = None
+        self.node_title: str | None = None
+
+    def at_node(self, node_id: str, title: str) -> None:
+        """Says which node it concerns, once somebody knows."""
+        self.node_id, self.node_title = node_id, title
 
 
 class InvalidParam(AtelierError):
+    """A value is missing or not allowed; the message says what is. Change it and ask again."""
+
     code = "invalid_param"
     status = 400
+    where = "the body, the query, the path, a header, the workflow's inputs"
+    field = "the field, with a path into it where it lies deeper"
+    has_node = True
 
 
 class CheckpointUnavailable(InvalidParam):
-    pass
+    """The checkpoint is not installed, or its file can't be used. Take one of those that the message lists."""
+
+    where = "starting a run"
+    field = "model_name"
 
 
 class BadRequest(AtelierError):
+    """This is no request that can be read: the JSON is broken, or no object, or the HTTP is. Mend the client."""
+
     code = "bad_request"
     status = 400
+    where = "any request with a body; broken HTTP"
 
 
 class AppUnavailable(AtelierError):
+    """The key's app has no published workflow. Publish one: atelier workflows publish."""
+
     code = "app_unavailable"
     status = 400
+    where = "starting a run, the app's pages"
 
 
 class Unauthorized(AtelierError):
+    """There is no key, or it is unknown, expired or revoked. Send a valid one: Authorization: Bearer app-…"""
+
     code = "unauthorized"
     status = 401
+    where = "any request that needs a key"
+    headers: Mapping[str, str] = {"www-authenticate": 'Bearer realm="api"'}
 
 
 class Forbidden(AtelierError):
+    """The key lacks the scope that the message names, or a signed URL is wrong or expired. Use another key, or read the
+    run again: that signs its URLs anew."""
+
     code = "forbidden"
     status = 403
+    where = "any request that needs a key; files"
 
 
 class NotFound(AtelierError):
+    """There is no such path, or no such thing in the key's app. Check the id, and whose key it is."""
+
     code = "not_found"
     status = 404
+    where = "any request with an id; unknown paths"
 
 
 class MethodNotAllowed(AtelierError):
+    """The path is right, the method is not. The header Allow lists those that are."""
+
     code = "method_not_allowed"
     status = 405
+    where = "any path"
+
+    def __init__(self, message: str, *, allow: str) -> None:
+        super().__init__(message)
+        self.headers = {"allow": allow}
 
 
 class BodyTooLarge(AtelierError):
+    """The body is larger than the server takes (ATELIER_MAX_BODY_BYTES). Send less."""
+
     code = "request_entity_too_large"
     status = 413
+    where = "any request with a body"
 
 
 class IdempotencyConflict(AtelierError):
+    """The Idempotency-Key has already made a run of another body. Take a new key for a new body."""
+
     code = "idempotency_conflict"
     status = 422
+    where = "starting a run"
 
 
 class UnsupportedMediaType(AtelierError):
+    """The body is not announced as JSON. Send Content-Type: application/json."""
+
     code = "unsupported_media_type"
     status = 415
+    where = "any request with a body"
 
 
 class Unavailable(AtelierError):
+    """The database, the disk or the artifact store can't be used for the moment. Ask again after Retry-After."""
+
     code = "service_unavailable"
     status = 503
     retryable = True
+    where = "any request that reads or writes"
+    headers: Mapping[str, str] = {"retry-after": "1"}
+
+
+class Problem(str):
+    """One thing that is wrong in a workflow document; it knows its node, if it has one."""
+
+    __slots__ = ("node_id", "node_title")
+
+    node_id: str | None
+    node_title: str | None
+
+    def __new__(cls, text: str, node_id: str | None = None, node_title: str | None = None) -> Self:
+        problem = super().__new__(cls, text)
+        problem.node_id, problem.node_title = node_id, node_title
+        return problem
 
 
 class DocumentInvalid(AtelierError):
-    """A workflow document that can't be published. `problems` has one line each, naming node id and title."""
+    """The workflow's document can't be run by this version; `problems` lists why, each with its node. Mend the document
+    (atelier workflows check) and publish it again."""
 
     code = "invalid_param"
     status = 400
+    where = "publishing; starting a run of a document that an older version published"
+    has_node = True
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("; ".join(problems))
-        self.problems = tuple(problems)
+        self.problems = tuple(map(_with_node, problems))
+        if len(self.problems) == 1:
+            self.node_id, self.node_title = self.problems[0].node_id, self.problems[0].node_title
+        self.extra = {
+            "problems": [
+                {"message": str(problem), "node_id": problem.node_id, "node_title": problem.node_title}
+                for problem in self.problems
+            ]
+        }
+
+
+def _with_node(problem: str) -> Problem:
+    return problem if isinstance(problem, Problem) else Problem(problem)
 
 
 class NodeFailed(AtelierError):
-    """A node could not do its work. `error_type` is what Dify's error branches show; default: the class name."""
+    """A node could not do its work: the run ends as failed, the request for it is answered 200. The run's error says
+    what was wrong."""
+
+    # `error_type` is what Dify's error branches show; default: the class's own.
+    is_answer = False
+    default_type: ClassVar[str] = "NodeFailed"
 
     def __init__(self, message: str, *, error_type: str | None = None) -> None:
         super().__init__(message)
-        self.error_type = error_type or type(self).__name__
+        self.error_type = error_type or self.default_type
 
 
 class OutOfMemory(NodeFailed):
+    """The GPU had too little memory for the picture. Ask for a smaller one, or for fewer at once (n)."""
+
+    default_type = "gpu_out_of_memory"
     retryable = True
 
 
 class SettingsInvalid(AtelierError):
-    pass
+    """A setting is wrong: the program does not start, and says which."""
+
+    is_answer = False
+
+
+def sentence(error: type[AtelierError]) -> str:
+    """What the error means and the way out, in one line."""
+    return " ".join((inspect.getdoc(error) or error.code).split())
+
+
+def answers() -> list[type[AtelierError]]:
+    """Every error that a request can be answered with. Kinds of them that only other modules tell apart are no news."""
+    found = [error for error in _family(AtelierError) if error.is_answer and error.__module__ == __name__]
+    return sorted(found, key=lambda error: (error.status, error.code))
+
+
+def _family(error: type[AtelierError]) -> list[type[AtelierError]]:
+    return [error, *(each for child in error.__subclasses__() for each in _family(child))]

@@ -10,20 +10,22 @@ from contextlib import asynccontextmanager, suppress
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.api.dify.errors import from_framework, render_error
+from app.api.dify.errors import CrossOrigin, from_framework, render_error
 from app.api.dify.events import RunEvents
 from app.api.dify.lists import RunLists
 from app.api.dify.routes import DifyApi
 from app.api.dify.wire import Wire
-from app.api.files import file_routes
-from app.api.health import health_routes
-from app.api.metrics import metrics_routes
+from app.api.documents.routes import document_operations
+from app.api.files import file_operations
+from app.api.health import health_operations
+from app.api.keys import KeysApi
+from app.api.metrics import metrics_operations
 from app.api.middleware import RequestIds
-from app.api.operation import routes
+from app.api.operation import header_names, routes
+from app.api.permalinks import Permalinks
 from app.api.sse import EventStreams
 from app.artifacts.store import open_artifacts
 from app.artifacts.urls import open_signer
@@ -34,7 +36,9 @@ from app.events.line import open_line
 from app.events.lookout import Lookout
 from app.events.standings import Standings
 from app.runs.advance import Advance
+from app.runs.calls import Calls
 from app.runs.companion import Companion
+from app.runs.keyring import Keyring
 from app.runs.polls import Polls
 from app.runs.publications import Publications
 from app.runs.reaper import Reaper
@@ -45,6 +49,13 @@ from app.settings import Settings
 from app.store.locks import open_locks
 from app.store.store import Store
 from app.tally import Tally
+
+# What a page of another origin may send, besides what the operations read, and what it may see.
+_READ = ("Content-Type", "X-App-Code", "X-App-Passport", "Authorization", "X-Request-Id", "Traceparent")
+_WRITTEN = (
+    *("X-Request-Id", "X-Workflow-Run-Id", "X-Task-Id", "Location", "Retry-After", "ETag"),
+    *("Idempotency-Replayed", "Preference-Applied"),
+)
 
 
 def create_app(settings: Settings, companion: Companion | None = None) -> Starlette:
@@ -58,15 +69,24 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     advance = Advance(publications.graph_of, SettleImages(catalogue), settings)
     lookout = Lookout(store, line.wakeups)
     feed = Feed(store, lookout, tally.event_lag)
-    service = RunService(store, advance, publications, feed, announcer, settings)
-    polls = Polls(service, feed, Standings(lookout))
     locks = open_locks(settings)
+    calls = Calls(store, advance, locks, settings)
+    service = RunService(store, advance, publications, feed, announcer, calls)
     reaper = Reaper(store, advance, announcer, line.doorbell, locks, settings)
     signer, content = open_signer(settings), open_artifacts(settings)
-    render, streams = Wire(signer.sign), EventStreams(settings.slow_listener_s)
-    events = RunEvents(service, render, streams)
-    groups = (DifyApi(service, polls, render, events, settings), events, RunLists(service, render))
-    operations = [operation for group in groups for operation in group.operations()]
+    render, streams = Wire(signer), EventStreams(settings.slow_listener_s)
+    events = RunEvents(service, render, streams, settings.ping_s)
+    polls = Polls(service, feed, Standings(lookout))
+    operations = [
+        *DifyApi(service, polls, render, events, settings).operations(),
+        *events.operations(),
+        *RunLists(service, render).operations(),
+        *Permalinks(service, signer).operations(),
+        *KeysApi(Keyring(store), settings).operations(),
+        *file_operations(store, content, signer),
+        *health_operations(store, catalogue, companion.state),
+        *(metrics_operations(store, tally) if settings.metrics == "on" else ()),
+    ]
     sweep = OrphanSweep(store, content, settings.orphan_age_s)
 
     @asynccontextmanager
@@ -77,45 +97,36 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
         companion.start(store, advance, announcer, line.child_bell)
-        upkeep = asyncio.gather(reaper.watch(), sweep.watch(), streams.watch())
+        await calls.begin()
+        upkeep = asyncio.gather(reaper.watch(), sweep.watch(), calls.watch(), publications.watch(), streams.watch())
         try:
             yield
         finally:
             upkeep.cancel()
             with suppress(asyncio.CancelledError):
                 await upkeep
+            await calls.close()
             await asyncio.to_thread(companion.stop)
             await asyncio.to_thread(line.close)
             await asyncio.to_thread(locks.close)
             await asyncio.to_thread(store.close)
 
     web = Starlette(
-        routes=[
-            *routes(operations, publications),
-            *file_routes(store, content, signer),
-            *health_routes(store, catalogue, companion.state),
-            *(metrics_routes(store, tally) if settings.metrics == "on" else ()),
-        ],
+        routes=routes([*operations, *document_operations(operations)], publications),
         middleware=[
             Middleware(RequestIds, render=render_error, tally=tally if settings.metrics == "on" else None),
             Middleware(
-                CORSMiddleware,
+                CrossOrigin,
                 allow_origins=["*"],
                 allow_methods=["GET", "PUT", "POST", "DELETE", "OPTIONS", "PATCH"],
-                allow_headers=[
-                    "Content-Type",
-                    "X-App-Code",
-                    "X-App-Passport",
-                    "Authorization",
-                    "If-None-Match",
-                    "Last-Event-ID",
-                ],
-                expose_headers=["X-Request-Id", "X-Workflow-Run-Id", "X-Task-Id", "ETag"],
+                allow_headers=[*_READ, *header_names(operations)],
+                expose_headers=_WRITTEN,
             ),
         ],
         exception_handlers={AtelierError: _on_error, HTTPException: _on_framework_error},
         lifespan=lifespan,
     )
+    web.router.redirect_slashes = False  # a path with a slash too many is unknown, as all others are
     web.state.end_streams = feed.close  # for the server, which waits for open answers before it ends the lifespan
     return web
 

@@ -15,13 +15,15 @@ import uvicorn
 from app import clock, ids
 from app.api.connection import Connection
 from app.client import KEY_FILE
+from app.domain.key import KeyTerms
 from app.errors import InvalidParam, SettingsInvalid
 from app.logs import set_up_logs
 from app.main import create_app
 from app.runs.companion import Companion
+from app.runs.keyring import Minted, make_key, mint
 from app.settings import Settings
 from app.store import accounts
-from app.store.accounts import Key, PublishedWorkflow, token_hash
+from app.store.accounts import PublishedWorkflow, token_hash
 from app.store.engine import Tx
 from app.store.folder_lock import lock_folder
 from app.store.migrate import require_current, upgrade
@@ -140,16 +142,19 @@ def publish_file(tx: Tx, app_name: str, text: str) -> None:
     accounts.publish(tx, app_name, PublishedWorkflow(ids.new_id(), ids.new_id(), version, text), clock.time())
 
 
-def create_key(tx: Tx, app_name: str, label: str, priority: int = 0) -> str:
-    """A new key for the app; a higher priority's steps go first. Raises InvalidParam when there is no such app."""
+def create_key(tx: Tx, app_name: str, name: str, priority: int = 0) -> str:
+    """A new key for the app, for its callers' programs. Raises InvalidParam when there is no such app."""
+    return grant_key(tx, app_name, mint(), KeyTerms(name, priority=priority))
+
+
+def grant_key(tx: Tx, app_name: str, new: Minted, terms: KeyTerms) -> str:
+    """The token of a new key on these terms. Raises InvalidParam when there is no such app."""
     app = accounts.find_app(tx, app_name)
     if app is None:
         names = ", ".join(name for name, _, _ in accounts.list_apps(tx)) or "none"
         raise InvalidParam(f"There is no app named {app_name}. Apps: {names}.")
-    token = ids.new_key()
-    key = Key(ids.new_id(), app_name, label, token[:8], clock.time(), None, priority)
-    accounts.insert_key(tx, key, app[0], token)
-    return token
+    make_key(tx, app[0], new, terms)
+    return new.token
 
 
 def publish_first_app(tx: Tx) -> None:
@@ -162,7 +167,8 @@ def _first_key(store: Store, file: Path) -> str:
     """The quickstart's key, kept readable for this account alone, so that its curl line works after a restart too."""
     if file.exists():
         token = file.read_text().strip()
-        if store.read_blocking(lambda tx: accounts.find_key(tx, token_hash(token))):
+        known = store.read_blocking(lambda tx: accounts.find_key(tx, token_hash(token)))
+        if known is not None and not known.is_expired:
             return token
     token = store.commit_blocking(lambda tx: create_key(tx, FIRST_APP, "quickstart"))
     file.touch(0o600)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import AliasChoices, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import SettingsInvalid
@@ -47,7 +47,11 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="the address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="the port to listen on; 0 takes a free one")
-    public_url: str = Field("", description="what signed file URLs begin with; empty: they begin with /files")
+    public_base_url: str = Field(
+        "",
+        validation_alias=AliasChoices("ATELIER_PUBLIC_BASE_URL", "ATELIER_PUBLIC_URL"),
+        description="what every URL in an answer begins with, as clients see this server; empty: they begin with /",
+    )
     secret_key: str = Field("", description="signs file URLs; empty: made once and kept in the data folder")
     files_access_timeout_s: int = Field(300, gt=0, description="how long a signed file URL is valid")
     max_body_bytes: int = Field(2 * 1024 * 1024, gt=0, description="the largest request body")
@@ -109,7 +113,7 @@ class Settings(BaseSettings):
             raise ValueError("must begin with redis:// or rediss://")
         return value
 
-    @field_validator("public_url")
+    @field_validator("public_base_url")
     @classmethod
     def _http(cls, value: str) -> str:
         if value and not value.startswith(("http://", "https://")):
@@ -144,4 +148,6 @@ def load_settings(**overrides: Any) -> Settings:
 def variable_name(field: str) -> str:
     """The environment variable of a settings field."""
     alias = Settings.model_fields[field].validation_alias if field in Settings.model_fields else field
+    if isinstance(alias, AliasChoices):
+        alias = alias.choices[0]  # the others are names of before
     return str(alias) if alias else f"ATELIER_{field.upper()}"

@@ -15,9 +15,25 @@ from typing import Any
 
 import httpx
 
+from app.errors import answers
+
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE_S = 60.0
 OURS = ("ATELIER_", "DATABASE_URL", "REDIS_URL", "S3_")  # variables of whoever runs the tests change nothing
+
+
+IN_THE_TABLE = {(error.code, error.status) for error in answers()}
+
+
+def errors_have_the_envelope(answer: httpx.Response) -> None:
+    """Whatever test asks, an error has the shape of all errors, and a code and a status of the table."""
+    if answer.status_code < 400 or answer.url.path == "/readyz" or answer.request.method == "HEAD":
+        return
+    answer.read()
+    said = answer.json()
+    assert (said["code"], said["status"]) in IN_THE_TABLE, answer.text
+    assert said["status"] == answer.status_code
+    assert said["request_id"] == answer.headers["x-request-id"]
 
 
 @dataclass
@@ -32,6 +48,7 @@ class Atelier:
 
     def __post_init__(self) -> None:
         self.http = httpx.Client(base_url=self.url, timeout=PATIENCE_S, headers=self.bearer(self.key))
+        self.http.event_hooks = {"response": [errors_have_the_envelope]}
 
     @property
     def key(self) -> str:

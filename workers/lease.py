@@ -15,6 +15,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 
 from app import clock, ids
+from app.domain.event import Tick
 from app.domain.run import Retry, Step
 from app.errors import Unavailable
 from app.queue.doorbell import Halt, PipeDoorbell, Ring
@@ -54,6 +55,7 @@ class Child:
         self.worker_id = worker_id
         self.ready = False
         self.holding: str | None = None
+        self.tick: Tick | None = None  # how far its step has come, until that is stored
         self.asked_s: float | None = None  # since when it has been asked to drop its step
         self.kind = ""
         self.last_sign_s = self.busy_since_s = clock.monotonic()
@@ -196,7 +198,7 @@ class LeaseKeeper(Companion):
             case Busy(step_id, kind):
                 child.holding, child.kind, child.busy_since_s = step_id, kind, child.last_sign_s
             case Idle():
-                child.holding = None
+                child.holding = child.tick = None
                 if child.asked_s is not None:
                     self._dropped(child)
                 self._announcer.tally.attempted(child.kind, child.last_sign_s - child.busy_since_s)
@@ -205,6 +207,7 @@ class LeaseKeeper(Companion):
             case Drained():
                 self._drained.set()
             case Progressed(tick):
+                child.tick = tick
                 self._announcer.publish(tick)
             case Ring(work_class):
                 self._announcer.ring((work_class,))
@@ -216,18 +219,22 @@ class LeaseKeeper(Companion):
                 self._announcer.publish(wake)
 
     def _renew(self, child: Child) -> None:
-        """One statement for all of the worker's leases; a step that it has lost meanwhile it may as well drop."""
+        """One statement for all of the worker's leases and the last tick, which tells every process how far it is.
+
+        A step that it has lost meanwhile it may as well drop.
+        """
         if child.holding is None:
             return
-        holding = child.holding
+        holding, tick = child.holding, child.tick
         lease_s = self._settings.lease_s
         try:
             held = self._store.commit_blocking(
-                lambda tx: steps.renew_leases(tx, child.worker_id, lease_s), lasting=False
+                lambda tx: steps.renew_leases(tx, child.worker_id, lease_s, tick), lasting=False
             )
         except Unavailable as error:
             logger.warning("lease not renewed", extra={"action": "renewal_failed", "error": error.message})
             return
+        child.tick = None
         if holding not in held:
             self._doorbell.halt((holding,))
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import msgspec
@@ -12,7 +13,7 @@ import msgspec
 from app import clock
 from app.domain.artifact import Artifact
 from app.domain.event import Tick
-from app.domain.run import Failed, Outcome, Retry, Step, Stopped, Succeeded
+from app.domain.run import Failed, Outcome, Retry, Step, Stopped, Succeeded, Timings
 from app.errors import AtelierError, NodeFailed, Unavailable
 from app.logs import Subject, about, done
 from app.runs.advance import Advance
@@ -37,10 +38,34 @@ class NodeRun(msgspec.Struct, frozen=True):
     artifacts: tuple[Artifact, ...] = ()
 
 
+class Stopwatch:
+    """Where the time of one attempt goes. What a node does not call loading or uploading is its own work."""
+
+    def __init__(self) -> None:
+        self._began_s = clock.monotonic()
+        self.load_s = 0.0
+        self._upload_s = 0.0
+
+    @contextmanager
+    def uploading(self) -> Iterator[None]:
+        began_s = clock.monotonic()
+        try:
+            yield
+        finally:
+            self._upload_s += clock.monotonic() - began_s
+
+    def read(self) -> Timings:
+        """The attempt so far."""
+        run_s = clock.monotonic() - self._began_s - self.load_s - self._upload_s
+        return Timings(round(self.load_s, 6), round(max(0.0, run_s), 6), round(self._upload_s, 6))
+
+
 class WorkerNode(Protocol):
     """A kind of node that needs a worker."""
 
-    def run(self, step: Step, on_tick: Callable[[Tick], None], is_halted: Callable[[], bool]) -> NodeRun:
+    def run(
+        self, step: Step, on_tick: Callable[[Tick], None], is_halted: Callable[[], bool], watch: Stopwatch
+    ) -> NodeRun:
         """Does the step's work. Raises AtelierError for a failure, StepHalted once `is_halted` says so."""
         ...
 
@@ -61,9 +86,10 @@ class StepRunner:
         began_s, trace = clock.monotonic(), self._traceparent(step)
         token = about(Subject(run=step.run_id, step=step.id, attempt=step.attempt, traceparent=trace))
         try:
-            outcome, made = self._attempt(step)
+            watch = Stopwatch()
+            outcome, made = self._attempt(step, watch)
             if not isinstance(outcome, Stopped):
-                self._record(step, outcome, made)
+                self._record(step, outcome, made, watch.read())
             how = {"kind": step.kind, "outcome": type(outcome).__name__.lower()}
             took_s = round(clock.monotonic() - began_s, 3)
             logger.info("attempt ended", extra={"action": "attempt_ended", **how, "seconds": took_s})
@@ -76,12 +102,12 @@ class StepRunner:
         except Unavailable:  # a trace id in the log is worth no failure
             return None
 
-    def _attempt(self, step: Step) -> tuple[Outcome, Sequence[Artifact]]:
+    def _attempt(self, step: Step, watch: Stopwatch) -> tuple[Outcome, Sequence[Artifact]]:
         try:
             node = self._nodes.get(step.kind)
             if node is None:
                 raise NodeFailed(f"This worker can't run nodes of the kind '{step.kind}'.")
-            done = node.run(step, self._link.progress, lambda: self._link.is_halted(step.id))
+            done = node.run(step, self._link.progress, lambda: self._link.is_halted(step.id), watch)
         except StepHalted:
             return Stopped(), ()
         except AtelierError as error:
@@ -92,11 +118,15 @@ class StepRunner:
             return Failed(f"The node failed unexpectedly ({type(error).__name__}); the log has more.", "internal"), ()
         return done.succeeded, done.artifacts
 
-    def _record(self, step: Step, outcome: Succeeded | Failed | Retry, made: Sequence[Artifact]) -> None:
+    def _record(
+        self, step: Step, outcome: Succeeded | Failed | Retry, made: Sequence[Artifact], timings: Timings
+    ) -> None:
         """Writes the outcome; while the store can't be written, again and again until the lease is somebody else's."""
         for attempt in range(_COMMIT_TRIES):
             try:
-                notice = self._store.commit_blocking(lambda tx: self._advance.complete(tx, step, outcome, made))
+                notice = self._store.commit_blocking(
+                    lambda tx: self._advance.complete(tx, step, outcome, made, timings)
+                )
             except Unavailable as error:
                 logger.warning("outcome not stored", extra={"action": "commit_failed", "error": error.message})
                 if self._link.is_halted(step.id):

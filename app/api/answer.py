@@ -12,10 +12,10 @@ Header = tuple[bytes, bytes]
 class Answer:
     """A body of JSON, its status and more headers. Starlette's Response would look for what is never there."""
 
-    __slots__ = ("_body", "_headers", "_status")
+    __slots__ = ("_headers", "_status", "body")
 
     def __init__(self, body: bytes, headers: Iterable[Header] = (), status: int = 200) -> None:
-        self._body = body
+        self.body = body
         self._status = status
         self._headers = [
             (b"content-type", b"application/json; charset=utf-8"),
@@ -25,7 +25,7 @@ class Answer:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self._status, "headers": self._headers})
-        await send({"type": "http.response.body", "body": self._body})
+        await send({"type": "http.response.body", "body": self.body})
 
 
 class NoContent:

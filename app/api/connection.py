@@ -9,13 +9,14 @@ from collections.abc import Callable
 from typing import Any
 
 from starlette.types import Scope
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from app.api.unreadable import Protocol
 
 _NAME = "atelier.connection"
 _AT_ONCE = struct.pack("ii", 1, 0)
 
 
-class Connection(HttpToolsProtocol):
+class Connection(Protocol):
     """One client's connection. uvicorn waits for ever until what was written to it has been taken; `abort` does not."""
 
     is_lost = False

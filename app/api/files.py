@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated
 from uuid import UUID
 
+import msgspec
+from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
+from app.api.operation import OpenOperation, read_query
 from app.artifacts.store import ArtifactStore
 from app.artifacts.urls import UrlSigner
-from app.errors import InvalidParam, NotFound, Unavailable
+from app.errors import Forbidden, NotFound, Unavailable
 from app.store.files import find_artifact
 from app.store.store import Store
 
@@ -21,15 +24,25 @@ _READERS = 16
 _READ_WITHIN_S = 30.0
 
 
-def file_routes(store: Store, content: ArtifactStore, signer: UrlSigner) -> list[Route]:
+class FileQuery(msgspec.Struct, frozen=True):
+    """What a signed URL says; see `app.artifacts.urls`."""
+
+    timestamp: Annotated[str, Meta(description="when it was signed, in seconds since 1970", min_length=1)]
+    nonce: Annotated[str, Meta(description="what makes each URL another one", min_length=1)]
+    sign: Annotated[str, Meta(description="the signature", min_length=1)]
+    as_attachment: Annotated[bool, Meta(description="as a download, with a file's name")] = False
+
+
+def file_operations(store: Store, content: ArtifactStore, signer: UrlSigner) -> list[OpenOperation]:
     """`GET /files/tools/{id}.{ext}?timestamp&nonce&sign[&as_attachment=true]`."""
     readers = ThreadPoolExecutor(_READERS, thread_name_prefix="files")
 
     async def tool_file(request: Request) -> Response:
         artifact_id, dot, extension = request.path_params["name"].partition(".")
-        if not _is_uuid(artifact_id):
+        if not is_uuid(artifact_id):
             raise NotFound("file is not found")
-        signer.check(artifact_id, *(_required(request, name) for name in ("timestamp", "nonce", "sign")))
+        query = read_query(request, FileQuery)
+        signer.check(artifact_id, query.timestamp, query.nonce, query.sign)
         artifact = await store.read(lambda tx: find_artifact(tx, artifact_id))
         if artifact is None or dot + extension != artifact.extension:
             raise NotFound("file is not found")
@@ -43,21 +56,26 @@ def file_routes(store: Store, content: ArtifactStore, signer: UrlSigner) -> list
             "cache-control": "private, max-age=31536000, immutable",
             "x-content-type-options": "nosniff",
         }
-        if request.query_params.get("as_attachment") == "true":
+        if query.as_attachment:
             headers["content-disposition"] = f"attachment; filename*=UTF-8''{artifact.filename}"
         return Response(body, media_type=artifact.mime_type, headers=headers)
 
-    return [Route("/files/tools/{name}", tool_file)]
+    return [
+        OpenOperation(
+            method="GET",
+            path="/files/tools/{name}",
+            handler=tool_file,
+            summary="Reading a picture",
+            description="Answers hold signed URLs: whoever has one may read the file until it expires.",
+            query=FileQuery,
+            answers={200: "image/png"},
+            raises=(NotFound, Forbidden, Unavailable),
+        )
+    ]
 
 
-def _required(request: Request, name: str) -> str:
-    value = request.query_params.get(name)
-    if not value:
-        raise InvalidParam(f"{name} is required in the query of a file URL", params=name)
-    return value
-
-
-def _is_uuid(text: str) -> bool:
+def is_uuid(text: str) -> bool:
+    """True for the id of an artifact, written in any case."""
     try:
         return str(UUID(text)) == text.lower()
     except ValueError:

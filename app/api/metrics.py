@@ -18,9 +18,9 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from app import clock
+from app.api.operation import OpenOperation
 from app.counted import Counted
 from app.domain.run import RunStatus, is_terminal
 from app.errors import AtelierError
@@ -35,7 +35,7 @@ _FRESH_S = 1.0
 _WORK = ("work_class", "checkpoint")
 
 
-def metrics_routes(store: Store, tally: Tally) -> list[Route]:
+def metrics_operations(store: Store, tally: Tally) -> list[OpenOperation]:
     """`GET /metrics`, in Prometheus' text or in OpenMetrics, as the scraper asks."""
     standing = _Standing(store)
     registry = CollectorRegistry()
@@ -48,7 +48,17 @@ def metrics_routes(store: Store, tally: Tally) -> list[Route]:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(registry), headers={"content-type": content_type})
 
-    return [Route("/metrics", metrics)]
+    return [
+        OpenOperation(
+            method="GET",
+            path="/metrics",
+            handler=metrics,
+            summary="Reading the metrics",
+            description="For Prometheus. `ATELIER_METRICS=off` switches it off.",
+            tag="Server",
+            answers={200: ("text/plain", "application/openmetrics-text")},
+        )
+    ]
 
 
 class _Standing(Collector):

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.auth import authenticate
 from app.api.body import read_object
+from app.domain.key import in_order
 from app.domain.request import Caller
 from app.domain.request import Scope as KeyScope
 from app.errors import AtelierError, Forbidden, InvalidParam
@@ -21,28 +22,56 @@ from app.runs.publications import Publications
 T = TypeVar("T")
 
 Handler = Callable[[Request, Caller], Awaitable[ASGIApp]]
+OpenHandler = Callable[[Request], Awaitable[ASGIApp]]
+
+# A type for JSON, a media type for what is none, several where the request decides; for no body a sentence, or None.
+Content = Any | str | tuple[Any | str, ...] | None
 
 EVENT_STREAM = "text/event-stream"
 
 
-class Operation(msgspec.Struct, frozen=True, kw_only=True):
-    """One verb at one path.
+class Described(msgspec.Struct, frozen=True, kw_only=True):
+    """One verb at one path, as the documents tell it.
 
     `body`, `query` and `headers` are the structs that its handler reads the request into. `answers` says by status what
-    comes back: a struct, or a media type for what is no JSON. `raises` are the errors of its own; those that any
-    operation can answer with (the key, the body, the store) are not repeated.
+    comes back. `raises` are the errors of its own; those that any operation can answer with (the key, the body, the
+    store) are not repeated. `tag` is the chapter it stands in; empty: the path says.
     """
 
     method: str
     path: str
-    handler: Handler
-    scope: KeyScope
     summary: str
+    description: str = ""
+    tag: str = ""
     body: type | None = None
     query: type | None = None
     headers: type | None = None
-    answers: Mapping[int, type | str] = {}
+    answers: Mapping[int, Content] = {}
     raises: tuple[type[AtelierError], ...] = ()
+
+
+class Operation(Described, frozen=True, kw_only=True):
+    """What a key with the scope may ask for."""
+
+    handler: Handler
+    scope: KeyScope
+
+
+class OpenOperation(Described, frozen=True, kw_only=True):
+    """What everybody may ask for, without a key."""
+
+    handler: OpenHandler
+
+
+class OpenEndpoint:
+    """An open operation as plain ASGI."""
+
+    def __init__(self, operation: OpenOperation) -> None:
+        self._handler = operation.handler
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._handler(Request(scope, receive))
+        await response(scope, receive, send)
 
 
 class Endpoint:
@@ -59,14 +88,42 @@ class Endpoint:
         caller = await authenticate(scope, self._publications)
         needed = self._operation.scope
         if needed not in caller.scopes:
-            raise Forbidden(f"The key lacks the scope '{needed.value}', which {self._operation.summary.lower()} needs.")
+            summary = self._operation.summary
+            raise Forbidden(
+                f"The key lacks the scope '{needed.value}', which {summary[:1].lower()}{summary[1:]} needs; "
+                f"it has {', '.join(in_order(caller.scopes)) or 'none'}."
+            )
         response = await self._operation.handler(Request(scope, receive), caller)
         await response(scope, receive, send)
 
 
-def routes(operations: Iterable[Operation], publications: Publications) -> list[Route]:
-    """Starlette's routes for the operations."""
-    return [Route(each.path, Endpoint(each, publications), methods=[each.method]) for each in operations]
+class ByMethod:
+    """The operations of one path that has several: one route, so that a 405 can list all of its methods."""
+
+    def __init__(self, endpoints: Mapping[str, ASGIApp]) -> None:
+        self._endpoints = {"HEAD": endpoints["GET"], **endpoints} if "GET" in endpoints else endpoints
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._endpoints[scope["method"]](scope, receive, send)
+
+
+def routes(operations: Iterable[Operation | OpenOperation], publications: Publications) -> list[Route]:
+    """Starlette's routes for the operations, in their order."""
+    paths: dict[str, dict[str, ASGIApp]] = {}
+    for each in operations:
+        endpoint = Endpoint(each, publications) if isinstance(each, Operation) else OpenEndpoint(each)
+        paths.setdefault(each.path, {})[each.method] = endpoint
+    return [
+        Route(path, *endpoints.values() if len(endpoints) == 1 else [ByMethod(endpoints)], methods=list(endpoints))
+        for path, endpoints in paths.items()
+    ]
+
+
+def header_names(operations: Iterable[Described]) -> list[str]:
+    """The headers that the operations read."""
+    kinds = {each.headers for each in operations if each.headers is not None}
+    names = {field.encode_name.replace("_", "-") for kind in kinds for field in msgspec.structs.fields(kind)}
+    return sorted("-".join(word.capitalize() for word in name.split("-")) for name in names)
 
 
 async def read_body(request: Request, kind: type[T], most_bytes: int) -> T:

@@ -141,7 +141,7 @@ class EventStream:
 
 
 async def client_gone(receive: Receive) -> None:
-    """Returns when the client has left."""
+    """Returns when the client has closed the connection."""
     while (await receive())["type"] != "http.disconnect":
         pass
 

@@ -12,6 +12,7 @@ import hmac
 import os
 import secrets
 from pathlib import Path
+from typing import NamedTuple
 
 from app import clock, ids
 from app.errors import Forbidden, InvalidParam
@@ -20,20 +21,40 @@ from app.settings import Settings
 _CLOCK_SKEW_S = 60
 
 
-class UrlSigner:
-    """Signs URLs under `/files/tools`. Whoever has the URL may read the file until it expires."""
+class SignedUrl(NamedTuple):
+    url: str
+    expires_at: int  # seconds since 1970; whoever comes later is refused
 
-    def __init__(self, secret: bytes, public_url: str, valid_s: int) -> None:
+
+class UrlSigner:
+    """Signs URLs under `/files/tools`. Whoever has the URL may read the file until it expires.
+
+    Every URL of an answer begins with `public_base_url`; without one it is relative to the server's address.
+    """
+
+    def __init__(self, secret: bytes, public_base_url: str, valid_s: int) -> None:
         self._secret = secret
-        self._public_url = public_url
+        self._public_base_url = public_base_url
         self._valid_s = valid_s
 
     def sign(self, artifact_id: str, extension: str) -> str:
         """The URL of an artifact from now on for as long as the settings say; `extension` begins with a dot."""
-        timestamp, nonce = str(int(clock.time())), ids.new_nonce()
-        signature = self._signature(artifact_id, timestamp, nonce)
-        path = f"/files/tools/{artifact_id}{extension}"
-        return f"{self._public_url}{path}?timestamp={timestamp}&nonce={nonce}&sign={signature}"
+        return self.signed(artifact_id, extension).url
+
+    def signed(self, artifact_id: str, extension: str) -> SignedUrl:
+        """The same, and when it expires."""
+        now_s, nonce = int(clock.time()), ids.new_nonce()
+        signature = self._signature(artifact_id, str(now_s), nonce)
+        query = f"timestamp={now_s}&nonce={nonce}&sign={signature}"
+        return SignedUrl(self.absolute(f"/files/tools/{artifact_id}{extension}?{query}"), now_s + self._valid_s)
+
+    def permalink(self, artifact_id: str) -> str:
+        """Where a caller with a key of the app finds the artifact for as long as it exists."""
+        return self.absolute(f"/v1/files/{artifact_id}")
+
+    def absolute(self, path: str) -> str:
+        """A path of this server as clients are told it."""
+        return f"{self._public_base_url}{path}"
 
     def check(self, artifact_id: str, timestamp: str, nonce: str, signature: str) -> None:
         """Raises InvalidParam for a timestamp that is none, Forbidden for a wrong or expired signature."""
@@ -54,7 +75,7 @@ class UrlSigner:
 def open_signer(settings: Settings) -> UrlSigner:
     """The signer of these settings; without a secret key one is made on first use and kept in the data folder."""
     secret = settings.secret_key.encode() or _kept_secret(settings.data_dir / "secret")
-    return UrlSigner(secret, settings.public_url, settings.files_access_timeout_s)
+    return UrlSigner(secret, settings.public_base_url, settings.files_access_timeout_s)
 
 
 def _kept_secret(path: Path) -> bytes:

@@ -152,7 +152,7 @@ def _checkpoints(settings: Settings) -> Iterator[Finding]:
 
 
 def _public_url(settings: Settings) -> Iterator[Finding]:
-    url = settings.public_url
+    url = settings.public_base_url
     if not url:
         yield Finding("public URL", "not set: file URLs begin with /files, and clients put the server's address before")
         return
@@ -165,7 +165,7 @@ def _public_url(settings: Settings) -> Iterator[Finding]:
     if answer.status_code == 200 and '"ok"' in answer.text:
         yield Finding("public URL", f"Atelier answers at {url}")
     else:
-        mend = "Set ATELIER_PUBLIC_URL to the address under which clients reach Atelier, or mend the proxy."
+        mend = "Set ATELIER_PUBLIC_BASE_URL to the address under which clients reach Atelier, or mend the proxy."
         yield Finding("public URL", f"{url}/livez is not answered by Atelier (status {answer.status_code})", mend)
 
 
@@ -186,5 +186,5 @@ _MEND = {
     "pictures": "Mend S3_ENDPOINT_URL, S3_BUCKET and the key, or the folder.",
     "secret key": "Set ATELIER_SECRET_KEY.",
     "checkpoints": "Put it into the folder, or change ATELIER_DEFAULT_CHECKPOINT.",
-    "public URL": "Mend ATELIER_PUBLIC_URL.",
+    "public URL": "Mend ATELIER_PUBLIC_BASE_URL.",
 }

@@ -21,7 +21,7 @@ from app.errors import SettingsInvalid, Unavailable
 
 STATE_FILE = "state.json"
 
-_MAKE_KEY = ["keys", "create", "--label", "cluster"]
+_MAKE_KEY = ["keys", "create", "--name", "cluster"]
 _BEAT_S = 0.05
 _WELL_S = 10.0  # a process that lived so long gets its next start at once
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 5.0

@@ -22,6 +22,7 @@ class Artifact(msgspec.Struct, frozen=True):
     filename: str
     width: int | None = None
     height: int | None = None
+    seed: int | None = None
 
     def to_value(self) -> dict[str, Any]:
         """The file as it lies in a step's outputs: everything but a URL, which is signed anew at each reading."""

@@ -106,6 +106,14 @@ class Step(msgspec.Struct, frozen=True, array_like=True):
     finished_at: float | None = None
 
 
+class Timings(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where an attempt's time went, as its worker measured it, in seconds; together they are the whole attempt."""
+
+    load_s: float = 0.0  # until the checkpoint was in memory; 0 when it was there
+    run_s: float = 0.0  # the node's own work
+    upload_s: float = 0.0  # until the artifact store had its files
+
+
 class Succeeded(msgspec.Struct, frozen=True, tag="succeeded"):
     outputs: dict[str, Any]
     process_data: dict[str, Any] | None = None

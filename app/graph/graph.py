@@ -12,7 +12,7 @@ from app.errors import DocumentInvalid
 from app.graph.document import Document, parse_document
 from app.graph.nodes import KINDS
 from app.graph.nodes.end import End
-from app.graph.nodes.kind import SOURCE, Configuration, NodeKind, named
+from app.graph.nodes.kind import SOURCE, Configuration, NodeKind, problem_of
 from app.graph.nodes.start import Start
 from app.graph.selectors import Selector
 
@@ -112,7 +112,7 @@ class _Draft:
                 self._read_node(str(entry.get("id", "")), configuration)
 
     def problem(self, node_id: str, text: str) -> None:
-        self.problems.append(f"{named(node_id, self.titles[node_id])}: {text}")
+        self.problems.append(problem_of(node_id, self.titles[node_id], text))
 
     def _read_node(self, node_id: str, entries: Mapping[str, Any]) -> None:
         kind, title = str(entries["type"]), str(entries.get("title") or "")

@@ -14,7 +14,7 @@ import msgspec
 
 from app import clock
 from app.domain.artifact import Artifact
-from app.domain.run import Failed, Retry, Run, RunStatus, Step, StepStatus, Succeeded, Task, is_terminal
+from app.domain.run import Failed, Retry, Run, RunStatus, Step, StepStatus, Succeeded, Task, Timings, is_terminal
 from app.graph.graph import Graph
 from app.runs.movement import Movement, Settle
 from app.settings import Settings
@@ -57,7 +57,12 @@ class Advance:
         return self._write_work(tx, run, movement)
 
     def complete(
-        self, tx: Tx, held: Step, outcome: Succeeded | Failed | Retry, made: Sequence[Artifact] = ()
+        self,
+        tx: Tx,
+        held: Step,
+        outcome: Succeeded | Failed | Retry,
+        made: Sequence[Artifact] = (),
+        timings: Timings | None = None,
     ) -> Notice | None:
         """Records how an attempt ended and moves the run on. None: it had lost its step, nothing is written."""
         run = runs.lock_run(tx, held.run_id)
@@ -66,7 +71,7 @@ class Advance:
         if isinstance(outcome, Retry):
             return self.give_back(tx, held, outcome)
         done = _finished(held, outcome)
-        if not steps.finish(tx, done):
+        if not steps.finish(tx, done, timings):
             return None
         files.insert_artifacts(tx, made, clock.time())
         movement = self._movement(tx, run)

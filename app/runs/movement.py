@@ -122,6 +122,7 @@ class Movement:
                 handle, inputs, outputs, process_data = done.handle, done.inputs, done.outputs, done.process_data
         except (NodeFailed, InvalidParam) as reason:
             if refuse and isinstance(reason, InvalidParam):
+                reason.at_node(node.id, node.title)
                 raise
             status, error = _FAILED, reason.message
             error_type = reason.error_type if isinstance(reason, NodeFailed) else type(reason).__name__

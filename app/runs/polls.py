@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Protocol
 
+import msgspec
+
 from app import clock
+from app.domain.detail import Detail, Part
 from app.domain.request import Caller
 from app.domain.run import Run
 from app.events.feed import Feed
@@ -23,6 +27,14 @@ class Asked(Protocol):
     def is_news(self, standing: Standing) -> bool: ...
 
 
+class Seen(msgspec.Struct, frozen=True):
+    """How a run stands; the run itself when that is news, with the parts that were asked for, if any."""
+
+    standing: Standing
+    run: Run | None = None
+    more: Detail | None = None
+
+
 class Polls:
     """Answers polls, from what this process remembers of runs wherever that will do."""
 
@@ -31,21 +43,24 @@ class Polls:
         self._feed = feed
         self._standings = standings
 
-    async def ask(self, caller: Caller, run_id: str, asked: Asked, wait_s: float) -> tuple[Run | None, Standing]:
-        """The run, and how it stands; no run when that is no news. Waits for news at most so long. Raises NotFound."""
-        until_s, run = clock.monotonic() + wait_s, None
+    async def ask(self, caller: Caller, run_id: str, parts: Collection[Part], asked: Asked, wait_s: float) -> Seen:
+        """How the run stands, with the run if that is news. Waits for news at most so long. Raises NotFound."""
+        until_s, seen = clock.monotonic() + wait_s, None
         standing = self._standings.find(run_id)
         if standing is None or standing.app_id != caller.app_id:
-            run = await self._service.get(caller, run_id)
-            standing = self._standings.remember(run)
+            seen = await self._read(caller, run_id, parts)
+            standing = seen.standing
         while not asked.is_news(standing) and (left_s := until_s - clock.monotonic()) > 0:
             moved = await self._feed.beyond(run_id, standing.seq, left_s)
             if moved is None:
                 break
-            run, standing = moved, self._standings.remember(moved)
+            standing = self._standings.remember(moved)
+            seen = None if parts else Seen(standing, moved)
         if asked.may_be_told_nothing and not asked.is_news(standing):
-            return None, standing
-        if run is None:
-            run = await self._service.get(caller, run_id)
-            standing = self._standings.remember(run)
-        return run, standing
+            return Seen(standing)
+        return seen or await self._read(caller, run_id, parts)
+
+    async def _read(self, caller: Caller, run_id: str, parts: Collection[Part]) -> Seen:
+        more = await self._service.detail(caller, run_id, parts) if parts else None
+        run = more.run if more else await self._service.get(caller, run_id)
+        return Seen(self._standings.remember(run), run, more)

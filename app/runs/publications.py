@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from threading import Lock
 
 import msgspec
@@ -10,13 +11,13 @@ from app import clock
 from app.domain.request import Caller
 from app.errors import AppUnavailable, Unauthorized
 from app.graph.graph import Graph, load_graph
+from app.runs.revision import Revision
+from app.runs.uses import Uses
 from app.store import accounts
-from app.store.accounts import PublishedWorkflow, token_hash
+from app.store.accounts import OpenedApp, PublishedWorkflow, token_hash
 from app.store.engine import Tx
 from app.store.store import Store
 
-# A revoked key or a new version takes effect after this at the latest, in every process.
-_FRESH_S = 2.0
 _MOST_KEYS = 10_000
 
 
@@ -29,38 +30,54 @@ class Publication(msgspec.Struct, frozen=True):
     graph: Graph
 
 
-class _Known(msgspec.Struct, frozen=True):
-    caller: Caller
-    workflow_id: str
-    until: float
-
-
 class Publications:
-    """Looks up keys and workflows, and remembers them: keys for seconds, versions for ever (they never change)."""
+    """Looks up keys and workflows, and remembers them.
+
+    Keys are remembered while the revision stands still, so a request costs no statement for its key; versions for
+    ever, because they never change.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._known: dict[str, _Known] = {}
+        self._known: dict[str, OpenedApp] = {}
         self._workflow_of: dict[str, str] = {}
         self._versions: dict[str, Publication] = {}
         self._lock = Lock()
+        self._revision = Revision(store, self._known.clear)
+        self._uses = Uses(store)
+
+    async def watch(self) -> None:
+        """Keeps what is remembered of keys true, and writes down when they were used, until cancelled."""
+        await asyncio.gather(self._revision.watch(), self._uses.watch())
 
     async def caller(self, token: str) -> Caller:
-        """Whom the token stands for. Raises Unauthorized."""
-        known = self._known.get(token)
-        if known is not None and known.until > clock.monotonic():
-            return known.caller
-        hashed = token_hash(token)
+        """Whom the token stands for. Raises Unauthorized, Unavailable.
+
+        A key that was revoked is refused from then on; an expired one by the database's clock. Tokens are looked up by
+        a hash (Python's own here, SHA-256 in the database), so how long it takes tells nothing about them.
+        """
+        revision = self._revision
+        now_s = clock.monotonic()
+        if now_s > revision.sure_until_s:
+            await revision.be_sure()
+            now_s = clock.monotonic()
+        known = self._known.get(token) or await self._opened(token)
+        if known.expires_at <= now_s + revision.database_ahead_s:
+            raise Unauthorized("Access token has expired")
+        self._uses.last_s[known.caller.key_id] = now_s
+        return known.caller
+
+    async def _opened(self, token: str) -> OpenedApp:
+        hashed, before = token_hash(token), self._revision.number
         found = await self._store.read(lambda tx: accounts.find_key(tx, hashed))
         if found is None:
-            self._known.pop(token, None)
             raise Unauthorized("Access token is invalid")
-        caller, workflow_id = found
-        if len(self._known) >= _MOST_KEYS:
-            self._known.clear()
-        self._known[token] = _Known(caller, workflow_id, clock.monotonic() + _FRESH_S)
-        self._workflow_of[caller.app_id] = workflow_id
-        return caller
+        self._workflow_of[found.caller.app_id] = found.workflow_id
+        if self._revision.number == before:  # else it may be older than what was forgotten meanwhile
+            if len(self._known) >= _MOST_KEYS:
+                self._known.clear()
+            self._known[token] = found
+        return found
 
     async def current(self, caller: Caller) -> Publication:
         """What the caller's app runs now. Raises AppUnavailable."""

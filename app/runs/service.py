@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from typing import Protocol
 
 import msgspec
 
 from app import clock, ids
+from app.domain.artifact import Artifact
+from app.domain.detail import Detail, Part
 from app.domain.event import Tick
 from app.domain.request import Caller, RunRequest
 from app.domain.run import Run, RunStatus, Task, is_terminal
@@ -19,9 +21,9 @@ from app.graph.inputs import read_inputs
 from app.logs import subject
 from app.queue.doorbell import Doorbell
 from app.runs.advance import STOPPED_BY_USER, Advance, Notice
+from app.runs.calls import Calls, Replayed
 from app.runs.publications import Publication, Publications
-from app.settings import Settings
-from app.store import lists
+from app.store import details, lists
 from app.store import runs as run_rows
 from app.store.lists import Filters, LogQuery
 from app.store.store import Store
@@ -63,6 +65,13 @@ class Announcer:
         self._wakeups.publish_threadsafe(note)
 
 
+class Accepted(msgspec.Struct, frozen=True):
+    """A durable run. `replayed`: the same request made it before."""
+
+    run: Run
+    replayed: bool = False
+
+
 class RunService:
     """Accepts runs and lets callers see and stop them. It keeps nothing in memory that a run depends on."""
 
@@ -73,24 +82,27 @@ class RunService:
         publications: Publications,
         feed: Feed,
         announcer: Announcer,
-        settings: Settings,
+        calls: Calls,
     ) -> None:
         self._store = store
         self._advance = advance
+        self._calls = calls
         self._publications = publications
         self._feed = feed
         self._announcer = announcer
-        self._settings = settings
 
     async def publication(self, caller: Caller) -> Publication:
         """The workflow that the caller's key runs."""
         return await self._publications.current(caller)
 
-    async def submit(self, request: RunRequest) -> Run:
+    async def submit(self, request: RunRequest) -> Accepted:
         """Accepts a run; once this returns it is durable. Nodes that need no worker have run already.
 
-        Raises InvalidParam for inputs that the workflow or its tools refuse: then there is no run.
+        A request that has made a run before gets that one. Raises InvalidParam for inputs that the workflow or its
+        tools refuse, and IdempotencyConflict: then there is no run.
         """
+        if request.idempotency_key is not None and (known := await self._calls.replayed(request)):
+            return await self._replay(request, known)
         publication = await self._publications.current(request.caller)
         now, asked = clock.time(), subject()
         task = Task(
@@ -124,18 +136,28 @@ class RunService:
         asked.run = run.id
         if movement.new_work:
             task = msgspec.structs.replace(task, traceparent=asked.trace_to_pass_on())
-        notice = await self._store.commit(lambda tx: self._advance.insert(tx, task, movement))
-        self._announcer.ring(notice.rings)  # nobody can be listening to it yet
+        done = await self._calls.accept(request, task, movement)
+        if isinstance(done, Replayed):
+            return await self._replay(request, done)
+        self._announcer.ring(done.rings)  # nobody can be listening to it yet
         self._announcer.tally.count("accepted", request.dialect, movement.run.status.value)
-        return movement.run
+        return Accepted(movement.run)
+
+    async def _replay(self, request: RunRequest, made: Replayed) -> Accepted:
+        self._announcer.tally.count("replayed", request.dialect)
+        return Accepted(await self.get(request.caller, made.run_id), replayed=True)
 
     async def wait(self, run: Run) -> Run:
         """The run once it has ended, however long that takes."""
         return run if is_terminal(run.status) else await self._feed.wait(run.id, run.last_seq)
 
-    def follow(self, run_id: str, after: int = 0) -> AsyncIterator[Fact | Tick | Silence]:
-        """The run's events above the number `after` to the one that ends it, and its progress between them."""
-        return self._feed.follow(run_id, self._settings.ping_s, after)
+    def call_ended(self, run: Run, *, answered: bool) -> None:
+        """A blocking call for this run has got its answer, or its connection broke before."""
+        self._calls.ended(run.id, answered=answered)
+
+    def follow(self, run_id: str, silence_s: float, after: int = 0) -> AsyncIterator[Fact | Tick | Silence]:
+        """The run's events with a number above `after` to the one that ends it, and its progress between them."""
+        return self._feed.follow(run_id, silence_s, after)
 
     async def get(self, caller: Caller, run_id: str) -> Run:
         """Raises NotFound, also for a run of another app."""
@@ -152,9 +174,26 @@ class RunService:
             raise NotFound("Workflow run not found.")
         return run
 
-    async def list(self, caller: Caller, filters: Filters, limit: int) -> Sequence[Run]:
+    async def page(self, caller: Caller, filters: Filters, limit: int) -> Sequence[Run]:
         """At most so many runs of the caller's app, the newest first."""
         return await self._store.read(lambda tx: lists.run_page(tx, caller.app_id, filters, limit))
+
+    async def detail(self, caller: Caller, run_id: str, parts: Collection[Part]) -> Detail:
+        """The run with everything that is asked for, all of one moment. Raises NotFound, also for another app's."""
+        detail = await self._store.read(
+            lambda tx: details.find_detail(tx, caller.app_id, run_id, parts), of_one_moment=True
+        )
+        if detail is None:
+            raise NotFound("Workflow run not found.")
+        subject().run = detail.run.id
+        return detail
+
+    async def artifact(self, caller: Caller, artifact_id: str) -> Artifact:
+        """A file of one of the app's runs. Raises NotFound, also for another app's."""
+        found = await self._store.read(lambda tx: details.find_artifact_of_app(tx, caller.app_id, artifact_id))
+        if found is None:
+            raise NotFound("File not found.")
+        return found
 
     async def stop(self, caller: Caller, task_or_run_id: str) -> Run:
         """Stops the run of a task at once; an ended run keeps its end. Raises NotFound.

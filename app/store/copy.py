@@ -17,7 +17,8 @@ from app.store.schema import SCHEMA_HEAD, apps, metadata, revisions, steps, work
 
 _PAGE_ROWS = 500
 _TABLES: list[Table] = metadata.sorted_tables  # a table comes after those that it refers to
-# What `atelier db upgrade` leaves in a new database: the app that every installation has. The source's own replaces it.
+# What `atelier db upgrade` leaves in a new database: the app that every installation has, and the revision that it
+# raised. The source's own replace them.
 _FRESH = {apps.name: 1, workflows.name: 1, revisions.name: 1}
 
 OnRows = Callable[[int, int], None]
@@ -72,7 +73,7 @@ def copy_rows(source: Settings, target: Settings, on_rows: OnRows) -> dict[str, 
 def _require_fresh(new: Connection) -> None:
     found = _counts(new)
     if any(count > _FRESH.get(name, 0) for name, count in found.items()):
-        held = ", ".join(f"{count} {name}" for name, count in found.items() if count)
+        held = ", ".join(f"{count} {name}" for name, count in found.items() if count and name != revisions.name)
         raise SettingsInvalid(
             f"The target is not empty (it has {held}): copy into a database that only `atelier db upgrade` has written."
         )
@@ -86,7 +87,7 @@ def _for_postgresql(table: Table, row: RowMapping) -> dict[str, Any]:
     """The row as the new database can hold it: its text has no NUL, and nobody holds its steps."""
     new = {name: value.replace("\0", "\ufffd") if isinstance(value, str) else value for name, value in row.items()}
     if table is steps and new["status"] == StepStatus.RUNNING.value:
-        new |= {"status": StepStatus.READY.value, "worker_id": None, "lease_expires_at": None}
+        new |= {"status": StepStatus.READY.value, "worker_id": None, "lease_expires_at": None, "claimed_at": None}
     return new
 
 

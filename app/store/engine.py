@@ -141,8 +141,8 @@ class Session(Protocol):
         """
         ...
 
-    def query(self, query: Callable[[Tx], Any]) -> Any:
-        """Reads what was committed before. Raises Unavailable."""
+    def query(self, query: Callable[[Tx], Any], *, of_one_moment: bool = False) -> Any:
+        """Reads what was committed before; each statement, or all of them, as of one moment. Raises Unavailable."""
         ...
 
     def tidy(self) -> None:

@@ -116,7 +116,9 @@ def _log_page(names: tuple[str, ...]) -> Select[Any]:
 
 
 def _conditions(names: tuple[str, ...]) -> list[ColumnElement[bool]]:
-    return [runs.c.app_id == bindparam("app_id"), *(_CONDITIONS[name] for name in names if name in _CONDITIONS)]
+    # Where ids are known, they lead to the rows; an index of the app would be read from end to end.
+    app_id = func.coalesce(runs.c.app_id, "") if _BY_ID.intersection(names) else runs.c.app_id
+    return [app_id == bindparam("app_id"), *(_CONDITIONS[name] for name in names)]
 
 
 def _said(word: str, *columns: Any) -> list[ColumnElement[bool]]:
@@ -140,6 +142,7 @@ _updated_since = union(
         runs.c.created_at >= bindparam("updated_after"),
     ),
 )
+_BY_ID = frozenset({"ids", "updated_after"})
 _any_said = (
     *_said("in_json", runs.c.inputs, runs.c.outputs),
     *_said("said", runs.c.user),

@@ -111,11 +111,11 @@ class PostgresSession:
                         connection.execute("ROLLBACK")
                 raise
 
-    def query(self, query: Callable[[Tx], Any]) -> Any:
+    def query(self, query: Callable[[Tx], Any], *, of_one_moment: bool = False) -> Any:
         try:
-            return self._query(query)
+            return self._query(query, of_one_moment)
         except Lost:
-            return self._query(query)  # a connection that lay idle may have died long ago
+            return self._query(query, of_one_moment)  # a connection that lay idle may have died long ago
 
     def tidy(self) -> None:
         """Nothing: the server's own processes do it."""
@@ -125,10 +125,19 @@ class PostgresSession:
         if self._connection is not None:
             self._connection.close()
 
-    def _query(self, query: Callable[[Tx], Any]) -> Any:
+    def _query(self, query: Callable[[Tx], Any], of_one_moment: bool) -> Any:
         connection = self._open()
         with self._translated(connection), patience.of(connection):
-            return query(Tx(cast("Driver", connection), _compiled))
+            tx = Tx(cast("Driver", connection), _compiled)
+            if not of_one_moment:
+                return query(tx)
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            try:
+                return query(tx)
+            finally:
+                if not connection.closed:
+                    with suppress(psycopg.Error):
+                        connection.execute("ROLLBACK")
 
     def _open(self) -> Connection:
         if self._closed:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Double,
@@ -204,6 +205,7 @@ steps = Table(
     Column("timings", Text),
     Column("progress_step", Integer),
     Column("progress_steps", Integer),
+    Column("progress_eta_s", Double),
     Index("ix_steps_ready_key", "key_id", **_where("status = 'ready'")),
     Index("ix_steps_ready", "work_class", "ready_at", **_where("status = 'ready'")),
     Index("ix_steps_running", "lease_expires_at", **_where("status = 'running'")),
@@ -235,6 +237,7 @@ artifacts = Table(
     Column("created_at", Double, nullable=False),
     Column("width", Integer),
     Column("height", Integer),
+    Column("seed", BigInteger),
 )
 
 # An Idempotency-Key of a caller's key, and the run that it made; after `expires_at` it may make another.

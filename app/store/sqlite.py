@@ -53,9 +53,15 @@ class SqliteSession:
                     connection.execute("ROLLBACK")
                 raise
 
-    def query(self, query: Callable[[Tx], Any]) -> Any:
+    def query(self, query: Callable[[Tx], Any], *, of_one_moment: bool = False) -> Any:
         with _translated():
-            return query(self._tx)
+            if not of_one_moment:
+                return query(self._tx)
+            self._connection.execute("BEGIN")
+            try:
+                return query(self._tx)
+            finally:
+                self._connection.execute("ROLLBACK")
 
     def tidy(self) -> None:
         """Copies the write-ahead log into the database.

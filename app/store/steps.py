@@ -9,7 +9,8 @@ from collections.abc import Iterable
 
 from sqlalchemy import bindparam, case, func, insert, or_, select, update
 
-from app.domain.run import Step, StepStatus
+from app.domain.event import Tick
+from app.domain.run import Step, StepStatus, Timings
 from app.store.engine import Tx
 from app.store.rows import STEP_COLUMNS, step_from, step_row, to_json_or_null
 from app.store.schema import keys, now_s, runs, steps, tasks
@@ -65,7 +66,10 @@ _OUTCOME = ("status", "handle", "outputs", "process_data", "error", "error_type"
 _finish = (
     update(steps)
     .where(*_held)
-    .values({name: bindparam(f"new_{name}") for name in _OUTCOME} | {"lease_expires_at": None})
+    .values(
+        {name: bindparam(f"new_{name}") for name in _OUTCOME}
+        | {"lease_expires_at": None, "timings": bindparam("new_timings")}
+    )
 )
 _back_to_ready = (
     update(steps)
@@ -75,6 +79,10 @@ _back_to_ready = (
         worker_id=None,
         lease_expires_at=None,
         ready_at=now_s() + bindparam("delay_s"),
+        claimed_at=None,
+        progress_step=None,
+        progress_steps=None,
+        progress_eta_s=None,
         error=bindparam("new_error"),
         error_type=bindparam("new_error_type"),
     )
@@ -84,6 +92,13 @@ _renew = (
     .where(steps.c.worker_id == bindparam("holder"), steps.c.status == RUNNING)
     .values(lease_expires_at=now_s() + bindparam("lease_s"))
     .returning(steps.c.id)
+)
+_of_ticked = steps.c.id == bindparam("ticked")
+_renew_with_progress = _renew.values(
+    {
+        name: case((_of_ticked, bindparam(f"new_{name}")), else_=steps.c[name])
+        for name in ("progress_step", "progress_steps", "progress_eta_s")
+    }
 )
 _stop_open = (
     update(steps)
@@ -126,16 +141,24 @@ def claim(tx: Tx, worker_id: str, work_class: str, resident: str | None, lease_s
     return step_from(rows[0]) if rows else None
 
 
-def renew_leases(tx: Tx, worker_id: str, lease_s: float) -> set[str]:
-    """Renews every lease of the worker; returns the ids of the steps that it still holds."""
-    return {row[0] for row in tx.rows(_renew, {"holder": worker_id, "lease_s": lease_s})}
+def renew_leases(tx: Tx, worker_id: str, lease_s: float, tick: Tick | None = None) -> set[str]:
+    """Renews every lease of the worker; returns the ids of the steps that it still holds.
+
+    `tick` is how far one of them has come: it is kept for readers who hear no ticks.
+    """
+    values = {"holder": worker_id, "lease_s": lease_s}
+    if tick is None:
+        return {row[0] for row in tx.rows(_renew, values)}
+    told = {"ticked": tick.step_id, "new_progress_step": tick.step, "new_progress_steps": tick.steps}
+    return {row[0] for row in tx.rows(_renew_with_progress, values | told | {"new_progress_eta_s": tick.eta_s})}
 
 
-def finish(tx: Tx, step: Step) -> bool:
+def finish(tx: Tx, step: Step, timings: Timings | None = None) -> bool:
     """Writes the outcome of the attempt `step.attempt`; False when it has lost the step: nothing is written."""
     new = {f"new_{name}": getattr(step, name) for name in _OUTCOME}
     new["new_status"] = step.status.value
     new["new_outputs"], new["new_process_data"] = map(to_json_or_null, (step.outputs, step.process_data))
+    new["new_timings"] = to_json_or_null(timings)
     return tx.run(_finish, _fence(step) | new) > 0
 
 

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from functools import partial
 from typing import TypeVar
 
 from app.settings import Settings
@@ -42,14 +43,18 @@ class Store:
         """How many transactions this process has begun for writing."""
         return self._committer.transactions
 
-    async def read(self, query: Unit[T]) -> T:
-        """Runs a query beside the writer: readers never wait for it, and see what was committed before."""
+    async def read(self, query: Unit[T], *, of_one_moment: bool = False) -> T:
+        """Runs a query beside the writer: readers never wait for it, and see what was committed before.
+
+        `of_one_moment`: all of its statements see the same, whatever is committed between them.
+        """
         self.reads += 1
         run = copy_context().run  # a line that is logged there belongs to whoever asked
-        return await asyncio.get_running_loop().run_in_executor(self._readers, run, self.read_blocking, query)
+        work = partial(self.read_blocking, query, of_one_moment=of_one_moment)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, run, work)
 
-    def read_blocking(self, query: Unit[T]) -> T:
-        found: T = self._reader().query(query)
+    def read_blocking(self, query: Unit[T], *, of_one_moment: bool = False) -> T:
+        found: T = self._reader().query(query, of_one_moment=of_one_moment)
         return found
 
     async def tidy(self) -> None:

@@ -43,12 +43,14 @@ def upgrade() -> None:
     op.add_column("steps", sa.Column("timings", sa.Text(), nullable=True))
     op.add_column("steps", sa.Column("progress_step", sa.Integer(), nullable=True))
     op.add_column("steps", sa.Column("progress_steps", sa.Integer(), nullable=True))
+    op.add_column("steps", sa.Column("progress_eta_s", sa.Double(), nullable=True))
     op.create_index(
         "ix_steps_ready_key", "steps", ["key_id"], sqlite_where=sa.text(READY), postgresql_where=sa.text(READY)
     )
 
     op.add_column("artifacts", sa.Column("width", sa.Integer(), nullable=True))
     op.add_column("artifacts", sa.Column("height", sa.Integer(), nullable=True))
+    op.add_column("artifacts", sa.Column("seed", sa.BigInteger(), nullable=True))
 
     op.create_table(
         "idempotency_keys",
@@ -123,8 +125,8 @@ def downgrade() -> None:
     op.drop_index("ix_runs_active_key", "runs")
     op.drop_index("ix_runs_active_app", "runs")
     for table, columns in (
-        ("artifacts", ("height", "width")),
-        ("steps", ("progress_steps", "progress_step", "timings", "expires_at", "key_id")),
+        ("artifacts", ("seed", "height", "width")),
+        ("steps", ("progress_eta_s", "progress_steps", "progress_step", "timings", "expires_at", "key_id")),
         ("runs", ("updated_at", "deadline_s", "error_code", "key_id")),
         ("tasks", ("priority",)),
         ("keys", ("served_at", "max_queued", "max_active", "last_used_at", "expires_at", "scopes")),

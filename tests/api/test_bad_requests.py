@@ -28,7 +28,7 @@ def count_runs(web: Atelier) -> int:
         ({"inputs": {"prompt": None}}, "prompt", "prompt is required in input form"),
         ({"inputs": {"prompt": 5}}, "prompt", "prompt in input form must be a string"),
         ({"inputs": {"prompt": "x" * 10_001}}, "prompt", "prompt in input form must be less than 10000 characters"),
-        ({"response_mode": "later"}, "response_mode", "response_mode must be 'blocking' or 'streaming'"),
+        ({"response_mode": "later"}, "response_mode", "response_mode must be 'blocking', 'streaming' or 'async'"),
         ({"response_mode": 7}, "response_mode", "response_mode must be"),
     ],
 )
@@ -163,17 +163,10 @@ def test_a_missing_or_wrong_key_is_unauthorized(web: Atelier, header: str | None
     finally:
         web.http.headers.update(web.bearer(web.key))
     assert answer.status_code == 401
-    assert answer.json() == {"code": "unauthorized", "message": message, "status": 401}
+    said = answer.json()
+    assert list(said) == ["code", "message", "status", "retryable", "request_id"]
+    assert (said["code"], said["message"], said["status"]) == ("unauthorized", message, 401)
     assert answer.headers["www-authenticate"] == 'Bearer realm="api"'
-
-
-def test_a_revoked_key_is_refused(web: Atelier) -> None:
-    key = web.cli("keys", "create", "--label", "short")
-    assert web.http.get("/v1/info", headers=web.bearer(key)).status_code == 200
-    key_id = next(line.split()[0] for line in web.cli("keys", "list").splitlines() if "short" in line)
-    web.cli("keys", "revoke", key_id)
-    refused = lambda: web.http.get("/v1/info", headers=web.bearer(key)).status_code == 401  # noqa: E731
-    web.until("the key is refused", refused, patience_s=10)
 
 
 def test_an_answer_has_the_requests_id(web: Atelier) -> None:

@@ -60,7 +60,12 @@ def test_a_second_server_on_the_same_data_gets_one_sentence(web: Atelier) -> Non
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("ATELIER_PORT", "many"), ("ATELIER_LEASE_S", "0"), ("DATABASE_URL", "mysql://x"), ("ATELIER_PUBLIC_URL", "host")],
+    [
+        ("ATELIER_PORT", "many"),
+        ("ATELIER_LEASE_S", "0"),
+        ("DATABASE_URL", "mysql://x"),
+        ("ATELIER_PUBLIC_BASE_URL", "host"),
+    ],
 )
 def test_a_wrong_setting_is_named_at_the_start(tmp_path: Path, name: str, value: str) -> None:
     done = atelier(tmp_path, "serve", **{name: value})

@@ -126,7 +126,7 @@ def test_a_queued_run_is_stopped_without_a_worker(web: Atelier) -> None:
         run_id, task_id = stream.headers["x-workflow-run-id"], stream.headers["x-task-id"]
         assert web.detail(run_id)["status"] == "running"
         stopped = web.http.post(f"/v1/workflows/tasks/{task_id}/stop", json={"user": "abc-123"})
-        assert (stopped.status_code, stopped.json()) == (200, {"result": "success"})
+        assert (stopped.status_code, stopped.json()["result"], stopped.json()["status"]) == (200, "success", "stopped")
         told = events("".join(stream.iter_text()))
     assert told[-1]["event"] == "workflow_finished"
     assert (told[-1]["data"]["status"], told[-1]["data"]["error"]) == ("stopped", "Stopped by user.")

@@ -1,6 +1,8 @@
 """A worker whose engine paints without torch: STEP_S a step, then a small picture that the request alone decides.
 
-The prompt `stall` makes no progress until it is told to stop, the prompt `hang` not even then.
+The prompt `stall` makes no progress until it is told to stop, the prompt `hang` not even then. The prompt `hold NAME`
+is painted when there is a file `release-NAME` in the data folder; `too large` runs out of memory.
+ATELIER_PAINTER_STEP_S makes steps longer.
 
 Everything around the engine is the real worker. While a file `crash-POINT` lies in the data folder, the next worker
 that comes to that point takes the file away and kills itself with SIGKILL: `before_commit` (the artifact is stored, its
@@ -20,29 +22,45 @@ from pathlib import Path
 from typing import Any
 
 import workers.main
+from app.errors import OutOfMemory
 from app.settings import Settings
 from workers.diffusion.request import Image, ImageRequest, Progress, StopRequested
 from workers.run_step import StepRunner
 
-STEP_S = 0.02
+STEP_S = float(os.environ.get("ATELIER_PAINTER_STEP_S", "0.02"))
 
 
 class Painter:
     resident = ("painter",)
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+
+    def warm(self, name: str, path: str, family: str) -> float:
+        return 0.0
 
     def paint(
         self, request: ImageRequest, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]
     ) -> list[Image]:
         while request.prompt == "stall" and not should_stop():
             time.sleep(STEP_S)
+        if request.prompt == "too large":
+            raise OutOfMemory("The cuda ran out of memory. Ask for a smaller picture, or for fewer at once (n).")
         while request.prompt == "hang":
             time.sleep(STEP_S)
+        while request.prompt.startswith("hold ") and not self._released(request.prompt):
+            time.sleep(0.02)
+            if should_stop():
+                raise StopRequested
         for step in range(request.steps):
             time.sleep(STEP_S)
             if should_stop():
                 raise StopRequested
             on_progress(Progress(step + 1, request.steps, 0.0))
         return [picture(request, request.seed + i) for i in range(request.n)]
+
+    def _released(self, prompt: str) -> bool:
+        return (self._data_dir / f"release-{prompt.removeprefix('hold ')}").exists()
 
 
 def picture(request: ImageRequest, seed: int) -> Image:
@@ -78,6 +96,6 @@ def crash_at(point: Path) -> None:
 
 
 if __name__ == "__main__":
-    workers.main._engine = lambda settings, catalogue: Painter()  # type: ignore[assignment, return-value]
+    workers.main._engine = lambda settings, catalogue: Painter(settings.data_dir)  # type: ignore[assignment, return-value]
     crashing(Settings().data_dir)
     workers.main.main(int(sys.argv[1]), sys.argv[2], tuple(sys.argv[3].split(",")))

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from app.cluster.supervise import Cluster, Plan, Watched
@@ -56,6 +57,39 @@ def test_one_dead_api_process_is_noticed_by_nobody(cluster: RunningCluster) -> N
     with cluster.http() as http:
         assert [http.get("/v1/info").status_code for _ in range(20)] == [200] * 20
     until("it is back", lambda: cluster.pids()["api-2"])
+
+
+def test_a_revoked_key_is_refused_by_every_process_at_once(cluster: RunningCluster) -> None:
+    for name in ("api-1", "api-2"):
+        cluster.until_answers_itself(name)
+    ports = [process["port"] for process in cluster.state()["processes"] if process["name"].startswith("api-")]
+    addresses = [cluster.url, *(f"http://127.0.0.1:{port}" for port in ports)]
+    admin = bearer(command(cluster, "keys", "create", "--name", "admin", "--scope", "all"))
+    with httpx.Client(timeout=60) as http:
+
+        def statuses(key: dict[str, str], tries: int) -> set[int]:
+            return {http.get(url + "/v1/info", headers=key).status_code for url in addresses for _ in range(tries)}
+
+        made = [http.post(cluster.url + "/v1/keys", json={"name": "short"}, headers=admin).json() for _ in range(2)]
+        by_command, by_http = (bearer(each["token"]) for each in made)
+        assert (statuses(by_command, 2), statuses(by_http, 2)) == ({200}, {200})
+        command(cluster, "keys", "revoke", made[0]["id"])
+        assert (statuses(by_command, 50), statuses(by_http, 2)) == ({401}, {200})
+        assert http.delete(f"{addresses[1]}/v1/keys/{made[1]['id']}", headers=admin).status_code == 200
+        assert (statuses(by_http, 50), statuses(admin, 2)) == ({401}, {200})
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"}
+
+
+def command(cluster: RunningCluster, *words: str) -> str:
+    """What the `atelier` command prints with the cluster's database."""
+    env = os.environ | {name.upper(): cluster.state()[name] for name in ("database_url", "redis_url")}
+    env["ATELIER_DATA_DIR"] = str(cluster.folder / "data")
+    done = subprocess.run([sys.executable, "-m", "app", *words], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
 
 def test_a_second_cluster_in_the_folder_gets_one_sentence(cluster: RunningCluster) -> None:

@@ -141,7 +141,7 @@ def target_is_not_migrated(old: House, target: Settings) -> None:
         (newer, "are at 29990101_future, this version of Atelier copies"),
         (older, "are at 20000101_past, this version of Atelier copies"),
         (target_has_runs, r"not empty \(it has 1 runs, 1 steps, 1 tasks\)"),
-        (target_has_a_key, r"not empty \(it has 1 apps, .*1 keys"),
+        (target_has_a_key, r"not empty \(it has 1 apps, 1 keys, 1 workflows\)"),
         (target_is_not_migrated, "run `atelier db upgrade` first"),
     ],
 )

@@ -14,6 +14,7 @@ import pytest
 
 from app import ids
 from app.domain.artifact import Artifact
+from app.domain.event import Tick
 from app.domain.run import RunStatus
 from app.graph.graph import load_graph
 from app.store import steps
@@ -130,6 +131,17 @@ def test_a_stop_is_seven_statements(sqlite_house: House) -> None:
         sqlite_house.stop(run_id)
     assert done == [STOP]
     assert len(STOP) == 5
+
+
+def test_progress_is_stored_by_the_renewal_itself(sqlite_house: House) -> None:
+    house = sqlite_house
+    run_id = house.submit()
+    held = house.claim()
+    assert held is not None
+    tick = Tick(run_id, held.id, "paint", 3, 30, 1.0)
+    with transactions(house) as done:
+        house.store.commit_blocking(lambda tx: steps.renew_leases(tx, "w1", 60.0, tick))
+    assert done == [["UPDATE steps"]]
 
 
 def test_what_finds_nothing_to_do_is_one_statement(sqlite_house: House) -> None:

@@ -155,9 +155,9 @@ def test_checkpoints_that_cant_be_used_are_found(tmp_path: Path) -> None:
 
 
 def test_the_public_url_must_lead_to_atelier(tmp_path: Path, web: Atelier) -> None:
-    assert findings(tmp_path, public_url=web.url)["public URL"].mark == "✓"
-    assert findings(tmp_path, public_url=f"http://127.0.0.1:{free_port()}")["public URL"].mark == "!"
+    assert findings(tmp_path, public_base_url=web.url)["public URL"].mark == "✓"
+    assert findings(tmp_path, public_base_url=f"http://127.0.0.1:{free_port()}")["public URL"].mark == "!"
     with HTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as other:
         threading.Thread(target=other.handle_request).start()
-        found = findings(tmp_path, public_url=f"http://127.0.0.1:{other.server_port}")["public URL"]
+        found = findings(tmp_path, public_base_url=f"http://127.0.0.1:{other.server_port}")["public URL"]
     assert (found.mark, "not answered by Atelier" in found.found) == ("✗", True)

@@ -67,7 +67,8 @@ def test_a_post_that_was_sent_is_not_sent_again(tmp_path: Path) -> None:
         server.start()
         answer = httpx.post(f"{server.url}/runs", content=b"x")
         server.stop()
-    assert answer.status_code == answer.json()["status"] == 502
+    assert answer.status_code == answer.json()["status"] == 503
+    assert answer.headers["x-request-id"] == answer.json()["request_id"]
     assert len(first.posts) + len(second.posts) == 1
 
 

@@ -199,8 +199,9 @@ def test_a_vae_that_overflows_in_half_precision_goes_on_in_full(ask, tiny):
 def test_resident_checkpoints_are_the_last_ones_used(ask, tiny):
     engine = Engine(device="cpu", resident=1)
     assert engine.resident == []
-    engine.warm("tiny", str(tiny.folder), "shapes")
+    assert engine.warm("tiny", str(tiny.folder), "shapes") > 0
     assert engine.resident == ["tiny"]
+    assert engine.warm("tiny", str(tiny.folder), "shapes") == 0, "it took no time: it was there"
     engine.paint(ask(checkpoint_name="tiny-file", checkpoint_path=str(tiny.file), steps=1))
     assert engine.resident == ["tiny-file"]
 

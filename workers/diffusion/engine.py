@@ -49,10 +49,13 @@ class Engine:
         """The names of the checkpoints in memory, least recently used first."""
         return [self._names[path] for path in self.residency.paths]
 
-    def warm(self, name: str, path: str, family: str) -> None:
-        """Loads a checkpoint before its first request. Raises CheckpointUnavailable, OutOfMemory."""
+    def warm(self, name: str, path: str, family: str) -> float:
+        """Loads a checkpoint before its request; returns how many seconds that took, 0 when it was in memory.
+
+        Raises CheckpointUnavailable, OutOfMemory.
+        """
         self._names[path] = name
-        self._within_memory(lambda: self.residency.pipeline(path, family))
+        return self._within_memory(lambda: self.residency.bring(path, family))
 
     def paint(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -28,14 +29,24 @@ class Residency:
 
     def pipeline(self, path: str, family: str) -> Pipeline:
         """The pipeline of `path`, loaded unless it is here. Raises CheckpointUnavailable."""
+        self.bring(path, family)
+        return self._held[path][1]
+
+    def bring(self, path: str, family: str) -> float:
+        """Loads the pipeline of `path` unless it is here; returns how many seconds that took, 0 when it was here.
+
+        Raises CheckpointUnavailable.
+        """
+        took_s = 0.0
         stamp = _stamp(Path(path))
         held = self._held.pop(path, None)
         if held is None or held[0] != stamp:
-            held = None  # a file that was replaced: the old weights go before the new ones come
+            held, began_s = None, time.monotonic()  # a file that was replaced: the old weights go before the new come
             self._make_room()
             held = (stamp, self._load(Path(path), family))
+            took_s = time.monotonic() - began_s
         self._held[path] = held
-        return held[1]
+        return took_s
 
     def _make_room(self) -> None:
         while len(self._held) >= self._limit:

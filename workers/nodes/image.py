@@ -12,7 +12,7 @@ from app.domain.artifact import Artifact
 from app.domain.event import Tick
 from app.domain.run import Step, Succeeded
 from workers.diffusion.request import Image, ImageRequest, Progress, StopRequested
-from workers.run_step import NodeRun, StepHalted
+from workers.run_step import NodeRun, StepHalted, Stopwatch
 
 if TYPE_CHECKING:
     from workers.diffusion.engine import Engine
@@ -26,17 +26,21 @@ class TextToImage:
         self._catalogue = catalogue
         self._artifacts = artifacts
 
-    def run(self, step: Step, on_tick: Callable[[Tick], None], is_halted: Callable[[], bool]) -> NodeRun:
+    def run(
+        self, step: Step, on_tick: Callable[[Tick], None], is_halted: Callable[[], bool], watch: Stopwatch
+    ) -> NodeRun:
         request = self._request(step.inputs or {})
 
         def on_progress(progress: Progress) -> None:
             on_tick(Tick(step.run_id, step.id, step.node_id, progress.step, progress.steps, progress.eta_s))
 
+        watch.load_s += self._engine.warm(request.checkpoint_name, request.checkpoint_path, request.family)
         try:
             pictures = self._engine.paint(request, on_progress, is_halted)
         except StopRequested:
             raise StepHalted from None
-        made = tuple(self._store(step, picture) for picture in pictures)
+        with watch.uploading():
+            made = tuple(self._store(step, picture) for picture in pictures)
         outputs = {
             "text": "",
             "files": [artifact.to_value() for artifact in made],
@@ -73,4 +77,7 @@ class TextToImage:
             mime_type="image/png",
             extension=".png",
             filename=f"{artifact_id.replace('-', '')}.png",
+            width=picture.width,
+            height=picture.height,
+            seed=picture.seed,
         )

@@ -12,7 +12,7 @@ from app.runs.publications import Publications
 from app.store import runs
 from app.store.engine import Tx
 from app.store.store import Store
-from workers.run_step import NodeRun
+from workers.run_step import NodeRun, Stopwatch
 
 
 class RenderTemplate:
@@ -22,7 +22,9 @@ class RenderTemplate:
         self._store = store
         self._publications = publications
 
-    def run(self, step: Step, on_tick: Callable[[Tick], None], is_halted: Callable[[], bool]) -> NodeRun:
+    def run(
+        self, step: Step, on_tick: Callable[[Tick], None], is_halted: Callable[[], bool], watch: Stopwatch
+    ) -> NodeRun:
         work = self._store.read_blocking(lambda tx: self._work(tx, step))
         return NodeRun(Succeeded({"output": work.render(step.inputs or {})}))
 

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 
 from app.api.answer import Header, NoContent
 from app.api.dify import wire
+from app.api.dify.asked import read_user
 from app.api.dify.wire import Wire
 from app.api.operation import EVENT_STREAM, Operation, read_headers, read_query
 from app.api.sse import EventStreams
@@ -46,8 +47,9 @@ class EventsQuery(msgspec.Struct, frozen=True):
 class RunEvents:
     """Streams of runs. What can't go on here (the database is away, the server ends) closes with a `retry:` hint."""
 
-    def __init__(self, service: RunService, render: Wire, streams: EventStreams) -> None:
+    def __init__(self, service: RunService, render: Wire, streams: EventStreams, ping_s: float) -> None:
         self._service = service
+        self._ping_s = ping_s
         self._wire = render
         self._streams = streams
 
@@ -72,7 +74,7 @@ class RunEvents:
 
     async def _events(self, request: Request, caller: Caller) -> ASGIApp:
         query, resume = read_query(request, EventsQuery), read_headers(request, Resume)
-        user = wire.read_user({"user": query.user})
+        user = read_user({"user": query.user})
         run = await self._service.get_of_user(caller, request.path_params["run_id"], user)
         after = _number(run, resume.last_event_id, "Last-Event-ID")
         if after is None:
@@ -90,7 +92,7 @@ class RunEvents:
     async def _frames(self, run: Run, after: int, snapshot_to: int = 0) -> AsyncGenerator[bytes, None]:
         yield wire.HELLO
         try:
-            async for news in self._service.follow(run.id, after):
+            async for news in self._service.follow(run.id, self._ping_s, after):
                 if isinstance(news, Fact) and news.event.seq <= snapshot_to:
                     frame = self._wire.snapshot_frame(news, run)
                     if frame is None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import binascii
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from starlette.requests import Request
 
 from app.api.answer import Answer
 from app.api.dify import wire
+from app.api.dify.answers import LogPage
+from app.api.dify.shapes import RunPage
 from app.api.dify.wire import Wire
 from app.api.operation import Operation, read_query
 from app.domain.request import Caller, Scope
@@ -71,6 +73,7 @@ class RunLists:
                 scope=Scope.READ,
                 summary="Listing runs",
                 query=LogsQuery,
+                answers={200: LogPage},
                 raises=(InvalidParam,),
             ),
             Operation(
@@ -80,6 +83,7 @@ class RunLists:
                 scope=Scope.READ,
                 summary="Reading several runs",
                 query=RunsQuery,
+                answers={200: RunPage},
                 raises=(InvalidParam,),
             ),
         ]
@@ -114,14 +118,14 @@ class RunLists:
             updated_after=_moment("updated_after", query.updated_after),
             after=_read_cursor(query.cursor),
         )
-        page = await self._service.list(caller, filters, query.limit + 1)  # one more, to know whether there is one
+        page = await self._service.page(caller, filters, query.limit + 1)  # one more, to know whether there is one
         shown, has_more = page[: query.limit], len(page) > query.limit
-        answer: dict[str, Any] = {
-            "limit": query.limit,
-            "has_more": has_more,
-            "next_cursor": _cursor(shown[-1]) if has_more else None,
-            "data": [self._wire.detail(run) for run in shown],
-        }
+        answer = RunPage(
+            limit=query.limit,
+            has_more=has_more,
+            next_cursor=_cursor(shown[-1]) if has_more else None,
+            data=[self._wire.detail(run) for run in shown],
+        )
         return Answer(wire.encode(answer))
 
 

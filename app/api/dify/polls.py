@@ -3,36 +3,38 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from typing import Annotated
 
 import msgspec
-from starlette.requests import Request
+from starlette.datastructures import Headers
 
 from app import clock
 from app.api.answer import Header
+from app.domain.detail import Part
 from app.events.standings import Standing
 
 _CACHE_CONTROL = (b"cache-control", b"private, no-cache")  # keep it, but ask whether it is still true
 
-Wait = Annotated[
-    float,
-    msgspec.Meta(
-        ge=0,
-        le=60,
-        description="Seconds to wait for news: until the run differs from If-None-Match, or without one, has ended.",
-    ),
-]
+
+class Conditional(msgspec.Struct, frozen=True, rename="kebab"):
+    """What the client knows already."""
+
+    if_none_match: Annotated[
+        str | None, msgspec.Meta(description="The ETag of an earlier answer: 304 when there is no news.")
+    ] = None
+
+    @classmethod
+    def of(cls, headers: Headers) -> Conditional:
+        return cls(headers.get("if-none-match"))
 
 
 class Poll:
-    """One request for a run by a client that may know something of it.
+    """One request for a run by a client that may know something of it, with the parts that it asks for besides."""
 
-    `include` is what of the run it asks for besides; of a run that goes on, that changes without a fact.
-    """
-
-    def __init__(self, request: Request, include: str, files_access_timeout_s: float) -> None:
-        self._known = request.headers.get("if-none-match", "")
-        self._include = include
+    def __init__(self, conditional: Conditional, parts: Collection[Part], files_access_timeout_s: float) -> None:
+        self._known = conditional.if_none_match
+        self._include = ",".join(sorted(parts))
         self._files_s = files_access_timeout_s / 2
 
     def is_news(self, standing: Standing) -> bool:
@@ -63,8 +65,8 @@ class Poll:
         return f'W/"{".".join(parts)}"'
 
     def _knows(self, tag: str) -> bool:
-        known = self._known
-        if known == tag or known == "*":
+        known = self._known or ""
+        if known in (tag, "*"):
             return True
         opaque = tag.removeprefix("W/")
         return any(each.strip().removeprefix("W/") == opaque for each in known.split(","))

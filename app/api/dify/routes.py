@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import asyncio
 
-import msgspec
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
-from app.api.answer import Answer, NoContent
+from app.api.answer import Answer, Header, NoContent
 from app.api.body import read_object
 from app.api.dify import pages, wire
+from app.api.dify.answers import BlockingAnswer, RunningAnswer, StopAnswer
+from app.api.dify.asked import RunBody, RunHeaders, UserBody, read_run_request, read_user
 from app.api.dify.events import RunEvents
-from app.api.dify.polls import Poll, Wait
+from app.api.dify.pages import AppInfo, AppParameters
+from app.api.dify.polls import Conditional, Poll
+from app.api.dify.shapes import AcceptedRun, RunObject, RunQuery, read_parts
 from app.api.dify.wire import Wire
-from app.api.operation import Operation, read_query
+from app.api.operation import EVENT_STREAM, Operation, read_query
 from app.api.sse import unless_gone
+from app.api.waiting import WaitingAnswer
 from app.domain.request import Caller, Scope
-from app.errors import NotFound
+from app.domain.run import Run, is_terminal
+from app.errors import (
+    AppUnavailable,
+    CheckpointUnavailable,
+    DocumentInvalid,
+    IdempotencyConflict,
+    InvalidParam,
+    NotFound,
+    Unavailable,
+)
 from app.runs.polls import Polls
 from app.runs.service import RunService
 from app.settings import Settings
-
-
-class DetailQuery(msgspec.Struct, frozen=True):
-    wait: Wait = 0.0
-    include: Annotated[str, msgspec.Meta(description="What to tell besides, with commas between.")] = ""
 
 
 class DifyApi:
@@ -46,6 +54,10 @@ class DifyApi:
                 handler=self._run,
                 scope=Scope.RUN,
                 summary="Running a workflow",
+                body=RunBody,
+                headers=RunHeaders,
+                answers={200: (BlockingAnswer, EVENT_STREAM), 202: (RunningAnswer, AcceptedRun)},
+                raises=(AppUnavailable, CheckpointUnavailable, IdempotencyConflict, DocumentInvalid),
             ),
             Operation(
                 method="GET",
@@ -53,9 +65,10 @@ class DifyApi:
                 handler=self._detail,
                 scope=Scope.READ,
                 summary="Reading a run",
-                query=DetailQuery,
-                answers={304: "Nothing has changed since the state that If-None-Match names."},
-                raises=(NotFound,),
+                query=RunQuery,
+                headers=Conditional,
+                answers={200: RunObject, 304: "No news since what If-None-Match names."},
+                raises=(InvalidParam, NotFound),
             ),
             Operation(
                 method="POST",
@@ -63,9 +76,17 @@ class DifyApi:
                 handler=self._stop,
                 scope=Scope.STOP,
                 summary="Stopping a run",
+                body=UserBody,
+                answers={200: StopAnswer},
             ),
             Operation(
-                method="GET", path="/v1/info", handler=self._info, scope=Scope.READ, summary="Reading the app's page"
+                method="GET",
+                path="/v1/info",
+                handler=self._info,
+                scope=Scope.READ,
+                summary="Reading the app's page",
+                answers={200: AppInfo},
+                raises=(AppUnavailable, DocumentInvalid),
             ),
             Operation(
                 method="GET",
@@ -73,35 +94,72 @@ class DifyApi:
                 handler=self._parameters,
                 scope=Scope.READ,
                 summary="Reading the app's parameters",
+                answers={200: AppParameters},
+                raises=(AppUnavailable, DocumentInvalid),
             ),
         ]
 
     async def _run(self, request: Request, caller: Caller) -> ASGIApp:
-        body = await read_object(request, self._settings.max_body_bytes)
-        asked = wire.read_run_request(body, caller)
-        run = await self._service.submit(asked)
-        names = ((b"x-workflow-run-id", run.id.encode()), (b"x-task-id", run.task_id.encode()))
+        headers = RunHeaders.of(request.scope["headers"])
+        asked = read_run_request(await read_object(request, self._settings.max_body_bytes), headers, caller)
+        after = headers.after
+        accepted = await self._service.submit(asked)
+        run = accepted.run
+        names = [(b"x-workflow-run-id", run.id.encode()), (b"x-task-id", run.task_id.encode())]
+        if accepted.replayed:
+            names.append((b"idempotency-replayed", b"true"))
         if asked.response_mode == "streaming":
-            return self._events.stream(run, names)
-        run = await self._service.wait(run)
-        return Answer(wire.encode(self._wire.blocking_answer(run)), names)
+            return self._events.stream(run, names, after)
+        if asked.response_mode == "async":
+            return self._running(run, self._wire.asynchronous_answer(run), names, b"respond-async")
+        if is_terminal(run.status):
+            self._service.call_ended(run, answered=True)
+            return Answer(wire.encode(self._wire.blocking_answer(run)), names)
+        return self._blocking(run, headers.wait_s, names)
+
+    def _blocking(self, run: Run, wished_s: float, names: list[Header]) -> WaitingAnswer:
+        """Waits for the end; at most as long as the caller or the settings say, then with the running run as answer."""
+        beat_s, bound_s = self._settings.blocking_beat_s, self._settings.blocking_wait_s
+        wait_s = min(filter(None, (bound_s, wished_s)), default=0.0)
+        if wait_s and wait_s <= beat_s:
+            beat_s = 0.0  # it is over before the first beat, so the status can wait for what comes of it
+        applied = b"wait=%d" % wished_s if wished_s and wait_s == wished_s else None
+        over = self._running(run, self._wire.running_answer(run), names, applied)
+
+        async def wait() -> bytes | None:
+            try:
+                async with asyncio.timeout(wait_s or None):
+                    return wire.encode(self._wire.blocking_answer(await self._service.wait(run)))
+            except (TimeoutError, Unavailable):
+                return None
+
+        return WaitingAnswer(
+            wait, over, names, beat_s, lambda answered: self._service.call_ended(run, answered=answered)
+        )
+
+    def _running(self, run: Run, body: object, names: list[Header], applied: bytes | None) -> Answer:
+        """202: the run goes on, and where to read on."""
+        headers = [*names, (b"location", self._wire.place_of(run).encode()), (b"retry-after", b"1")]
+        if applied is not None:
+            headers.append((b"preference-applied", applied))
+        return Answer(wire.encode(body), headers, 202)
 
     async def _detail(self, request: Request, caller: Caller) -> ASGIApp:
-        query = read_query(request, DetailQuery)
-        poll = Poll(request, query.include, self._settings.files_access_timeout_s)
-        asking = self._polls.ask(caller, request.path_params["run_id"], poll, query.wait)
-        known = await unless_gone(request.receive, asking) if query.wait else await asking
-        if known is None:
+        query = read_query(request, RunQuery)
+        parts = read_parts(query.include)
+        poll = Poll(Conditional.of(request.headers), parts, self._settings.files_access_timeout_s)
+        asking = self._polls.ask(caller, request.path_params["run_id"], parts, poll, query.wait)
+        seen = await unless_gone(request.receive, asking) if query.wait else await asking
+        if seen is None:
             return NoContent()  # nobody is there to read it
-        run, standing = known
-        if run is None:
-            return NoContent(poll.headers(standing), 304)
-        return Answer(wire.encode(self._wire.detail(run)), poll.headers(standing))
+        if seen.run is None:
+            return NoContent(poll.headers(seen.standing), 304)
+        return Answer(wire.encode(self._wire.detail(seen.run, seen.more)), poll.headers(seen.standing))
 
     async def _stop(self, request: Request, caller: Caller) -> Answer:
-        wire.read_user(await read_object(request, self._settings.max_body_bytes))
-        await self._service.stop(caller, request.path_params["task_id"])
-        return _json({"result": "success"})
+        read_user(await read_object(request, self._settings.max_body_bytes))
+        run = await self._service.stop(caller, request.path_params["task_id"])
+        return _json(self._wire.stop_answer(run))
 
     async def _info(self, request: Request, caller: Caller) -> Answer:
         return _json(pages.info((await self._service.publication(caller)).graph))

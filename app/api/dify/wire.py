@@ -1,26 +1,25 @@
-"""The only place that knows Dify's field names: requests in, answers and events out (contract: Dify 1.14)."""
+"""Answers and events in Dify's field names (contract: Dify 1.14). `asked.py` has what comes in."""
 
 from __future__ import annotations
 
 import base64
 import random
-from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
 from app import clock, ids
+from app.api.dify.parts import render_parts
+from app.api.dify.shapes import AcceptedRun, RunObject
+from app.artifacts.urls import UrlSigner
 from app.domain.artifact import MARK, is_artifact
+from app.domain.detail import Detail
 from app.domain.event import Event, EventKind, Tick
-from app.domain.request import Caller, ResponseMode, RunRequest
 from app.domain.run import Run, Step
-from app.errors import InvalidParam
 from app.events.feed import Silence
 from app.events.topic import Fact
 from app.graph.answer import markdown
 from app.runs.movement import system_variables
-
-SignUrl = Callable[[str, str], str]
 
 PING = b"event: ping\n\n"
 _RETRY_MS = 1000
@@ -36,39 +35,12 @@ def encode(body: Any) -> bytes:
     return _encoder.encode(body)
 
 
-def read_user(body: dict[str, Any]) -> str:
-    """The end-user of a body. Raises InvalidParam when there is none."""
-    user = body.get("user")
-    if isinstance(user, str):
-        user = user.replace("\0", "")  # PostgreSQL stores no such character, as in inputs
-    if isinstance(user, int | float) and not isinstance(user, bool) and user:
-        user = str(user)
-    if not isinstance(user, str) or not user.strip():
-        raise InvalidParam("Arg user must be provided.", params="user")
-    return user
-
-
-def read_run_request(body: dict[str, Any], caller: Caller) -> RunRequest:
-    """The body of `POST /workflows/run`. Raises InvalidParam with the field."""
-    user = read_user(body)
-    if "inputs" not in body:
-        raise InvalidParam("inputs is required: an object with the workflow's variables", params="inputs")
-    inputs = body["inputs"]
-    if not isinstance(inputs, dict):
-        raise InvalidParam("inputs must be an object with the workflow's variables", params="inputs")
-    mode = body.get("response_mode") or "blocking"
-    if mode not in ("blocking", "streaming"):
-        raise InvalidParam("response_mode must be 'blocking' or 'streaming'", params="response_mode")
-    if body.get("files"):
-        raise InvalidParam("files are not supported by this workflow", params="files")
-    return RunRequest(caller, inputs, user, cast("ResponseMode", mode))
-
-
 class Wire:
     """Renders runs for Dify's clients. File URLs are signed each time that something is rendered."""
 
-    def __init__(self, sign: SignUrl) -> None:
-        self._sign = sign
+    def __init__(self, signer: UrlSigner) -> None:
+        self._signer = signer
+        self._sign = signer.sign
         self._last_tick: tuple[Tick | None, bytes] = (None, b"")
 
     def blocking_answer(self, run: Run) -> dict[str, Any]:
@@ -89,8 +61,28 @@ class Wire:
             },
         }
 
-    def detail(self, run: Run) -> dict[str, Any]:
-        """`GET /workflows/run/{id}`: as in Dify the inputs are a string of JSON, the outputs an object."""
+    def running_answer(self, run: Run) -> dict[str, Any]:
+        """A blocking answer whose time is over before the run's: the run as it stands, and where to read on."""
+        return {**self.blocking_answer(run), "location": self.place_of(run)}
+
+    def asynchronous_answer(self, run: Run) -> AcceptedRun:
+        """202: the run object, and what a caller needs to come back."""
+        return AcceptedRun(**self._difys(run), task_id=run.task_id, location=self.place_of(run))
+
+    def stop_answer(self, run: Run) -> dict[str, Any]:
+        """Dify's answer, and the truth: how the run stands now."""
+        return {"result": "success", "workflow_run_id": run.id, "task_id": run.task_id, "status": run.status.value}
+
+    def place_of(self, run: Run) -> str:
+        """Where the run can be read."""
+        return self._signer.absolute(f"/v1/workflows/run/{run.id}")
+
+    def detail(self, run: Run, more: Detail | None = None) -> RunObject:
+        """`GET /workflows/run/{id}`; `more` is what was asked for beyond Dify's fields, read together with the run."""
+        return RunObject(**self._difys(run), **(render_parts(more, self._signer) if more else {}))
+
+    def _difys(self, run: Run) -> dict[str, Any]:
+        """Dify's fields of a run object: the inputs are a string of JSON there, the outputs an object."""
         return {
             "id": run.id,
             "workflow_id": run.workflow_id,

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 
 import msgspec
 
+from app.errors import Problem
 from app.graph.selectors import Selector, TextTemplate, as_selector
 from app.graph.variables import VariablePool
 
@@ -46,7 +47,7 @@ class Configuration:
         self._problems = problems
 
     def problem(self, text: str) -> None:
-        self._problems.append(f"{named(self.node_id, self.title)}: {text}")
+        self._problems.append(problem_of(self.node_id, self.title, text))
 
     def text(self, key: str) -> str:
         value = self.entries.get(key)
@@ -111,9 +112,10 @@ class NodeKind(msgspec.Struct, frozen=True):
         raise NotImplementedError
 
 
-def named(node_id: str, title: str) -> str:
+def problem_of(node_id: str, title: str, text: str) -> Problem:
     """How every problem names its node."""
-    return f"node '{node_id}' ({title})" if title else f"node '{node_id}'"
+    name = f"node '{node_id}' ({title})" if title else f"node '{node_id}'"
+    return Problem(f"{name}: {text}", node_id, title)
 
 
 def selectors_of(value: object) -> Iterable[Selector]:

@@ -1,0 +1,139 @@
+"""Requests in Dify's field names, and the headers that say how one wants to be answered."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+from starlette.datastructures import Headers
+
+from app.api.operation import read_value
+from app.domain.request import Caller, ResponseMode, RunRequest
+from app.errors import InvalidParam
+
+_INTERESTING = frozenset({b"idempotency-key", b"prefer", b"last-event-id"})
+_MODES = (None, "", "blocking", "streaming", "async")
+_KEY = re.compile(r'"([\x21\x23-\x7e]{1,255})"|([\x21\x23-\x7e]{1,255})')
+_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\b")
+
+
+class RunBody(msgspec.Struct, frozen=True):
+    """What is to be run, for whom, and how the answer is to come."""
+
+    inputs: Annotated[
+        dict[str, Any],
+        Meta(description="The workflow's variables by name.", examples=[{"prompt": "a red circle"}]),
+    ]
+    user: Annotated[str | int | float, Meta(description="Your name for the end-user; not empty.", examples=["abc-123"])]
+    response_mode: Annotated[
+        Literal["blocking", "streaming", "async", ""] | None,
+        Meta(description="blocking: the end of the run; streaming: its events; async: 202 and its ids at once."),
+    ] = None
+    files: Annotated[list[dict[str, Any]] | None, Meta(description="Not used yet: leave it out.")] = None
+
+
+class UserBody(msgspec.Struct, frozen=True):
+    """Who asks."""
+
+    user: Annotated[str | int | float, Meta(description="The end-user, as in the run.", examples=["abc-123"])]
+
+
+class RunHeaders(msgspec.Struct, frozen=True, rename="kebab"):
+    """How a request for a run wants to be answered."""
+
+    idempotency_key: (
+        Annotated[
+            str,
+            Meta(
+                description="1 to 255 visible characters of your own: for 24 hours the same request gets the same run.",
+                max_length=257,
+            ),
+        ]
+        | None
+    ) = None
+    prefer: Annotated[
+        str | None,
+        Meta(description="respond-async: 202 at once. wait=10: at most 10 s of waiting.", examples=["respond-async"]),
+    ] = None
+    last_event_id: Annotated[
+        str | None, Meta(description="With streaming: only events after this number.", examples=["3"])
+    ] = None
+
+    @classmethod
+    def of(cls, headers: list[tuple[bytes, bytes]]) -> RunHeaders:
+        """From the raw headers of a request; most have none of these."""
+        found = [pair for pair in headers if pair[0] in _INTERESTING]
+        if not found:
+            return _NONE
+        named = Headers(raw=found)
+        return cls(named.get("idempotency-key"), named.get("prefer"), named.get("last-event-id"))
+
+    @property
+    def is_async(self) -> bool:
+        return self.prefer is not None and "respond-async" in self.prefer.lower()
+
+    @property
+    def wait_s(self) -> float:
+        """How long the caller wants to wait at most; 0: it does not say."""
+        found = _WAIT.search(self.prefer.lower()) if self.prefer else None
+        return float(found[1]) if found else 0.0
+
+    @property
+    def after(self) -> int:
+        """The number of the last event that the caller has. Raises InvalidParam."""
+        return read_after(self.last_event_id, "Last-Event-ID")
+
+
+_NONE = RunHeaders()
+
+
+def read_after(text: str | None, name: str) -> int:
+    """The number of an event; 0 without one. Raises InvalidParam."""
+    if not text:
+        return 0
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise InvalidParam(f"{name} must be the id of an event of this run, got '{text[:40]}'", params=name)
+    return int(text)
+
+
+def read_user(body: dict[str, Any]) -> str:
+    """The end-user of a body. Raises InvalidParam when there is none."""
+    user = body.get("user")
+    if isinstance(user, str):
+        user = user.replace("\0", "")  # PostgreSQL stores no such character, as in inputs
+    if isinstance(user, int | float) and not isinstance(user, bool) and user:
+        user = str(user)
+    if not isinstance(user, str) or not user.strip():
+        raise InvalidParam("Arg user must be provided.", params="user")
+    return user
+
+
+def read_run_request(body: dict[str, Any], headers: RunHeaders, caller: Caller) -> RunRequest:
+    """The request of `POST /workflows/run`. Raises InvalidParam with the field."""
+    user = read_user(body)
+    if "inputs" not in body:
+        raise InvalidParam("inputs is required: an object with the workflow's variables", params="inputs")
+    if not isinstance(body["inputs"], dict):
+        raise InvalidParam("inputs must be an object with the workflow's variables", params="inputs")
+    if body.get("response_mode") not in _MODES:
+        raise InvalidParam("response_mode must be 'blocking', 'streaming' or 'async'", params="response_mode")
+    read = read_value(body, RunBody)
+    if read.files:
+        raise InvalidParam("files are not supported by this workflow", params="files")
+    mode: ResponseMode = read.response_mode or "blocking"
+    if headers.is_async and mode == "blocking":
+        mode = "async"
+    return RunRequest(caller, read.inputs, user, mode, idempotency_key=_key(headers.idempotency_key))
+
+
+def _key(text: str | None) -> str | None:
+    """An Idempotency-Key, in quotes as the draft has it or bare. Raises InvalidParam."""
+    if text is None:
+        return None
+    found = _KEY.fullmatch(text.strip())
+    if found is None:
+        said = "Idempotency-Key must be 1 to 255 visible characters, with or without quotes around them"
+        raise InvalidParam(said, params="Idempotency-Key")
+    return found[1] or found[2]

@@ -1,0 +1,251 @@
+"""Whatever the document of the API allows, and much that it does not, gets an answer that the document knows.
+
+ATELIER_FUZZ_SEED and ATELIER_FUZZ_CASES choose another day; the seed is printed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from schemathesis import Case, GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.servers import IN_THE_TABLE, ROOT, Atelier, running
+
+SEED = int(os.environ.get("ATELIER_FUZZ_SEED", "20261121"))
+CASES = int(os.environ.get("ATELIER_FUZZ_CASES", "2000"))
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+ROUNDS = 2  # at least, so that ids which one operation tells reach all the others
+
+CALMLY = settings(
+    deadline=None,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+    report_multiple_bugs=False,
+)
+
+Json = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Atelier]:
+    with running(tmp_path_factory.mktemp("fuzz"), worker_module="tests.chaos.painter") as server:
+        server.until_ready()
+        yield server
+
+
+@pytest.fixture(scope="module")
+def document(server: Atelier) -> Json:
+    return dict(server.http.get("/openapi.json", headers={"authorization": ""}).json())
+
+
+def test_the_document_is_open_api_3_1(document: Json) -> None:
+    OpenAPIV31SpecValidator(document).validate()
+    assert "/v1/workflows/run" in document["paths"]
+
+
+def test_the_document_tells_each_field_and_each_error(document: Json) -> None:
+    run = document["paths"]["/v1/workflows/run"]["post"]
+    assert run["summary"]
+    assert "`run`" in run["description"]
+    assert run["security"] == [{"key": []}]
+    assert {"400", "401", "403", "405", "413", "415", "422", "500", "503"} <= set(run["responses"])
+    body = document["components"]["schemas"]["RunBody"]
+    assert body["required"] == ["inputs", "user"]
+    assert all("description" in field for field in body["properties"].values())
+
+
+def test_the_page_shows_every_operation_and_loads_nothing(server: Atelier, document: Json) -> None:
+    page = server.http.get("/docs", headers={"authorization": ""})
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    for path, operations in document["paths"].items():
+        assert path in page.text
+        assert all(f'id="{operation["operationId"]}"' in page.text for operation in operations.values())
+    assert not any(word in page.text for word in ("<script", "<link", "<img", "src=", "@import"))
+
+
+@pytest.mark.slow
+def test_no_case_gets_an_answer_that_the_document_does_not_know(server: Atelier, document: Json) -> None:
+    print(f"ATELIER_FUZZ_SEED={SEED}")
+    fuzz = Fuzz(server, document)
+    begun = 0
+    while fuzz.cases < CASES:
+        before = fuzz.cases
+        fuzz.all_operations(SEED + begun)
+        begun += 1
+        assert fuzz.cases > before
+    print(f"{fuzz.cases} cases:", *(f"{status}: {times}" for status, times in sorted(fuzz.statuses.items())))
+    assert not fuzz.failures, "\n\n".join(fuzz.failures)
+    assert fuzz.statuses[200] > CASES / 10, "hardly anything was accepted: look at the cases"
+
+
+class Fuzz:
+    """Asks for what the document describes and keeps what went wrong. Ids that answers tell are asked for again."""
+
+    def __init__(self, server: Atelier, document: Json) -> None:
+        self._server = server
+        self._document = document
+        echo = server.app_key(ROOT / "workflows" / "echo.yml")
+        self._headers = {"Authorization": f"Bearer {echo}"}
+        self._paints = {"Authorization": f"Bearer {server.key}"}
+        self._session = requests.Session()
+        self._ids: dict[str, None] = {}
+        self._never = server.cli("keys", "list")  # our own keys stay as they are
+        self.cases = 0
+        self.statuses: Counter[int] = Counter()
+        self.failures: list[str] = []
+
+    def all_operations(self, chance: int) -> None:
+        strategies = list(self._strategies())
+        for label, cases in strategies:
+            self._some(cases, label, chance, CASES // ROUNDS // len(strategies) + 1)
+
+    def _strategies(self) -> Iterator[tuple[str, st.SearchStrategy[Case]]]:
+        """For each operation what the document allows, and what it does not, if there is anything to say."""
+        for found in schemathesis.openapi.from_dict(self._document).get_all_operations():
+            operation = found.ok()
+            has_input = "requestBody" in operation.definition.raw or operation.definition.raw["parameters"]
+            for mode in GenerationMode if has_input else [GenerationMode.POSITIVE]:
+                yield operation.label, operation.as_strategy(generation_mode=mode)
+
+    def _some(self, cases: st.SearchStrategy[Case], label: str, chance: int, most: int) -> None:
+        @seed(chance)
+        @settings(CALMLY, max_examples=most)
+        @given(cases, st.integers(0, 2**16), st.text(max_size=40))
+        def ask(case: Case, choice: int, word: str) -> None:
+            self._aim(case, choice, word)
+            self._ask(case, self._paints if choice % 8 == 0 else self._headers)
+
+        try:
+            ask()
+        except (Exception, BaseExceptionGroup) as failure:
+            self.failures.append(f"{label}: {failure}")
+
+    def _aim(self, case: Case, choice: int, word: str) -> None:
+        """Lets every other case get further than chance would: inputs that the workflow takes, ids that there are."""
+        if choice % 2:
+            return
+        if isinstance(case.body, dict) and "inputs" in case.body:
+            case.body["inputs"] = {"text": word, "prompt": word, "steps": 1 + choice % 3, "seed": choice}
+        ids = list(self._ids)
+        for name in case.path_parameters if ids and case.path_parameters else ():
+            case.path_parameters[name] = ids[choice // 2 % len(ids)]
+
+    def _ask(self, case: Case, headers: Mapping[str, str]) -> None:
+        answer = case.call(base_url=self._server.url, session=self._session, headers=dict(headers), timeout=30)
+        self.cases += 1
+        self.statuses[answer.status_code] += 1
+        case.validate_response(answer, checks=CHECKS)
+        assert answer.headers["x-request-id"]
+        if not answer.content or "json" not in answer.headers["content-type"][0]:
+            return
+        said = json.loads(answer.content)
+        if answer.status_code >= 400:
+            assert (said["code"], said["status"]) in IN_THE_TABLE, said
+            assert said["status"] == answer.status_code
+            return
+        schema = case.operation.definition.raw["responses"][str(answer.status_code)]["content"]["application/json"]
+        strange = list(self._undocumented(schema["schema"], said, "$"))
+        assert not strange, f"fields that the document does not have: {strange}"
+        self._remember(said)
+
+    def _undocumented(self, schema: Json, said: Any, place: str) -> Iterator[str]:
+        """Where an answer tells what its schema does not. Of several schemas one must know everything."""
+        while "$ref" in schema:
+            schema = self._document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+        if "anyOf" in schema:
+            found = [list(self._undocumented(choice, said, place)) for choice in schema["anyOf"]]
+            yield from min(found, key=len)
+        elif isinstance(said, list):
+            for item in said:
+                yield from self._undocumented(schema.get("items", {}), item, f"{place}[]")
+        elif isinstance(said, dict) and "properties" in schema:
+            for name, value in said.items():
+                if name in schema["properties"]:
+                    yield from self._undocumented(schema["properties"][name], value, f"{place}.{name}")
+                else:
+                    yield f"{place}.{name}"
+
+    def _remember(self, said: Any) -> None:
+        for name, value in said.items() if isinstance(said, dict) else enumerate(said):
+            if isinstance(value, dict | list):
+                self._remember(value)
+            elif isinstance(value, str) and str(name).endswith("id") and value not in self._never:
+                self._ids[value] = None
+        while len(self._ids) > 50:
+            del self._ids[next(iter(self._ids))]
+
+
+DEEP = b'{"inputs": ' + b'{"a": ' * 50_000 + b"1" + b"}" * 50_000 + b', "user": "u"}'
+RUBBISH = {
+    "a NUL": b'{"inputs": {"text": "a\\u0000b"}, "user": "u\\u0000"}',
+    "a lone surrogate": b'{"inputs": {"text": "\\ud800"}, "user": "u"}',
+    "deep": DEEP,
+    "a huge integer": b'{"inputs": {"text": "a", "n": 1' + b"0" * 5000 + b'}, "user": "u"}',
+    "a huge user": b'{"inputs": {"text": "a"}, "user": 1' + b"0" * 5000 + b"}",
+    "a huge float": b'{"inputs": {"text": "a", "n": 1e999}, "user": 1e400}',
+    "NaN": b'{"inputs": {"text": "a", "n": NaN}, "user": "u"}',
+    "infinity": b'{"inputs": {"text": "a", "n": -Infinity}, "user": "u"}',
+    "keys twice": b'{"inputs": {"text": "a"}, "inputs": {"text": "b"}, "user": "u", "user": "v"}',
+    "no UTF-8": b'{"inputs": {"text": "\xff\xfe"}, "user": "u"}',
+    "UTF-16": '{"inputs": {"text": "a"}, "user": "u"}'.encode("utf-16"),
+    "a mark of byte order": b'\xef\xbb\xbf{"inputs": {"text": "a"}, "user": "u"}',
+    "two values": b'{"inputs": {"text": "a"}, "user": "u"} {}',
+    "a comma too many": b'{"inputs": {"text": "a"}, "user": "u",}',
+    "nothing but spaces": b" " * 1000,
+    "a long user": b'{"inputs": {"text": "a"}, "user": "' + b"u" * 1_000_000 + b'"}',
+}
+
+
+@pytest.mark.parametrize("body", RUBBISH.values(), ids=RUBBISH)
+def test_rubbish_in_a_body_is_answered_or_refused(web: Atelier, echo_key: str, body: bytes) -> None:
+    headers = web.bearer(echo_key) | {"content-type": "application/json"}
+    answer = web.http.post("/v1/workflows/run", content=body, headers=headers)
+    assert answer.status_code in (200, 400), answer.text
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("idempotency-key", "x" * 10_000),
+        ("idempotency-key", "\u00e9"),
+        ("idempotency-key", ""),
+        ("prefer", "wait=99999999999999999999, respond-sometime;;;,,"),
+        ("last-event-id", "-1"),
+        ("last-event-id", "1" * 5000),
+        ("x-request-id", "\x7f\u00ff" * 100),
+        ("traceparent", "00-" + "0" * 32 + "-" + "0" * 16 + "-00"),
+        ("accept", "*/*;q=NaN, text/\u00ff"),
+        ("cookie", "=" * 5000),
+        ("content-type", "application/json; charset=no-such-thing"),
+    ],
+)
+def test_odd_headers_are_answered_or_refused(web: Atelier, echo_key: str, name: str, value: str) -> None:
+    headers = {**web.bearer(echo_key), "content-type": "application/json", name: value.encode("latin-1")}
+    body = b'{"inputs": {"text": "a"}, "user": "u"}'
+    answer = web.http.post("/v1/workflows/run", content=body, headers=headers)
+    assert answer.status_code in (200, 400), answer.text
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=" + "9" * 5000, "page=%00", "created_at__after=%ff", "status=%00", "keyword=%00"]
+)
+def test_odd_queries_are_answered_or_refused(web: Atelier, query: str) -> None:
+    answer = web.http.get(f"/v1/workflows/logs?{query}")
+    assert answer.status_code in (200, 400), answer.text
