@@ -61,6 +61,10 @@ class is_one_of(FunctionElement[bool]):
     type = Boolean()
     inherit_cache = True
 
+    def self_group(self, against: Any = None) -> Any:
+        """As it is: for SQLite, which has no booleans, `= 1` would be added, and no index used."""
+        return self
+
 
 @compiles(is_one_of, "sqlite")
 def _one_of_sqlite(element: is_one_of, compiler: Any, **kw: Any) -> str:
