@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -97,7 +96,7 @@ def test_a_wrong_value_is_refused_by_name(server: Atelier, query: dict[str, str]
     assert (answer.status_code, answer.json()["params"]) == (400, next(iter(query)))
 
 
-def test_the_log_filters_what_dify_filters_and_what_it_can_not(server: Atelier, tmp_path: Path) -> None:
+def test_the_log_filters_what_dify_filters_and_what_it_can_not(server: Atelier) -> None:
     key = server.app_key(ROOT / "workflows/echo.yml", "filtered")
     first = server.run({"text": 'she said "Yes" at 100%'}, key, user="Eve").json()["workflow_run_id"]
     second = server.run({"text": "no"}, key, user="adam").json()["workflow_run_id"]

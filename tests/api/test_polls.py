@@ -51,10 +51,11 @@ def test_no_news_costs_no_query(web: Atelier, echo_key: str, waiting: tuple[str,
     ended = web.run({"text": "x"}, echo_key).json()["workflow_run_id"]
     for run_id, key in ((waiting[0], web.key), (ended, echo_key)):
         tag = poll(web, run_id, key=key).headers["etag"]
-        before = value(web, "atelier_reads_total")
+        before, began_s = value(web, "atelier_reads_total") or 0, time.monotonic()
         assert {poll(web, run_id, tag, key).status_code for _ in range(300)} == {304}
-        # The server's own upkeep reads a few times a second, and the key is looked up again now and then.
-        assert (value(web, "atelier_reads_total") or 0) - (before or 0) < 60
+        reads = (value(web, "atelier_reads_total") or 0) - before
+        # The server's own upkeep reads some twenty times a second, however slow the machine is.
+        assert reads < 30 + 25 * (time.monotonic() - began_s)
 
 
 def test_a_tag_opens_nothing(web: Atelier, echo_key: str, waiting: tuple[str, str]) -> None:
@@ -66,14 +67,13 @@ def test_a_tag_opens_nothing(web: Atelier, echo_key: str, waiting: tuple[str, st
     assert poll(web, "00000000-0000-7000-8000-000000000000", "*").status_code == 404
 
 
-def test_a_revoked_key_gets_no_304(web: Atelier, workflows: Path) -> None:
-    key = web.app_key(workflows / "echo.yml", "revoked")
-    run_id = web.run({"text": "x"}, key).json()["workflow_run_id"]
-    tag = poll(web, run_id, key=key).headers["etag"]
-    assert poll(web, run_id, tag, key).status_code == 304
-    (line,) = [line for line in web.cli("keys", "list").splitlines() if "revoked" in line]
-    web.cli("keys", "revoke", line.split()[0])
-    web.until("the key is refused", lambda: poll(web, run_id, tag, key).status_code == 401, patience_s=10)
+def test_a_revoked_key_gets_no_304(web: Atelier, waiting: tuple[str, str]) -> None:
+    admin = web.bearer(web.cli("keys", "create", "--name", "polls", "--scope", "all"))
+    made = web.http.post("/v1/keys", json={"name": "poller"}, headers=admin).json()
+    tag = poll(web, waiting[0], key=made["token"]).headers["etag"]
+    assert poll(web, waiting[0], tag, made["token"]).status_code == 304
+    assert web.http.delete(f"/v1/keys/{made['id']}", headers=admin).status_code == 200
+    assert poll(web, waiting[0], tag, made["token"]).status_code == 401
 
 
 def test_who_includes_more_has_a_tag_of_their_own_that_lives_for_a_second(
