@@ -1,4 +1,4 @@
-"""`atelier`: serve, worker, run, quickstart, cluster, top, doctor, keys, workflows, checkpoints, db, settings."""
+"""`atelier`: serve, worker, run, quickstart, cluster, top, doctor, settings; and keys, workflows, webhooks, db."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from app.store.migrate import current_version, differences, upgrade
 from app.store.schema import SCHEMA_HEAD
 from app.terminal import out
 from app.top import show_once, show_until_stopped
+from app.webhook_commands import webhooks
 from workers.lease import LeaseKeeper
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Requests for pictures as durable workflow runs.")
@@ -31,6 +32,7 @@ workflows = typer.Typer(no_args_is_help=True, help="Workflow documents (Dify DSL
 db = typer.Typer(no_args_is_help=True, help="The database.")
 app.add_typer(keys, name="keys")
 app.add_typer(workflows, name="workflows")
+app.add_typer(webhooks, name="webhooks")
 app.add_typer(db, name="db")
 
 Port = Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")]

@@ -67,6 +67,12 @@ class Counted(Collector):
             "Doorbells rung again because a ready step waited: a backlog, or a hint that got lost.",
             ("work_class",),
         )
+        yield self._counter(
+            "delivery",
+            "atelier_webhook_deliveries",
+            "Attempts to deliver to a webhook, by how they went; what is put off is tried again.",
+            ("result",),
+        )
         attempts = HistogramMetricFamily(
             "atelier_attempt_seconds",
             "How long this process's worker held a step, however that ended.",

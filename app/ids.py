@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import random
 import secrets
@@ -50,6 +51,11 @@ def new_traceparent() -> str:
 def new_nonce() -> str:
     """32 hex characters for a signed URL."""
     return secrets.token_hex(16)
+
+
+def new_webhook_secret() -> str:
+    """A signing secret as Standard Webhooks writes it: `whsec_` and 32 random bytes in base64."""
+    return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
 
 
 def new_seed() -> int:

@@ -24,7 +24,8 @@ _MORE = ("kind", "outcome", "method", "route", "status", "seconds", "exit_status
 
 # Whatever looks like a key, a signature or the password of a URL, wherever it came from.
 _SECRETS = re.compile(
-    r"app-[A-Za-z0-9]{24}|(?<=Bearer )[^\s'\"]+|(?<=sign=)[^&\s'\"]+|(?<=Signature=)[^&\s'\"]+"
+    r"app-[A-Za-z0-9]{24}|whsec_[A-Za-z0-9+/=]+|(?<=Bearer )[^\s'\"]+"
+    r"|(?<=sign=)[^&\s'\"]+|(?<=Signature=)[^&\s'\"]+"
     r"|(?<=://)[^\s/@'\"]+(?=@)"
 )
 # Their messages speak of the machine. Others may quote a value that a caller sent: those need the level debug.

@@ -27,6 +27,7 @@ from app.api.middleware import RequestIds
 from app.api.operation import header_names, routes
 from app.api.permalinks import Permalinks
 from app.api.sse import EventStreams
+from app.api.webhooks import WebhookApi
 from app.artifacts.store import open_artifacts
 from app.artifacts.urls import open_signer
 from app.checkpoints.catalogue import open_catalogue
@@ -42,9 +43,11 @@ from app.runs.keyring import Keyring
 from app.runs.polls import Polls
 from app.runs.publications import Publications
 from app.runs.reaper import Reaper
+from app.runs.sender import Sender
 from app.runs.service import Announcer, RunService
 from app.runs.settle import SettleImages
 from app.runs.sweep import OrphanSweep
+from app.runs.webhooks import Webhooks
 from app.settings import Settings
 from app.store.locks import open_locks
 from app.store.store import Store
@@ -75,6 +78,7 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     reaper = Reaper(store, advance, announcer, line.doorbell, locks, settings)
     signer, content = open_signer(settings), open_artifacts(settings)
     render, streams = Wire(signer), EventStreams(settings.slow_listener_s)
+    sender = Sender(store, locks, announcer, render.told, settings)
     events = RunEvents(service, render, streams, settings.ping_s)
     polls = Polls(service, feed, Standings(lookout))
     operations = [
@@ -83,6 +87,7 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
         *RunLists(service, render).operations(),
         *Permalinks(service, signer).operations(),
         *KeysApi(Keyring(store), settings).operations(),
+        *WebhookApi(Webhooks(store, announcer, settings), publications, settings).operations(),
         *file_operations(store, content, signer),
         *health_operations(store, catalogue, companion.state),
         *(metrics_operations(store, tally) if settings.metrics == "on" else ()),
@@ -98,7 +103,8 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
         gc.set_threshold(20_000, 20, 20)
         companion.start(store, advance, announcer, line.child_bell)
         await calls.begin()
-        upkeep = asyncio.gather(reaper.watch(), sweep.watch(), calls.watch(), publications.watch(), streams.watch())
+        duties = (reaper, sweep, publications, calls, sender, streams)
+        upkeep = asyncio.gather(*(each.watch() for each in duties))
         try:
             yield
         finally:

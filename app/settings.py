@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.errors import SettingsInvalid
 
@@ -84,6 +84,14 @@ class Settings(BaseSettings):
         60.0, ge=0, description="how long the same blocking call attaches to the run of one that broke; 0: never"
     )
     idempotency_ttl_s: float = Field(86400.0, gt=0, description="how long an Idempotency-Key means the same run")
+    webhook_timeout_s: float = Field(15.0, gt=0, description="how long a receiver of webhooks may take to answer")
+    webhook_retry_s: Annotated[tuple[float, ...], NoDecode] = Field(
+        (5.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0, 72000.0, 86400.0),
+        description="waits between the attempts of a webhook's delivery, with commas; after the last it has failed",
+    )
+    webhook_concurrency: int = Field(16, ge=1, description="deliveries under way at once; a host gets a quarter")
+    webhook_allow_private: bool = Field(False, description="true: webhooks may lead to addresses that are not public")
+    webhook_log_days: float = Field(30.0, gt=0, description="how long the log of deliveries is kept")
     ping_s: float = Field(10.0, gt=0, description="silence on an event stream before a ping")
     slow_listener_s: float = Field(
         30.0, gt=0, description="an event stream whose client takes nothing for so long loses its connection"
@@ -98,6 +106,18 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
+
+    @field_validator("webhook_retry_s", mode="before")
+    @classmethod
+    def _waits(cls, value: object) -> object:
+        return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("webhook_retry_s")
+    @classmethod
+    def _no_wait_is_negative(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if any(wait_s < 0 for wait_s in value):
+            raise ValueError("a wait can't be negative")
+        return value
 
     @field_validator("database_url")
     @classmethod

@@ -20,16 +20,21 @@ class Load:
     median_ms: float
 
 
+def http_post(path: str, key: str, body: bytes) -> bytes:
+    """A POST as it goes over the wire, on a connection that is kept."""
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {key}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
 class Post:
     """One HTTP request as bytes, sent again and again over raw sockets: the client must not be what is measured."""
 
     def __init__(self, address: tuple[str, int], path: str, key: str, body: bytes) -> None:
         self.address = address
-        head = (
-            f"POST {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {key}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
-        self._bytes = head.encode() + body
+        self._bytes = http_post(path, key, body)
 
     def over(self, connection: socket.socket) -> float:
         """Sends it and reads the answer; the time that took in seconds. Raises unless the status is 200."""

@@ -122,8 +122,12 @@ def routes(operations: Iterable[Operation | OpenOperation], publications: Public
 def header_names(operations: Iterable[Described]) -> list[str]:
     """The headers that the operations read."""
     kinds = {each.headers for each in operations if each.headers is not None}
-    names = {field.encode_name.replace("_", "-") for kind in kinds for field in msgspec.structs.fields(kind)}
-    return sorted("-".join(word.capitalize() for word in name.split("-")) for name in names)
+    return sorted({header_name(field.encode_name) for kind in kinds for field in msgspec.structs.fields(kind)})
+
+
+def header_name(field: str) -> str:
+    """`idempotency_key` or `idempotency-key` as people write it: `Idempotency-Key`."""
+    return field.replace("_", "-").title()
 
 
 async def read_body(request: Request, kind: type[T], most_bytes: int) -> T:

@@ -28,8 +28,7 @@ class Permalinks:
                 handler=self._file,
                 scope=Scope.READ,
                 summary="Fetching a file",
-                answers={302: "text/plain"},
-                raises=(NotFound,),
+                answers={302: "The file's address, signed a moment ago."},
             )
         ]
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from app.checkpoints.checkpoint import Checkpoint
-from app.checkpoints.identify import files_of, fingerprint, identify, looks_like_checkpoint
+from app.checkpoints.identify import Fingerprint, files_of, fingerprint, identify, looks_like_checkpoint
 from app.errors import CheckpointUnavailable
 
 # What a request means that names no checkpoint: the one everybody knows, then the configured one, then our own.
@@ -19,8 +19,6 @@ SHIPPED_FOLDER = Path(__file__).parent / "shipped"
 # A change of a folder within the same tick of its clock leaves its mtime as it was. So a listing is trusted only if
 # the folder had been at rest for longer than any file system's tick (FAT: 2 s) when it was made.
 _TICK_NS = 2_000_000_000
-
-Fingerprint = tuple[tuple[int, int], ...]
 
 
 class Catalogue:

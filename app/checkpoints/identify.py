@@ -15,8 +15,11 @@ from app.checkpoints.kinds import NotUsable, check_words, family_of, family_of_u
 
 INDEX = "model_index.json"
 COMPONENTS = ("unet", "vae", "text_encoder")
+PARTS = (*COMPONENTS, "scheduler")
 PICKLES = frozenset({".ckpt", ".pt", ".pth"})
 SUFFIXES = PICKLES | {".safetensors", ".gguf"}
+
+Fingerprint = tuple[tuple[int, int], ...]
 
 
 def looks_like_checkpoint(path: Path) -> bool:
@@ -52,19 +55,31 @@ def files_of(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     files = [path / INDEX]
-    for part in (*COMPONENTS, "scheduler"):
+    for part in PARTS:
         with suppress(OSError), os.scandir(path / part) as entries:
             files += sorted(Path(entry.path) for entry in entries if entry.is_file())
     return files
 
 
-def fingerprint(path: Path) -> tuple[tuple[int, int], ...]:
-    """(mtime_ns, size) of each of its files: a checkpoint with another fingerprint is another checkpoint."""
-    stats = []
-    for file in files_of(path):
-        with suppress(OSError):
-            stats.append(file.stat())
-    return tuple((stat.st_mtime_ns, stat.st_size) for stat in stats)
+def fingerprint(path: Path) -> Fingerprint:
+    """(mtime_ns, size) of each of its files: a checkpoint with another fingerprint is another checkpoint.
+
+    Taken with each request for a picture, so the files of a folder are not made into paths first.
+    """
+    found: list[tuple[int, int]] = []
+    with suppress(OSError):
+        if not path.is_dir():
+            return (_mark(path.stat()),)
+        found.append(_mark((path / INDEX).stat()))
+    for part in PARTS:
+        with suppress(OSError), os.scandir(f"{path}/{part}") as entries:
+            files = [(entry.name, _mark(entry.stat())) for entry in entries if entry.is_file()]
+            found += [mark for _, mark in sorted(files)]
+    return tuple(found)
+
+
+def _mark(stat: os.stat_result) -> tuple[int, int]:
+    return stat.st_mtime_ns, stat.st_size
 
 
 def _file(path: Path) -> tuple[Family, int]:

@@ -28,6 +28,7 @@ class Caller(msgspec.Struct, frozen=True):
     """Who a key stands for: the key itself, the app that it opens, and what it may do. A limit of 0 is none.
 
     `max_active`: runs under way at once; `max_queued`: runs that wait for a worker. `app_max_active` is the app's.
+    `app_webhooks`: the app has webhooks, so that accepting a run may have somebody to tell.
     """
 
     key_id: str
@@ -38,13 +39,25 @@ class Caller(msgspec.Struct, frozen=True):
     max_active: int = 0
     max_queued: int = 0
     app_max_active: int = 0
+    app_webhooks: bool = False
+
+
+class WebhookEvent(StrEnum):
+    """What a webhook can be told of. Every run that ends tells `FINISHED` and one of the last three."""
+
+    STARTED = "run.started"
+    FINISHED = "run.finished"
+    SUCCEEDED = "run.succeeded"
+    FAILED = "run.failed"
+    STOPPED = "run.stopped"
 
 
 class Webhook(msgspec.Struct, frozen=True):
-    """Where a run's events are to be posted; `events` empty: only that it has ended."""
+    """Where a run's events are to be posted. `host` is the URL's."""
 
     url: str
-    events: tuple[str, ...] = ()
+    events: tuple[WebhookEvent, ...] = (WebhookEvent.FINISHED,)
+    host: str = ""
 
 
 class RunRequest(msgspec.Struct, frozen=True):

@@ -18,7 +18,7 @@ from app.domain.run import Failed, Retry, Run, RunStatus, Step, StepStatus, Succ
 from app.graph.graph import Graph
 from app.runs.movement import Movement, Settle
 from app.settings import Settings
-from app.store import files, runs, steps
+from app.store import deliveries, files, runs, steps, webhooks
 from app.store.engine import Tx
 
 STOPPED_BY_USER = "Stopped by user."
@@ -27,11 +27,15 @@ SERVER_STOPPED = "server_stopped"  # an attempt that ended with its worker's own
 
 
 class Notice(msgspec.Struct, frozen=True):
-    """Whom to tell once the commit is durable: listeners of the run, doorbells, and workers whose steps have ended."""
+    """Whom to tell once the commit is durable: listeners of the run, doorbells, and workers whose steps have ended.
+
+    `posts`: there may be something to send to webhooks.
+    """
 
     run_id: str
     rings: frozenset[str] = frozenset()
     halts: tuple[str, ...] = ()
+    posts: bool = False
 
 
 class Advance:
@@ -49,12 +53,19 @@ class Advance:
         return movement
 
     def insert(self, tx: Tx, task: Task, movement: Movement) -> Notice:
-        """Accepts a run: its task, itself, its steps and its events, all or nothing."""
+        """Accepts a run: its task, itself, its steps and its events, all or nothing; and what webhooks are told."""
         run = movement.run
         if tx.again and runs.find_run(tx, run.id) is not None:
             return Notice(run.id, frozenset(movement.rings))  # it was committed, only the answer got lost
         runs.insert_run(tx, task, run, movement.new_entries, self._settings.run_timeout_s)
-        return self._write_work(tx, run, movement)
+        notice = self._write_work(tx, run, movement)
+        posting = movement.posting
+        if posting is None:
+            return notice
+        if posting.webhook is not None:
+            webhooks.insert_run_webhook(tx, run.id, posting.webhook)
+        deliveries.tell(tx, run, started=True)
+        return msgspec.structs.replace(notice, posts=True)
 
     def complete(
         self,
@@ -112,8 +123,9 @@ class Advance:
         notice = self._write_work(tx, run, movement)
         if not is_terminal(run.status):
             return notice
+        deliveries.tell(tx, run)
         # Whatever ended it, a stop or a failed node: what its steps were doing has no use any more.
-        return Notice(run.id, halts=tuple(steps.stop_open(tx, run.id, clock.time())))
+        return Notice(run.id, halts=tuple(steps.stop_open(tx, run.id, clock.time())), posts=True)
 
     def _write_work(self, tx: Tx, run: Run, movement: Movement) -> Notice:
         if is_terminal(run.status):

@@ -54,14 +54,20 @@ def replace_key(tx: Tx, key_id: str, new: Minted, overlap_s: float, caller: Call
     done = accounts.find_key_by_id(tx, new.id) if tx.again else None
     if done is not None:
         return done
-    old = _find(tx, key_id, caller)
-    if old.state != "live":
-        raise NotFound(f"The key is {old.state}: make a new one.")
+    old = find_live_key(tx, key_id, caller)
     if caller is not None:
         require_within(old.terms, caller)
     made = make_key(tx, old.app_id, new, old.terms)
     accounts.expire_key(tx, key_id, overlap_s)
     return made
+
+
+def find_live_key(tx: Tx, key_id: str, caller: Caller | None = None) -> Key:
+    """Raises NotFound: there is no such key, it is of an app that is not the caller's, or it has ended."""
+    key = _find(tx, key_id, caller)
+    if key.state != "live":
+        raise NotFound(f"The key is {key.state}: make a new one.")
+    return key
 
 
 class Keyring:

@@ -12,6 +12,7 @@ import msgspec
 
 from app import clock, ids
 from app.domain.event import Entry, Event, EventKind
+from app.domain.request import RunRequest
 from app.domain.run import Run, RunStatus, Step, StepStatus, is_terminal
 from app.errors import InvalidParam, NodeFailed
 from app.graph.answer import due_chunks
@@ -41,6 +42,9 @@ Settle = Callable[[WorkerCall], Settled]
 
 class Movement:
     """One run on its way: what is new (entries of its log, work, whom to ring for), and how the run stands."""
+
+    posting: RunRequest | None = None
+    """The request, when webhooks of its own or of its app may want to hear that the run was accepted."""
 
     def __init__(self, graph: Graph, run: Run, told: Iterable[Event], settle: Settle) -> None:
         self._run = run

@@ -79,6 +79,10 @@ class Publications:
             self._known[token] = found
         return found
 
+    def forget_callers(self) -> None:
+        """What is known of keys and their apps is to be read again: it has been changed here."""
+        self._known.clear()
+
     async def current(self, caller: Caller) -> Publication:
         """What the caller's app runs now. Raises AppUnavailable."""
         workflow_id = self._workflow_of.get(caller.app_id)

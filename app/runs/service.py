@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -43,6 +43,8 @@ class Announcer:
         self._doorbell = doorbell
         self._wakeups = wakeups
         self.tally = tally or Tally()
+        self.post: Callable[[], None] = _nobody_posts
+        """Called, from any thread, when there may be something to send to webhooks; the sender sets it."""
 
     def tell(self, notice: Notice | None) -> None:
         """After the commit, from any thread. None: nothing was written, so there is nothing to tell."""
@@ -52,6 +54,8 @@ class Announcer:
         self.ring(notice.rings)
         if notice.halts:
             self.halt(notice.halts)
+        if notice.posts:
+            self.post()
 
     def ring(self, work_classes: Iterable[str]) -> None:
         for work_class in work_classes:
@@ -63,6 +67,12 @@ class Announcer:
     def publish(self, note: Wake | Tick) -> None:
         """Passes on what another process told."""
         self._wakeups.publish_threadsafe(note)
+        if isinstance(note, Wake):
+            self.post()
+
+
+def _nobody_posts() -> None:
+    """For a process that sends no webhooks: the one that does looks for itself, too."""
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -136,10 +146,14 @@ class RunService:
         asked.run = run.id
         if movement.new_work:
             task = msgspec.structs.replace(task, traceparent=asked.trace_to_pass_on())
+        if request.webhook is not None or request.caller.app_webhooks:
+            movement.posting = request  # most runs have nobody to tell, and pay nothing for those that have
         done = await self._calls.accept(request, task, movement)
         if isinstance(done, Replayed):
             return await self._replay(request, done)
         self._announcer.ring(done.rings)  # nobody can be listening to it yet
+        if done.posts:
+            self._announcer.post()
         self._announcer.tally.count("accepted", request.dialect, movement.run.status.value)
         return Accepted(movement.run)
 

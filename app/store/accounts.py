@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import bindparam, case, false, func, insert, or_, select, update
+from sqlalchemy import bindparam, case, exists, false, func, insert, or_, select, update
 from sqlalchemy.dialects import postgresql
 
 from app.domain.key import KeyTerms, in_order
 from app.domain.request import CALLER_SCOPES, Caller, Scope
 from app.store.engine import Row, Tx
-from app.store.schema import apps, keys, now_s, revisions, workflows
+from app.store.schema import apps, keys, now_s, revisions, webhooks, workflows
 
 KeyState = Literal["live", "expired", "revoked"]
 
@@ -86,6 +86,7 @@ _key_by_hash = (
         keys.c.expires_at,
         _is_expired,
         keys.c.hash,
+        exists().where(webhooks.c.app_id == apps.c.id, webhooks.c.disabled_at.is_(None)).correlate(apps),
     )
     .join(apps, apps.c.id == keys.c.app_id)
     .where(keys.c.hash == bindparam("hash"), keys.c.revoked_at.is_(None))
@@ -135,6 +136,9 @@ _insert_app = _insert_app.on_conflict_do_nothing(index_elements=[apps.c.name])
 _point_app = update(apps).where(apps.c.id == bindparam("app")).values(workflow_id=bindparam("version_id"))
 _live_key = update(keys).where(keys.c.id == bindparam("key_id"), keys.c.revoked_at.is_(None))
 _revoke_key = _live_key.values(revoked_at=now_s())
+_TERMS = ("priority", "scopes", "max_active", "max_queued")
+_change_key = _live_key.values({name: bindparam(f"new_{name}") for name in _TERMS} | {"label": bindparam("new_name")})
+_prolong_key = _live_key.values(expires_at=now_s() + bindparam("lasts_s"))
 _end_within = now_s() + bindparam("within_s")
 _expire_key = _live_key.where(or_(keys.c.expires_at.is_(None), keys.c.expires_at > _end_within)).values(
     expires_at=_end_within
@@ -179,7 +183,7 @@ def find_key(tx: Tx, hashed: str) -> OpenedApp | None:
     row = tx.row(_key_by_hash, {"hash": hashed})
     if row is None or not hmac.compare_digest(row[11], hashed):
         return None
-    caller = Caller(row[0], row[1], row[2], _scopes(row[3]), *row[4:8])
+    caller = Caller(row[0], row[1], row[2], _scopes(row[3]), row[4], row[5], row[6], row[7], bool(row[12]))
     return OpenedApp(caller, row[8], float("inf") if row[9] is None else row[9], bool(row[10]))
 
 
@@ -246,6 +250,20 @@ def insert_key(tx: Tx, key: Key, app_id: str, token: str, lasts_s: float | None 
 def revoke_key(tx: Tx, key_id: str) -> None:
     """Ends a key; one that was revoked before stays so."""
     if tx.run(_revoke_key, {"key_id": key_id}):
+        raise_revision(tx)
+
+
+def change_key(tx: Tx, key_id: str, terms: KeyTerms) -> None:
+    """Gives a key that was not revoked other terms; its end stays."""
+    row: dict[str, Any] = {"key_id": key_id, "new_name": terms.name, "new_scopes": ",".join(in_order(terms.scopes))}
+    row |= {f"new_{name}": getattr(terms, name) for name in _TERMS if name != "scopes"}
+    if tx.run(_change_key, row):
+        raise_revision(tx)
+
+
+def prolong_key(tx: Tx, key_id: str, lasts_s: float | None) -> None:
+    """A key that was not revoked ends so long after now, or never; sooner or later than it would have."""
+    if tx.run(_prolong_key, {"key_id": key_id, "lasts_s": lasts_s}):
         raise_revision(tx)
 
 

@@ -78,6 +78,23 @@ def _one_of_postgresql(element: is_one_of, compiler: Any, **kw: Any) -> str:
     return f"{column} IN (SELECT json_array_elements_text(CAST({texts} AS json)))"
 
 
+class new_delivery_id(GenericFunction[str]):
+    """An id made by the database: how many deliveries an INSERT … SELECT makes, nobody else knows."""
+
+    type = String()
+    inherit_cache = True
+
+
+@compiles(new_delivery_id, "sqlite")
+def _delivery_id_sqlite(element: new_delivery_id, compiler: Any, **kw: Any) -> str:
+    return "'msg_' || lower(hex(randomblob(16)))"
+
+
+@compiles(new_delivery_id, "postgresql")
+def _delivery_id_postgresql(element: new_delivery_id, compiler: Any, **kw: Any) -> str:
+    return "'msg_' || replace(gen_random_uuid()::text, '-', '')"
+
+
 def _where(condition: str) -> dict[str, Any]:
     """The condition of a partial index."""
     return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
@@ -91,7 +108,9 @@ apps = Table(
     Column("workflow_id", String(36), nullable=False),
     Column("created_at", Double, nullable=False),
     Column("max_active_requests", Integer, nullable=False, server_default="0"),
-    Column("webhook_secret", Text),
+    Column("webhook_secret", Text),  # signs its deliveries; made when it is first needed
+    Column("webhook_old_secret", Text),
+    Column("webhook_old_until", Double),  # until then the secret before signs too
 )
 
 # Each row is one published version of an app's workflow and never changes.
@@ -265,12 +284,14 @@ open_calls = Table(
     Column("broke_at", Double),
 )
 
+# Where an app's events are posted. `host` is the URL's: no receiver may hold up the others.
 webhooks = Table(
     "webhooks",
     metadata,
     Column("id", String(36), primary_key=True),
     Column("app_id", String(36), ForeignKey("apps.id"), nullable=False, index=True),
     Column("url", Text, nullable=False),
+    Column("host", Text, nullable=False),
     Column("events", Text, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("disabled_at", Double),
@@ -282,10 +303,12 @@ run_webhooks = Table(
     metadata,
     Column("run_id", String(36), primary_key=True),
     Column("url", Text, nullable=False),
+    Column("host", Text, nullable=False),
     Column("events", Text, nullable=False),
 )
 
-# The outbox of the webhooks, and their log.
+# The outbox of the webhooks, and their log. `attempts` is the fence of whoever sends one; `next_at` is when it is due,
+# while it is being sent the end of the sender's lease, and null once it is over.
 deliveries = Table(
     "deliveries",
     metadata,
@@ -294,16 +317,19 @@ deliveries = Table(
     Column("run_id", String(36), nullable=False, index=True),
     Column("webhook_id", String(36)),
     Column("url", Text, nullable=False),
+    Column("host", Text, nullable=False),
     Column("event", Text, nullable=False),
     Column("state", String(16), nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("next_at", Double),
+    Column("last_at", Double),
     Column("last_status", Integer),
     Column("last_error", Text),
     Column("created_at", Double, nullable=False),
     Column("delivered_at", Double),
     Index("ix_deliveries_app_id_created_at", "app_id", "created_at"),
-    Index("ix_deliveries_due", "next_at", **_where("state = 'pending'")),
+    Index("ix_deliveries_created_at", "created_at"),
+    Index("ix_deliveries_due", "next_at", "host", **_where("next_at IS NOT NULL")),
 )
 
 # Raised by whoever changes keys, apps or workflows: what a process remembers of them is good while this stands still.

@@ -11,12 +11,14 @@ down_revision = "20261123_priority"
 
 RUNNING = "status = 'running'"
 READY = "status = 'ready'"
-PENDING = "state = 'pending'"
+DUE = "next_at IS NOT NULL"
 
 
 def upgrade() -> None:
     op.add_column("apps", sa.Column("max_active_requests", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("apps", sa.Column("webhook_secret", sa.Text(), nullable=True))
+    op.add_column("apps", sa.Column("webhook_old_secret", sa.Text(), nullable=True))
+    op.add_column("apps", sa.Column("webhook_old_until", sa.Double(), nullable=True))
 
     op.add_column("keys", sa.Column("scopes", sa.Text(), nullable=False, server_default="run,read,stop,files"))
     op.add_column("keys", sa.Column("expires_at", sa.Double(), nullable=True))
@@ -76,6 +78,7 @@ def upgrade() -> None:
         sa.Column("id", sa.String(length=36), primary_key=True),
         sa.Column("app_id", sa.String(length=36), sa.ForeignKey("apps.id"), nullable=False),
         sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("host", sa.Text(), nullable=False),
         sa.Column("events", sa.Text(), nullable=False),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("disabled_at", sa.Double(), nullable=True),
@@ -86,6 +89,7 @@ def upgrade() -> None:
         "run_webhooks",
         sa.Column("run_id", sa.String(length=36), primary_key=True),
         sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("host", sa.Text(), nullable=False),
         sa.Column("events", sa.Text(), nullable=False),
     )
 
@@ -96,10 +100,12 @@ def upgrade() -> None:
         sa.Column("run_id", sa.String(length=36), nullable=False),
         sa.Column("webhook_id", sa.String(length=36), nullable=True),
         sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("host", sa.Text(), nullable=False),
         sa.Column("event", sa.Text(), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("next_at", sa.Double(), nullable=True),
+        sa.Column("last_at", sa.Double(), nullable=True),
         sa.Column("last_status", sa.Integer(), nullable=True),
         sa.Column("last_error", sa.Text(), nullable=True),
         sa.Column("created_at", sa.Double(), nullable=False),
@@ -107,8 +113,9 @@ def upgrade() -> None:
     )
     op.create_index("ix_deliveries_app_id_created_at", "deliveries", ["app_id", "created_at"])
     op.create_index("ix_deliveries_run_id", "deliveries", ["run_id"])
+    op.create_index("ix_deliveries_created_at", "deliveries", ["created_at"])
     op.create_index(
-        "ix_deliveries_due", "deliveries", ["next_at"], sqlite_where=sa.text(PENDING), postgresql_where=sa.text(PENDING)
+        "ix_deliveries_due", "deliveries", ["next_at", "host"], sqlite_where=sa.text(DUE), postgresql_where=sa.text(DUE)
     )
 
     op.create_table(
@@ -130,7 +137,7 @@ def downgrade() -> None:
         ("runs", ("updated_at", "deadline_s", "error_code", "key_id")),
         ("tasks", ("priority",)),
         ("keys", ("served_at", "max_queued", "max_active", "last_used_at", "expires_at", "scopes")),
-        ("apps", ("webhook_secret", "max_active_requests")),
+        ("apps", ("webhook_old_until", "webhook_old_secret", "webhook_secret", "max_active_requests")),
     ):
         for column in columns:
             op.drop_column(table, column)

@@ -133,6 +133,7 @@ def test_an_answer_says_what_its_error_calls_for(house: Atelier) -> None:
     assert PROVOKED[errors.Unauthorized](house).headers["www-authenticate"] == 'Bearer realm="api"'
     assert PROVOKED[errors.MethodNotAllowed](house).headers["allow"] == "GET, HEAD"
     assert house.http.get(RUN).headers["allow"] == "POST"
+    assert house.http.patch("/v1/keys").headers["allow"] == "GET, HEAD, POST"
     assert int(a_damaged_picture(house).headers["retry-after"]) > 0
 
 

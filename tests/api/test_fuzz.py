@@ -92,7 +92,8 @@ def test_no_case_gets_an_answer_that_the_document_does_not_know(server: Atelier,
         assert fuzz.cases > before
     print(f"{fuzz.cases} cases:", *(f"{status}: {times}" for status, times in sorted(fuzz.statuses.items())))
     assert not fuzz.failures, "\n\n".join(fuzz.failures)
-    assert fuzz.statuses[200] > CASES / 10, "hardly anything was accepted: look at the cases"
+    accepted = sum(times for status, times in fuzz.statuses.items() if status < 300)
+    assert accepted > CASES / 20, "hardly anything was accepted: look at the cases"
 
 
 class Fuzz:
@@ -101,9 +102,9 @@ class Fuzz:
     def __init__(self, server: Atelier, document: Json) -> None:
         self._server = server
         self._document = document
-        echo = server.app_key(ROOT / "workflows" / "echo.yml")
-        self._headers = {"Authorization": f"Bearer {echo}"}
-        self._paints = {"Authorization": f"Bearer {server.key}"}
+        server.cli("workflows", "publish", str(ROOT / "workflows" / "echo.yml"), "--app", "echo")
+        self._headers = server.bearer(server.cli("keys", "create", "--app", "echo", "--scope", "all"))
+        self._paints = server.bearer(server.cli("keys", "create", "--scope", "all"))
         self._session = requests.Session()
         self._ids: dict[str, None] = {}
         self._never = server.cli("keys", "list")  # our own keys stay as they are
@@ -112,17 +113,17 @@ class Fuzz:
         self.failures: list[str] = []
 
     def all_operations(self, chance: int) -> None:
-        strategies = list(self._strategies())
-        for label, cases in strategies:
-            self._some(cases, label, chance, CASES // ROUNDS // len(strategies) + 1)
+        each = CASES // ROUNDS // sum(has_input for *_, has_input in self._strategies()) + 1
+        for label, cases, has_input in self._strategies():
+            self._some(cases, label, chance, each if has_input else 1)
 
-    def _strategies(self) -> Iterator[tuple[str, st.SearchStrategy[Case]]]:
+    def _strategies(self) -> Iterator[tuple[str, st.SearchStrategy[Case], bool]]:
         """For each operation what the document allows, and what it does not, if there is anything to say."""
         for found in schemathesis.openapi.from_dict(self._document).get_all_operations():
             operation = found.ok()
-            has_input = "requestBody" in operation.definition.raw or operation.definition.raw["parameters"]
+            has_input = bool(operation.definition.raw.get("requestBody") or operation.definition.raw["parameters"])
             for mode in GenerationMode if has_input else [GenerationMode.POSITIVE]:
-                yield operation.label, operation.as_strategy(generation_mode=mode)
+                yield operation.label, operation.as_strategy(generation_mode=mode), has_input
 
     def _some(self, cases: st.SearchStrategy[Case], label: str, chance: int, most: int) -> None:
         @seed(chance)
@@ -139,7 +140,9 @@ class Fuzz:
 
     def _aim(self, case: Case, choice: int, word: str) -> None:
         """Lets every other case get further than chance would: inputs that the workflow takes, ids that there are."""
-        if choice % 2:
+        if choice % (
+            8 if case.method == "DELETE" else 2
+        ):  # a revoked key is ended in all processes, which takes a while
             return
         if isinstance(case.body, dict) and "inputs" in case.body:
             case.body["inputs"] = {"text": word, "prompt": word, "steps": 1 + choice % 3, "seed": choice}
@@ -148,7 +151,9 @@ class Fuzz:
             case.path_parameters[name] = ids[choice // 2 % len(ids)]
 
     def _ask(self, case: Case, headers: Mapping[str, str]) -> None:
-        answer = case.call(base_url=self._server.url, session=self._session, headers=dict(headers), timeout=30)
+        answer = case.call(
+            base_url=self._server.url, session=self._session, headers=dict(headers), timeout=30, allow_redirects=False
+        )
         self.cases += 1
         self.statuses[answer.status_code] += 1
         case.validate_response(answer, checks=CHECKS)

@@ -45,7 +45,7 @@ class Painter:
         while request.prompt == "stall" and not should_stop():
             time.sleep(STEP_S)
         if request.prompt == "too large":
-            raise OutOfMemory("The cuda ran out of memory. Ask for a smaller picture, or for fewer at once (n).")
+            raise OutOfMemory("The GPU ran out of memory. Ask for a smaller picture, or for fewer at once (n).")
         while request.prompt == "hang":
             time.sleep(STEP_S)
         while request.prompt.startswith("hold ") and not self._released(request.prompt):

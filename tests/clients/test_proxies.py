@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,12 @@ def waited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Waited]:
         yield all_wait(server, urls, SILENCE_S, SILENCE_S + 2)
 
 
+def post(waited: Waited, variant: str, asked: dict[str, Any]) -> AbstractContextManager[httpx.Response]:
+    """An answer of which only the head has come."""
+    headers = waited.server.bearer(waited.server.key)
+    return httpx.stream("POST", waited.urls[variant] + PATH, json=asked, headers=headers, timeout=30)
+
+
 @pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_call_outlasts_every_read_timeout(waited: Waited, variant: str, client: str) -> None:
@@ -113,9 +119,7 @@ def test_a_call_outlasts_every_read_timeout(waited: Waited, variant: str, client
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_ids_pass_a_proxy_before_the_answer(waited: Waited, variant: str) -> None:
     name = f"ids-{list(VARIANTS).index(variant)}"
-    with httpx.stream(
-        "POST", waited.urls[variant] + PATH, json=body(name), headers=waited.server.bearer(waited.server.key)
-    ) as answer:
+    with post(waited, variant, body(name)) as answer:
         run_id = answer.headers["x-workflow-run-id"]
         assert waited.server.detail(run_id)["status"] == "running"
         release(waited.server, name)
@@ -125,12 +129,7 @@ def test_ids_pass_a_proxy_before_the_answer(waited: Waited, variant: str) -> Non
 @pytest.mark.parametrize("variant", [OWN, "buffering on", "as it comes"])
 def test_events_pass_a_proxy_as_they_happen(waited: Waited, variant: str) -> None:
     name = f"events-{list(VARIANTS).index(variant)}"
-    with httpx.stream(
-        "POST",
-        waited.urls[variant] + PATH,
-        json=body(name, mode="streaming"),
-        headers=waited.server.bearer(waited.server.key),
-    ) as answer:
+    with post(waited, variant, body(name, mode="streaming")) as answer:
         lines = answer.iter_lines()
         assert any("workflow_started" in line for line in lines), "it comes while the picture is held"
         release(waited.server, name)

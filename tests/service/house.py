@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from app import ids
 from app.domain.event import EventKind
+from app.domain.request import RunRequest
 from app.domain.run import Failed, Retry, Run, RunStatus, Step, Succeeded, Task
 from app.graph.graph import Graph, load_graph
 from app.runs.advance import Advance, Notice
@@ -32,12 +33,13 @@ class House:
         self.store = Store(settings)
         self.advance = Advance(lambda tx, workflow_id: graph, lambda call: Settled(dict(call.inputs), "c"), settings)
 
-    def submit(self, key_id: str = "key") -> str:
+    def submit(self, key_id: str = "key", posting: RunRequest | None = None) -> str:
         run_id = ids.new_id()
         task = Task(ids.new_id(), run_id, "app", key_id, "user", "dify", "blocking", 1.0)
         inputs = {"prompt": "p"}
         new = Run(run_id, task.id, "app", "w", "user", RunStatus.RUNNING, inputs, {}, None, 0, 0, 0, 1.0)
         movement = self.advance.begin(self.graph, new)
+        movement.posting = posting
         self.store.commit_blocking(lambda tx: self.advance.insert(tx, task, movement))
         return run_id
 

@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from app import ids
 from app.domain.artifact import Artifact
 from app.domain.event import Tick
+from app.domain.request import Caller, RunRequest, Webhook
 from app.domain.run import RunStatus
 from app.graph.graph import load_graph
 from app.store import steps
@@ -26,7 +28,8 @@ ACCEPT = [*ACCEPT_INLINE, "INSERT steps"]
 CLAIM = ["UPDATE steps"]
 _LOCK = "SELECT runs"
 _LOG = "SELECT runs"  # and events: a union
-_END_RUN = ["UPDATE runs", "INSERT events", "UPDATE steps"]  # the run, its facts, whatever is open
+# The run, its facts, whatever webhooks are to be told, and whatever is open.
+_END_RUN = ["UPDATE runs", "INSERT events", "INSERT deliveries", "UPDATE steps"]
 COMPLETE = [_LOCK, "UPDATE steps", "INSERT artifacts", _LOG, *_END_RUN]
 GIVE_BACK = [_LOCK, "UPDATE steps", _LOG, "UPDATE runs", "INSERT events"]
 STOP = [_LOCK, _LOG, *_END_RUN]
@@ -102,6 +105,18 @@ def test_an_inline_run_is_two_inserts(sqlite_house: House) -> None:
     assert done == [ACCEPT_INLINE]
 
 
+def test_whoever_wants_to_be_told_pays_for_it(sqlite_house: House) -> None:
+    own = Webhook("https://example.com/", host="example.com")
+    caller = Caller("key", "app")
+    with echo(sqlite_house) as inline, transactions(inline) as done:
+        inline.submit(posting=RunRequest(msgspec.structs.replace(caller, app_webhooks=True), {}, "user"))
+        inline.submit(posting=RunRequest(caller, {}, "user", webhook=own))
+    assert done == [
+        [*ACCEPT_INLINE, "INSERT deliveries"],
+        [*ACCEPT_INLINE, "INSERT run_webhooks", "INSERT deliveries"],
+    ]
+
+
 def test_a_run_with_a_picture_is_twelve_statements(sqlite_house: House) -> None:
     house = sqlite_house
     with transactions(house) as done:
@@ -111,7 +126,7 @@ def test_a_run_with_a_picture_is_twelve_statements(sqlite_house: House) -> None:
         made = [artifact(run_id, held.id)]
         house.store.commit_blocking(lambda tx: house.advance.complete(tx, held, DONE, made))
     assert done == [ACCEPT, CLAIM, COMPLETE]
-    assert sum(map(len, done)) == 11
+    assert sum(map(len, done)) == 12
 
 
 def test_a_lost_attempt_is_five_statements_more_and_a_claim(sqlite_house: House) -> None:
@@ -130,7 +145,7 @@ def test_a_stop_is_seven_statements(sqlite_house: House) -> None:
     with transactions(sqlite_house) as done:
         sqlite_house.stop(run_id)
     assert done == [STOP]
-    assert len(STOP) == 5
+    assert len(STOP) == 6
 
 
 def test_progress_is_stored_by_the_renewal_itself(sqlite_house: House) -> None:

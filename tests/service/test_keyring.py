@@ -88,6 +88,16 @@ def test_a_rotated_key_goes_on_for_the_overlap_and_never_longer_than_before(hous
     assert shown(house, short.id).expires_at == short.expires_at
 
 
+def test_a_changed_key_has_its_new_terms(house: House) -> None:
+    made, _ = make(house, TERMS)
+    terms = KeyTerms("other", frozenset({Scope.READ}), -1, 0, 7)
+    house.store.commit_blocking(lambda tx: accounts.change_key(tx, made.id, terms))
+    house.store.commit_blocking(lambda tx: accounts.prolong_key(tx, made.id, None))
+    assert shown(house, made.id).terms == terms
+    house.store.commit_blocking(lambda tx: accounts.prolong_key(tx, made.id, 60.0))
+    assert 0 < (shown(house, made.id).expires_at or 0) - made.created_at < 120
+
+
 def test_what_has_ended_is_not_rotated(house: House) -> None:
     revoked, expired = make(house, TERMS)[0], make(house, TERMS)[0]
     house.store.commit_blocking(lambda tx: end_key(tx, revoked.id))
@@ -128,6 +138,8 @@ def test_every_change_raises_the_revision_and_a_use_does_not(house: House) -> No
         house.store.commit_blocking(unit)
         return revision(house) > before
 
+    assert raises(lambda tx: accounts.change_key(tx, other.id, KeyTerms("other")))
+    assert raises(lambda tx: accounts.prolong_key(tx, other.id, None))
     assert raises(lambda tx: accounts.expire_key(tx, other.id, 5.0))
     assert raises(lambda tx: accounts.revoke_key(tx, made.id))
     assert not raises(lambda tx: accounts.revoke_key(tx, made.id))

@@ -97,5 +97,6 @@ class Engine:
                 raise
         give_back_memory()
         raise OutOfMemory(
-            f"The {self.device.type} ran out of memory. Ask for a smaller picture, or for fewer at once (n)."
+            f"The {'machine' if self.device.type == 'cpu' else 'GPU'} ran out of memory. "
+            "Ask for a smaller picture, or for fewer at once (n)."
         )

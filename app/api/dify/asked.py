@@ -10,8 +10,10 @@ from msgspec import Meta
 from starlette.datastructures import Headers
 
 from app.api.operation import read_value
-from app.domain.request import Caller, ResponseMode, RunRequest
+from app.domain.request import Caller, ResponseMode, RunRequest, WebhookEvent
 from app.errors import InvalidParam
+from app.runs.webhooks import check_webhook
+from app.settings import Settings
 
 _INTERESTING = frozenset({b"idempotency-key", b"prefer", b"last-event-id"})
 _MODES = (None, "", "blocking", "streaming", "async")
@@ -30,6 +32,13 @@ class RunBody(msgspec.Struct, frozen=True):
     response_mode: Annotated[
         Literal["blocking", "streaming", "async", ""] | None,
         Meta(description="blocking: the end of the run; streaming: its events; async: 202 and its ids at once."),
+    ] = None
+    webhook_url: Annotated[
+        str | None,
+        Meta(description="Where this run's events are to be posted.", examples=["https://example.com/atelier"]),
+    ] = None
+    webhook_events: Annotated[
+        list[WebhookEvent] | None, Meta(description="Which of them; without this: run.finished.")
     ] = None
     files: Annotated[list[dict[str, Any]] | None, Meta(description="Not used yet: leave it out.")] = None
 
@@ -110,7 +119,7 @@ def read_user(body: dict[str, Any]) -> str:
     return user
 
 
-def read_run_request(body: dict[str, Any], headers: RunHeaders, caller: Caller) -> RunRequest:
+def read_run_request(body: dict[str, Any], headers: RunHeaders, caller: Caller, settings: Settings) -> RunRequest:
     """The request of `POST /workflows/run`. Raises InvalidParam with the field."""
     user = read_user(body)
     if "inputs" not in body:
@@ -125,7 +134,13 @@ def read_run_request(body: dict[str, Any], headers: RunHeaders, caller: Caller) 
     mode: ResponseMode = read.response_mode or "blocking"
     if headers.is_async and mode == "blocking":
         mode = "async"
-    return RunRequest(caller, read.inputs, user, mode, idempotency_key=_key(headers.idempotency_key))
+    webhook = None
+    if read.webhook_url is not None:
+        webhook = check_webhook(read.webhook_url, read.webhook_events, settings)
+    elif read.webhook_events is not None:
+        raise InvalidParam("webhook_events is of no use without webhook_url", params="webhook_url")
+    key = _key(headers.idempotency_key)
+    return RunRequest(caller, read.inputs, user, mode, idempotency_key=key, webhook=webhook)
 
 
 def _key(text: str | None) -> str | None:

@@ -54,6 +54,8 @@ class DifyApi:
                 handler=self._run,
                 scope=Scope.RUN,
                 summary="Running a workflow",
+                description="Answers when the run has ended (blocking), with its events as they come (streaming), or "
+                "at once with its ids (async). Whatever becomes of the connection, the run goes on.",
                 body=RunBody,
                 headers=RunHeaders,
                 answers={200: (BlockingAnswer, EVENT_STREAM), 202: (RunningAnswer, AcceptedRun)},
@@ -65,6 +67,7 @@ class DifyApi:
                 handler=self._detail,
                 scope=Scope.READ,
                 summary="Reading a run",
+                description="While it goes on and for as long as it is kept; URLs are signed anew each time.",
                 query=RunQuery,
                 headers=Conditional,
                 answers={200: RunObject, 304: "No news since what If-None-Match names."},
@@ -76,6 +79,8 @@ class DifyApi:
                 handler=self._stop,
                 scope=Scope.STOP,
                 summary="Stopping a run",
+                description="By its task's id or its own, in any mode; within one denoising step. An ended run keeps "
+                "its end.",
                 body=UserBody,
                 answers={200: StopAnswer},
             ),
@@ -101,7 +106,8 @@ class DifyApi:
 
     async def _run(self, request: Request, caller: Caller) -> ASGIApp:
         headers = RunHeaders.of(request.scope["headers"])
-        asked = read_run_request(await read_object(request, self._settings.max_body_bytes), headers, caller)
+        body = await read_object(request, self._settings.max_body_bytes)
+        asked = read_run_request(body, headers, caller, self._settings)
         after = headers.after
         accepted = await self._service.submit(asked)
         run = accepted.run

@@ -166,6 +166,13 @@ class RunPage(Struct, frozen=True):
     data: list[RunObject]
 
 
+class ToldRun(RunObject, frozen=True, kw_only=True):
+    """What webhooks are told of a run: everything."""
+
+    task_id: Id
+    error_code: Annotated[str | None, Meta(description="Why it failed or was stopped, for programs.")]
+
+
 class AcceptedRun(RunObject, frozen=True, kw_only=True):
     """202: a run that goes on without its caller."""
 

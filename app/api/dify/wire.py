@@ -10,7 +10,7 @@ import msgspec
 
 from app import clock, ids
 from app.api.dify.parts import render_parts
-from app.api.dify.shapes import AcceptedRun, RunObject
+from app.api.dify.shapes import AcceptedRun, RunObject, ToldRun
 from app.artifacts.urls import UrlSigner
 from app.domain.artifact import MARK, is_artifact
 from app.domain.detail import Detail
@@ -96,6 +96,12 @@ class Wire:
             "finished_at": _seconds(run.finished_at),
             "elapsed_time": run.elapsed_s,
         }
+
+    def told(self, more: Detail) -> ToldRun:
+        """The run as webhooks are told it, with everything."""
+        run = more.run
+        parts = render_parts(more, self._signer)
+        return ToldRun(**self._difys(run), **parts, task_id=run.task_id, error_code=run.error_code)
 
     def log_entry(self, run: Run) -> dict[str, Any]:
         return {

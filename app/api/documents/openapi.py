@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from app.api.dify.errors import Error
-from app.api.operation import EVENT_STREAM, Content, Described, Operation
+from app.api.operation import EVENT_STREAM, Content, Described, Operation, header_name
 from app.errors import (
     AtelierError,
     BadRequest,
@@ -191,7 +191,7 @@ def _parameters(each: Described, schemas: _Schemas) -> Iterator[Json]:
         if kind is None:
             continue
         for name, schema, required in schemas.fields(kind):
-            shown = name.replace("_", "-") if place == "header" else name
+            shown = header_name(name) if place == "header" else name
             plain = _without_null(schema)
             says = {"description": plain.pop("description")} if "description" in plain else {}
             yield {"name": shown, "in": place, "required": required, **says, "schema": plain}

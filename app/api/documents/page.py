@@ -11,6 +11,7 @@ import jinja2
 
 Json = Mapping[str, Any]
 
+_DEEPEST = 2  # how far into an answer its fields are listed
 _TEMPLATE = Path(__file__).with_name("page.html")
 
 
@@ -106,15 +107,32 @@ class _Reader:
             found = found[word]
         return dict(found)
 
-    def fields(self, schema: Json, place: str) -> list[Field]:
-        """The fields of an object; of a list's items, if it is a list of objects."""
+    def fields(self, schema: Json, place: str, within: str = "") -> list[Field]:
+        """The fields of an object, those of the objects in it behind it: `data`, `data.status`, `steps[].id`."""
+        found = []
+        for name, field, required in self._own_fields(schema):
+            found.append(Field(f"{within}{name}", place, self.kind(field), required, _says(field)))
+            inner, step = self._inner(field)
+            if inner is not None and within.count(".") < _DEEPEST:
+                found += self.fields(inner, place, f"{within}{name}{step}.")
+        return found
+
+    def _own_fields(self, schema: Json) -> Iterator[tuple[str, Json, bool]]:
         schema = self.resolved(schema)
-        if schema.get("type") == "array":
-            return self.fields(schema["items"], place)
-        return [
-            Field(name, place, self.kind(field), name in schema.get("required", ()), _says(field))
-            for name, field in schema.get("properties", {}).items()
-        ]
+        for name, field in schema.get("properties", {}).items():
+            yield name, field, name in schema.get("required", ())
+        if "anyOf" in schema:  # what any of them has, once
+            every = {name: field for choice in schema["anyOf"] for name, field, _ in self._own_fields(choice)}
+            yield from ((name, field, False) for name, field in every.items())
+
+    def _inner(self, field: Json) -> tuple[Json | None, str]:
+        """The object in a field, if there is one, and how it is written: `[]` for those of a list."""
+        field = next((choice for choice in field.get("anyOf", ()) if choice.get("type") != "null"), field)
+        field = self.resolved(field)
+        if field.get("type") == "array":
+            items = self.resolved(field.get("items", {}))
+            return (items, "[]") if "properties" in items else (None, "")
+        return (field, "") if "properties" in field else (None, "")
 
     def kind(self, schema: Json) -> str:
         """The type in words: `integer, 1 to 100, else 20`."""
@@ -126,7 +144,7 @@ class _Reader:
         if "anyOf" in schema:
             return [" or ".join(self.kind(choice) for choice in schema["anyOf"]), *default]
         if "enum" in schema:
-            return [" | ".join(map(str, schema["enum"])), *default]
+            return [" | ".join(str(choice) for choice in schema["enum"] if choice != ""), *default]
         if schema.get("type") == "array":
             return [f"list of {self.kind(schema.get('items', {})) or 'anything'}", *default]
         return [schema.get("title") or str(schema.get("type", "anything")), *_bounds(schema), *default]
