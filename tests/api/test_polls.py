@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -124,30 +122,3 @@ def test_a_long_poll_without_news_ends_in_time(web: Atelier, waiting: tuple[str,
     assert poll(web, run_id, "another", wait=60).status_code == 200
     for wrong in ("61", "-1", "soon"):
         assert poll(web, run_id, wait=wrong).json()["params"] == "wait"
-
-
-def test_a_long_poll_of_another_process_hears_of_the_end(postgres: Any, tmp_path: Path) -> None:
-    shared = {"DATABASE_URL": postgres.new()}
-    with (
-        running(tmp_path, env_too=shared, worker="none") as one,
-        running(tmp_path, env_too=shared, worker="none") as two,
-    ):
-        run_id, task_id = begin(one, WAITING)
-        tag = poll(two, run_id).headers["etag"]
-        assert poll(two, run_id, tag).status_code == 304
-        timer = threading.Timer(0.1, stop, (one, task_id))
-        timer.start()
-        assert poll(two, run_id, tag, wait=60).json()["status"] == "stopped"
-        timer.join()
-        moved = poll(one, run_id).headers["etag"]
-        assert poll(two, run_id, moved).status_code == 304
-
-
-def test_a_server_that_ends_answers_its_long_polls(tmp_path: Path) -> None:
-    with running(tmp_path, worker="none", shutdown_grace_s="600") as server:
-        run_id, _ = begin(server, WAITING)
-        tag = poll(server, run_id).headers["etag"]
-        timer = threading.Timer(0.3, os.kill, (server.process.pid, signal.SIGTERM))
-        timer.start()
-        assert poll(server, run_id, tag, wait=60).status_code == 304
-        timer.join()

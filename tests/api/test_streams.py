@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.api.test_polls import poll
 from tests.servers import ROOT, Atelier, running, start
 from tests.streams import Frame, begin, facts, follow, frames, stop, told
 
@@ -68,13 +69,23 @@ def test_a_line_that_is_cut_after_every_event_loses_none_and_doubles_none(painte
     assert [frame.id for frame in seen] == [str(i + 1) for i in range(len(seen))]
 
 
-def test_the_same_with_two_servers_on_one_database(postgres: Any, painter: Atelier, tmp_path: Path) -> None:
-    shared = {"DATABASE_URL": postgres.new()}
-    with running(tmp_path, env_too=shared, **PAINTER) as one, running(tmp_path, env_too=shared, worker="none") as two:
-        one.until_ready()
-        run_id, _ = begin(two, PICTURE)
-        seen = by_pieces(run_id, [one, two])
-        assert told(seen) == told(all_of(one, run_id)) == told(all_of(two, run_id))
+def test_the_same_with_two_servers_on_one_database(two_servers: list[Atelier]) -> None:
+    one, two = two_servers
+    run_id, _ = begin(two, PICTURE)
+    seen = by_pieces(run_id, two_servers)
+    assert told(seen) == told(all_of(one, run_id)) == told(all_of(two, run_id))
+
+
+def test_a_long_poll_at_another_server_hears_of_the_end(two_servers: list[Atelier]) -> None:
+    one, two = two_servers
+    run_id, task_id = begin(one, {"prompt": "stall"})
+    tag = poll(two, run_id).headers["etag"]
+    assert poll(two, run_id, tag).status_code == 304
+    timer = threading.Timer(0.1, stop, (one, task_id))
+    timer.start()
+    assert poll(two, run_id, tag, wait=60).json()["status"] == "stopped"
+    timer.join()
+    assert poll(two, run_id, poll(one, run_id).headers["etag"]).status_code == 304
 
 
 def test_a_client_goes_on_after_a_restart_in_the_middle_of_its_run(tmp_path: Path) -> None:
@@ -95,15 +106,26 @@ def test_a_client_goes_on_after_a_restart_in_the_middle_of_its_run(tmp_path: Pat
         assert told(before + after) == told(all_of(again, run_id))
 
 
-def test_a_server_that_ends_does_not_wait_for_its_streams(tmp_path: Path) -> None:
+def test_a_server_that_ends_waits_neither_for_streams_nor_for_long_polls(tmp_path: Path) -> None:
     server = start(tmp_path, worker="none", shutdown_grace_s="600")
     run_id, _ = begin(server, WAITING)
-    with follow(server, run_id) as answer, follow(server, run_id, last_id="2") as other:
+    tag = poll(server, run_id).headers["etag"]
+    asked = f"GET /v1/workflows/run/{run_id}?wait=60 HTTP/1.1\r\nHost: x\r\nIf-None-Match: {tag}\r\n"
+    url = httpx.URL(server.url)
+    with (
+        follow(server, run_id) as answer,
+        follow(server, run_id, last_id="2") as other,
+        socket.create_connection((url.host, url.port)) as poller,
+    ):
         lines, others = frames(answer.iter_lines()), frames(other.iter_lines())
         assert next(lines).ping
         assert next(others).ping
+        poller.sendall(f"{asked}Authorization: Bearer {server.key}\r\n\r\n".encode())
+        for _ in range(2):  # what was asked before these has come to the server
+            assert server.http.get("/livez").status_code == 200
         server.process.terminate()
         assert [frame.name for frame in (*lines, *others) if frame.name == "workflow_finished"] == []
+        assert poller.recv(100).startswith(b"HTTP/1.1 304")
     assert server.stop() == 0
 
 
