@@ -21,12 +21,15 @@ _HEADERS = (
 )
 
 
+_SPACE = {"type": "http.response.body", "body": b" ", "more_body": True}
+
+
 class WaitingAnswer:
     """Sends what `wait` gives. `over` is the answer for when it gives nothing: its body, status and headers.
 
-    With `beat_s` the head is sent at once as 200, and a space every so many seconds until the body is there. Without,
-    nothing is sent before, and so `over` may have a status of its own. `ended` hears whether the client was still there
-    for the answer.
+    With `beat_s` the head is sent at once as 200, with a space, and one more space every so many seconds until the body
+    is there. Without, nothing is sent before, and so `over` may have a status of its own. `ended` hears whether the
+    client was still there for the answer.
     """
 
     def __init__(
@@ -50,10 +53,11 @@ class WaitingAnswer:
         try:
             if self._beat_s:
                 await send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS, *self._headers]})
+                await send(_SPACE)  # some proxies pass no head on before there is a body
             while not (waiting.done() or gone.done()):
                 await asyncio.wait({waiting, gone}, timeout=self._beat_s or None, return_when=asyncio.FIRST_COMPLETED)
                 if self._beat_s and not (waiting.done() or gone.done()):
-                    await send({"type": "http.response.body", "body": b" ", "more_body": True})
+                    await send(_SPACE)
             if not gone.done():
                 await self._answer(waiting.result(), scope, receive, send)
                 answered = not gone.done()

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+from functools import partial
 
 import msgspec
 
 from app import ids
 from app.domain.request import RunRequest
 from app.domain.run import Task
-from app.errors import AtelierError, IdempotencyConflict, Unavailable
+from app.errors import AtelierError, IdempotencyConflict, TooManyRequests, Unavailable
 from app.runs.admission import is_counted
 from app.runs.advance import Advance, Notice
 from app.runs.movement import Movement
@@ -76,13 +77,15 @@ class Calls:
 
     async def accept(self, request: RunRequest, task: Task, movement: Movement) -> Notice | Replayed:
         """Inserts the run, unless the request has made one. Raises IdempotencyConflict, TooManyRequests."""
-        if request.idempotency_key is None and not self._may_break(request, movement):
-            return await self._store.commit(
-                lambda tx: self._advance.insert(tx, task, movement, request), alone=_alone(request, movement)
-            )
         if request.idempotency_key is not None:
             return await self._accept_named(request, request.idempotency_key, task, movement)
-        return await self._accept_waiting(request, task, movement)
+        if self._may_break(request, movement):
+            return await self._accept_waiting(request, task, movement)
+        insert = partial(self._insert, request=request, task=task, movement=movement)
+        done = await self._store.commit(insert, alone=_alone(request, movement))
+        if isinstance(done, TooManyRequests):
+            raise done
+        return done
 
     def ended(self, run_id: str, *, answered: bool) -> None:
         """A blocking call has got its answer, or its connection broke before. Written in the background."""
@@ -159,11 +162,13 @@ class Calls:
         printed = fingerprint(request)
         alive: frozenset[str] = frozenset()
 
-        def accept(tx: Tx) -> Notice | Replayed | _Doubtful:
+        def accept(tx: Tx) -> Notice | Replayed | TooManyRequests | _Doubtful:
             return self._attach_or_insert(tx, printed, request, task, movement, alive)
 
         while True:
             done = await self._store.commit(accept, alone=_alone(request, movement))
+            if isinstance(done, TooManyRequests):
+                raise done
             if not isinstance(done, _Doubtful):
                 break
             await self._look_again(done.server_ids)
@@ -173,7 +178,7 @@ class Calls:
 
     def _attach_or_insert(
         self, tx: Tx, printed: str, request: RunRequest, task: Task, movement: Movement, alive: frozenset[str]
-    ) -> Notice | Replayed | _Doubtful:
+    ) -> Notice | Replayed | TooManyRequests | _Doubtful:
         same = [call for call in calls.same_calls(tx, printed, self._settings.reattach_s) if call.run_id != task.run_id]
         for call in filter(_is_broken, same):
             if calls.take_call(tx, call.run_id, self.server_id):
@@ -185,9 +190,17 @@ class Calls:
             for call in same:
                 if call.server_id == self.server_id and call.run_id not in self._open:
                     return Replayed(call.run_id)
-        notice = self._advance.insert(tx, task, movement, request)
-        calls.insert_call(tx, task.run_id, printed, self.server_id)
-        return notice
+        done = self._insert(tx, request, task, movement)
+        if isinstance(done, Notice):
+            calls.insert_call(tx, task.run_id, printed, self.server_id)
+        return done
+
+    def _insert(self, tx: Tx, request: RunRequest, task: Task, movement: Movement) -> Notice | TooManyRequests:
+        """A refusal comes back as a value: nothing was written, and what shares the transaction may go on."""
+        try:
+            return self._advance.insert(tx, task, movement, request)
+        except TooManyRequests as refusal:
+            return refusal
 
     async def _look_again(self, server_ids: frozenset[str]) -> None:
         """Says of dead processes that their calls broke; living ones get a moment to say so of single calls."""

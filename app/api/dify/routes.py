@@ -115,8 +115,8 @@ class DifyApi:
         if asked.response_mode == "streaming":
             return self._events.stream(run, names, after)
         if asked.response_mode == "async":
-            place = await self._polls.place_of(run)
-            return self._running(run, self._wire.asynchronous_answer(run, place), names, b"respond-async")
+            place, applied = await self._polls.place_of(run), b"respond-async" if headers.is_async else None
+            return self._running(run, self._wire.asynchronous_answer(run, place), names, applied)
         if is_terminal(run.status):
             self._service.call_ended(run, answered=True)
             return Answer(wire.encode(self._wire.blocking_answer(run)), names)
