@@ -178,7 +178,7 @@ class RunService:
 
     async def get(self, caller: Caller, run_id: str) -> Run:
         """Raises NotFound, also for a run of another app."""
-        run = None if "\0" in run_id else await self._store.read(lambda tx: run_rows.find_run(tx, run_id))
+        run = await self._store.read(lambda tx: run_rows.find_run(tx, run_id))
         if run is None or run.app_id != caller.app_id:
             raise NotFound("Workflow run not found.")
         subject().run = run.id

@@ -94,8 +94,8 @@ class RunLists:
             raise InvalidParam(f"Account not found: {query.created_by_account[:100]}", params="created_by_account")
         filters = Filters(
             statuses=_statuses(query.status),
-            keyword=_text(query.keyword[: _longest(query.keyword)]),
-            user=_text(query.created_by_end_user_session_id),
+            keyword=query.keyword[: _longest(query.keyword)] or None,
+            user=query.created_by_end_user_session_id or None,
             created_before=_time("created_at__before", query.created_at__before),
             created_after=_time("created_at__after", query.created_at__after),
         )
@@ -114,7 +114,7 @@ class RunLists:
         filters = Filters(
             ids=_ids(query.ids),
             statuses=_statuses(query.status),
-            user=_text(query.user),
+            user=query.user or None,
             updated_after=_moment("updated_after", query.updated_after),
             after=_read_cursor(query.cursor),
         )
@@ -134,15 +134,10 @@ def _longest(keyword: str) -> int:
     return 36 if len(keyword) == 36 and keyword.count("-") == 4 else 30
 
 
-def _text(text: str) -> str | None:
-    """What PostgreSQL can't store can't be found either."""
-    return text.replace("\0", "") or None
-
-
 def _ids(text: str) -> tuple[str, ...] | None:
     if not text:
         return None
-    found = tuple(each.strip().lower() for each in text.replace("\0", "").split(","))
+    found = tuple(each.strip().lower() for each in text.split(","))
     if len(found) > _MOST_IDS:
         raise InvalidParam(f"ids: at most {_MOST_IDS} can be asked for at once, got {len(found)}", params="ids")
     return found
