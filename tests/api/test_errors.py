@@ -155,6 +155,16 @@ def test_too_little_memory_says_what_to_do(house: Atelier) -> None:
     assert types == [("gpu_out_of_memory",)]
 
 
+def test_a_stream_that_breaks_says_so_in_the_envelope(house: Atelier) -> None:
+    run_id = house.run({"prompt": "p", "steps": 1}).json()["workflow_run_id"]
+    with sqlite3.connect(house.data_dir / "atelier.db", timeout=10) as database:
+        database.execute("UPDATE events SET entries = '{' WHERE run_id = ?", (run_id,))
+    answer = house.http.get(f"/v1/workflow/{run_id}/events?user=abc-123&after=0")
+    last = json.loads(answer.text.strip().splitlines()[-1].removeprefix("data: "))
+    assert (last["event"], last["code"], last["status"]) == ("error", "internal_server_error", 500)
+    assert last["request_id"] == answer.headers["x-request-id"]
+
+
 def test_what_is_no_http_gets_the_envelope_too(house: Atelier) -> None:
     host, port = house.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=10) as line:

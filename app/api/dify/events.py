@@ -103,11 +103,11 @@ class RunEvents:
         except Unavailable:
             yield wire.retry_frame()
         except AtelierError as error:
-            yield self._wire.error_frame(run, error.code, error.message, error.status)
+            yield self._wire.error_frame(run, error)
         except Exception:
             logger.exception("stream failed", extra={"action": "stream_failed", "run": run.id})
-            message = "Internal Server Error, please contact support."
-            yield self._wire.error_frame(run, "internal_server_error", message, 500)
+            said = "The stream can't go on, but the run does: read it by its id. The server's log has the request's id."
+            yield self._wire.error_frame(run, AtelierError(said))
 
     async def _end(self, run: Run) -> AsyncGenerator[bytes, None]:
         """Of a run that has ended its end alone; as in Dify its task is named by the run's own id."""

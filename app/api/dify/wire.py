@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from app import clock, ids
+from app.api.dify.errors import envelope
 from app.api.dify.parts import render_parts
 from app.api.dify.shapes import AcceptedRun, RunObject, ToldRun
 from app.artifacts.urls import UrlSigner
@@ -16,6 +17,7 @@ from app.domain.artifact import MARK, is_artifact
 from app.domain.detail import Detail
 from app.domain.event import Event, EventKind, QueuePosition, Tick
 from app.domain.run import Run, Step
+from app.errors import AtelierError
 from app.events.feed import Silence
 from app.events.topic import Fact
 from app.graph.answer import markdown
@@ -178,10 +180,10 @@ class Wire:
             self._run_finished(run),
         )
 
-    def error_frame(self, run: Run, code: str, message: str, status: int) -> bytes:
+    def error_frame(self, run: Run, error: AtelierError) -> bytes:
         """What a stream says that can't go on."""
         body = {"event": "error", "workflow_run_id": run.id, "task_id": run.task_id}
-        return b"data: " + encode({**body, "code": code, "message": message, "status": status}) + b"\n\n"
+        return b"data: " + encode({**body, **envelope(error)}) + b"\n\n"
 
     def _fields(self, fact: Fact) -> dict[str, Any]:
         run, step = fact.run, fact.event.step

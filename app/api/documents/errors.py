@@ -38,10 +38,11 @@ Every error has the same shape, wherever it comes from: Dify's fields first, the
 """
 
 _RUNS = """\
-## How a run can fail
+## How a run can end otherwise than well
 
-A request for a run that was accepted is answered 200 even if the run fails: its `status` is `failed` and its `error`
-says why, in words. A failed step has an `error_type` besides, for programs:
+A request for a run that was accepted is answered 200 even if the run fails: its `status` is `failed` or `stopped`, its
+`error` says why in words, and its `error_code` for programs (`?include=task`). Where a step failed, its `error_type` is
+the same, spelled as Dify does (`?include=steps`).
 
 """
 
@@ -54,19 +55,21 @@ which a run may have been accepted, so ask again with the same `Idempotency-Key`
 """
 
 _FAILURES = (
-    (
-        "gpu_out_of_memory",
-        True,
-        "The GPU had too little memory. Ask for a smaller picture, or for fewer at once (`n`).",
-    ),
-    ("worker_lost", True, "The worker died or hung, as often as a step is tried."),
-    ("stalled", True, "The step made no progress for `ATELIER_STEP_STALL_S`, as often as a step is tried."),
-    ("CheckpointUnavailable", False, "The checkpoint was taken away or damaged after the run had begun."),
-    ("InvalidParam", False, "A node gave a later one a value that it can't use; the message names the parameter."),
-    ("ToolParameterError", False, "A variable that a tool needs does not exist."),
-    ("NodeFailed", False, "The node could not do its work; the message says why."),
-    ("internal", False, "Something broke that should not; the log has more."),
-    ("other names", False, "A template's own: the name of Jinja2's or Python's error, as in Dify."),
+    ("stopped_by_user", "", "Somebody asked for it."),
+    ("deadline_exceeded", "", "`deadline_s` or `Cancel-After` was over."),
+    ("run_timeout", "", "It took longer than `ATELIER_RUN_TIMEOUT_S`."),
+    ("queue_timeout", "", "A step waited longer for a worker than `ATELIER_QUEUE_TIMEOUT_S`."),
+    ("step_timeout", "", "An attempt of a step took longer than `ATELIER_STEP_TIMEOUT_S`."),
+    ("too_many_steps", "", "The workflow began more nodes than a run may have."),
+    ("gpu_out_of_memory", "yes", "The GPU had too little memory. Ask for a smaller picture, or for fewer (`n`)."),
+    ("worker_lost", "yes", "The worker died or hung, as often as a step is tried."),
+    ("stalled", "yes", "The step made no progress for `ATELIER_STEP_STALL_S`, as often as a step is tried."),
+    ("checkpoint_unavailable", "", "The checkpoint was taken away or damaged after the run had begun."),
+    ("invalid_param", "", "A node gave a later one a value that it can't use; the message names the parameter."),
+    ("tool_parameter_error", "", "A variable that a tool needs does not exist."),
+    ("node_failed", "", "The node could not do its work; the message says why."),
+    ("internal", "", "Something broke that should not; the log has more."),
+    ("other names", "", "A template's own: the name of Jinja2's or Python's error, as in Dify."),
 )
 
 
@@ -76,8 +79,8 @@ def errors_page() -> str:
         ("Status", "Code", "What it means, and the way out", "`params`", "Node", "Retryable", "Where"),
         map(_row, answers()),
     )
-    failures = ((name if " " in name else f"`{name}`", _yes(retried), says) for name, retried, says in _FAILURES)
-    runs = "\n".join(_table(("`error_type`", "Tried again", "What it means"), failures))
+    failures = ((name if " " in name else f"`{name}`", retried, says) for name, retried, says in _FAILURES)
+    runs = "\n".join(_table(("`error_code`", "Tried again", "What it means"), failures))
     return "\n".join([_TOP, *table, "", _RUNS + runs, _PROXY])
 
 
