@@ -67,10 +67,10 @@ class Arena:
     def port_of(self, name: str) -> int:
         return next(int(each["port"]) for each in self.cluster.state()["processes"] if each["name"] == name)
 
-    def app_key(self, document: Path) -> str:
+    def app_key(self, document: Path, *options: str) -> str:
         """Publishes a document and makes a key for its app."""
         self.cli("workflows", "publish", str(document), "--app", document.stem)
-        return self.cli("keys", "create", "--app", document.stem)
+        return self.cli("keys", "create", "--app", document.stem, *options)
 
     def cli(self, *words: str) -> str:
         """What the `atelier` command prints in the cluster's environment."""
