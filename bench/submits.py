@@ -30,6 +30,7 @@ SECONDS_AT = {50: 1.5, 200: 0.75, 800: 0.75}
 PERCENTILES = (0.50, 0.95, 0.99)
 APP = "text-to-image"
 ENV = {k: v for k, v in os.environ.items() if not k.startswith(("ATELIER_", "S3_", "DATABASE_URL", "REDIS_URL"))}
+ENV["ATELIER_QUEUE_DEPTH_PER_KEY"] = "2000"  # all that is offered here waits
 
 
 def main() -> None:

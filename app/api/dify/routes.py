@@ -21,7 +21,7 @@ from app.api.operation import EVENT_STREAM, Operation, read_query
 from app.api.sse import EventStream
 from app.api.waiting import WaitingAnswer
 from app.domain.detail import Part
-from app.domain.request import Caller, Scope
+from app.domain.request import Caller, RunRequest, Scope
 from app.domain.run import Run, RunStatus, is_terminal
 from app.errors import (
     AppUnavailable,
@@ -33,8 +33,8 @@ from app.errors import (
     TooManyRequests,
     Unavailable,
 )
-from app.runs.queue_view import QueueView
-from app.runs.service import RunService
+from app.runs.queue_view import QueueView, Standing
+from app.runs.service import Accepted, RunService
 from app.settings import Settings
 from app.store.runs import LogQuery
 
@@ -129,12 +129,20 @@ class DifyApi:
         if asked.response_mode == "streaming":
             return EventStream(self._frames(run, after), names)
         if asked.response_mode == "async":
-            standing = None if is_terminal(run.status) else await self._queue_view.standing(run.id)
+            standing = await self._standing(accepted, asked)
             return self._running(run, self._wire.asynchronous_answer(run, standing), names, b"respond-async")
         if is_terminal(run.status):
             self._service.call_ended(run, answered=True)
             return Answer(wire.encode(self._wire.blocking_answer(run)), names)
         return self._blocking(run, headers.wait_s, names)
+
+    async def _standing(self, accepted: Accepted, asked: RunRequest) -> Standing | None:
+        if is_terminal(accepted.run.status):
+            return None
+        if accepted.waits_for is None:
+            return await self._queue_view.standing(accepted.run.id)
+        priority = asked.caller.priority if asked.granted_priority is None else asked.granted_priority
+        return await self._queue_view.joined(accepted.run, accepted.waits_for, priority)
 
     def _blocking(self, run: Run, wished_s: float, names: list[Header]) -> WaitingAnswer:
         """Waits for the end; at most as long as the caller or the settings say, then with the running run as answer."""
