@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from dify_client import AsyncWorkflowClient, WorkflowClient
-from dify_client.exceptions import APIError, AuthenticationError, ValidationError
+from dify_client.exceptions import APIError, AuthenticationError, RateLimitError, ValidationError
 
 from tests.clients.callers import missing, old_client_parameters
 from tests.servers import Atelier
@@ -124,6 +124,18 @@ def test_a_key_of_another_body_is_a_validation_error(painter: WorkflowClient) ->
         painter.run({"prompt": "two"}, response_mode="async", user="u")
     assert refused.value.status_code == 422
     assert refused.value.response["code"] == "idempotency_conflict"
+
+
+def test_one_run_too_many_is_a_rate_limit_error_that_says_when_to_come_again(web: Atelier) -> None:
+    key = web.cli("keys", "create", "--max-queued", "1")
+    with WorkflowClient(key, base_url=f"{web.url}/v1") as client:
+        first = client.run({"prompt": "one"}, response_mode="async", user="u").json()
+        for mode in ("blocking", "streaming", "async"):
+            with pytest.raises(RateLimitError) as refused:
+                client.run({"prompt": "two"}, response_mode=mode, user="u")
+            assert int(refused.value.retry_after) > 0
+        client.stop(first["task_id"], "u")
+        assert client.run({"prompt": "two"}, response_mode="async", user="u").status_code == 202
 
 
 def test_what_is_not_there_is_an_error_of_404(client: WorkflowClient) -> None:
