@@ -32,6 +32,7 @@ APP = "text-to-image"
 # A queue that nobody shortens, and whose limits are counted but never reached.
 QUEUE = {"ATELIER_WORKER": "none", "ATELIER_QUEUE_DEPTH": "1000000", "ATELIER_QUEUE_DEPTH_PER_KEY": "1000000"}
 ENV = {k: v for k, v in os.environ.items() if not k.startswith(("ATELIER_", "S3_", "DATABASE_URL", "REDIS_URL"))}
+ENV["ATELIER_QUEUE_DEPTH_PER_KEY"] = "2000"  # all that is offered here waits
 
 
 def main() -> None:

@@ -16,6 +16,9 @@ from app.store.queue import Load, Pace
 
 _FRESH_S = 1.0
 _COUNTED_S = 0.2
+_FULL_S = 0.1
+_MOST_KEYS = 1000
+_ALL = ""  # where a key's id would be
 _UNKNOWN_S = 10  # when nothing has ended yet that could tell
 _LONGEST_S = 60
 _EVERYTHING = 1_000_000_000
@@ -25,17 +28,17 @@ class Admission:
     """Counts inside the accepting transaction, before anything of the run is written.
 
     `max_active` of an app or a key is exact, over all processes: whoever counts holds the app's or the key's row until
-    its own run can be counted. How many steps wait is counted without a lock: two that are accepted at the same moment
-    don't see each other, so a queue may become longer by as many as that. The whole queue, which may be long, is
-    counted at most five times a second; what this process accepts between is added, what others do is not.
+    its own run can be counted. How many steps wait is counted without a lock and remembered for a moment, with what
+    this process accepts meanwhile: of what other processes accept in that time nothing is seen, and a queue may become
+    longer by as many. Units that are rolled back make it look longer, so then it is counted again before a refusal.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._paces: dict[str, Pace] = {}
         self._fresh_until_s = 0.0
-        self._queued = 0
-        self._counted_until_s = 0.0
+        self._counted: dict[str, tuple[int, float]] = {}  # by key: how many steps wait, and how long that is good
+        self._full_until_s = 0.0
 
     def admit(self, tx: Tx, caller: Caller, work_class: str) -> None:
         """Raises TooManyRequests when a limit of the caller, its app or the queue is reached."""
@@ -49,17 +52,48 @@ class Admission:
             limit = getattr(most, name)
             if limit and getattr(load, name) >= limit:
                 raise self._refusal(tx, caller, name, limit, work_class)
-        self._queued += 1
+        self._accepted(caller)
 
     def _load(self, tx: Tx, caller: Caller, most: Load) -> Load:
-        """The whole queue is in it as it was counted last, which is seldom."""
-        now_s = clock.monotonic()
-        if now_s < self._counted_until_s:
-            most = msgspec.structs.replace(most, queued=0)
-        load = queue.load_of(tx, caller.app_id, caller.key_id, most)
-        if most.queued:
-            self._queued, self._counted_until_s = load.queued, now_s + _COUNTED_S
-        return msgspec.structs.replace(load, queued=self._queued)
+        """Runs are counted each time. Queues as they were counted a moment ago, unless that says that they are full."""
+        of_key, of_all = self._known(caller.key_id, most.key_queued), self._known(_ALL, most.queued)
+        if most.queued and clock.monotonic() < self._full_until_s:
+            of_all = most.queued
+        bounds = msgspec.structs.replace(
+            most,
+            key_queued=most.key_queued if of_key is None else 0,
+            queued=most.queued if of_all is None else 0,
+        )
+        load = Load(0, 0, 0, 0)
+        if bounds != load:
+            load = queue.load_of(tx, caller.app_id, caller.key_id, bounds)
+        if bounds.key_queued:
+            self._remember(caller.key_id, load.key_queued)
+        if bounds.queued:
+            self._remember(_ALL, load.queued)
+            if load.queued >= most.queued:
+                self._full_until_s = clock.monotonic() + _FULL_S
+        return msgspec.structs.replace(
+            load,
+            key_queued=load.key_queued if of_key is None else of_key,
+            queued=load.queued if of_all is None else of_all,
+        )
+
+    def _known(self, of: str, limit: int) -> int | None:
+        """None when it is to be counted."""
+        count, until_s = self._counted.get(of, (limit, 0.0))
+        return None if count >= limit or clock.monotonic() >= until_s else count
+
+    def _remember(self, of: str, count: int) -> None:
+        if len(self._counted) > _MOST_KEYS:
+            self._counted.clear()
+        self._counted[of] = (count, clock.monotonic() + _COUNTED_S)
+
+    def _accepted(self, caller: Caller) -> None:
+        for of in (caller.key_id, _ALL):
+            if of in self._counted:
+                count, until_s = self._counted[of]
+                self._counted[of] = (count + 1, until_s)
 
     def _limits(self, caller: Caller) -> Load:
         return Load(
@@ -70,7 +104,7 @@ class Admission:
         )
 
     def _refusal(self, tx: Tx, caller: Caller, name: str, limit: int, work_class: str) -> TooManyRequests:
-        current = self._queued
+        current = limit
         if name != "queued":
             one = msgspec.structs.replace(Load(0, 0, 0, 0), **{name: _EVERYTHING})
             current = getattr(queue.load_of(tx, caller.app_id, caller.key_id, one), name)

@@ -9,12 +9,12 @@ import msgspec
 
 from app import clock
 from app.domain.detail import Detail, Part
-from app.domain.request import Caller
+from app.domain.request import Caller, RunRequest
 from app.domain.run import Run, is_terminal
 from app.events.feed import Feed
 from app.events.standings import Standing, Standings
 from app.runs.queue_view import Place, QueueView
-from app.runs.service import RunService
+from app.runs.service import Accepted, RunService
 
 
 class Asked(Protocol):
@@ -63,9 +63,15 @@ class Polls:
             return Seen(standing)
         return seen or await self._read(caller, run_id, parts)
 
-    async def place_of(self, run: Run) -> Place | None:
-        """Where the run stands in the queue; None when it does not wait for a worker."""
-        return None if is_terminal(run.status) else await self._queue_view.place_of(run.id)
+    async def place_of(self, accepted: Accepted, request: RunRequest) -> Place | None:
+        """Where the run of a request stands in the queue; None when it does not wait for a worker."""
+        run, priority = accepted.run, request.granted_priority
+        if is_terminal(run.status):
+            return None
+        if accepted.waits_for is None:
+            return await self._queue_view.place_of(run.id)
+        priority = request.caller.priority if priority is None else priority
+        return await self._queue_view.joined(run, accepted.waits_for, priority)
 
     async def _read(self, caller: Caller, run_id: str, parts: Collection[Part]) -> Seen:
         if not parts:

@@ -12,6 +12,7 @@ import msgspec
 
 from app import clock
 from app.domain.event import QueuePosition
+from app.domain.run import Run
 from app.errors import Unavailable
 from app.events.wakeups import LocalWakeups
 from app.store import queue
@@ -77,7 +78,8 @@ class _Queue:
         self._served_at: dict[str, float] = {}
 
     def add(self, step: Waiting) -> None:
-        self._served_at[step.key_id] = step.served_at
+        if step.served_at is not None:
+            self._served_at[step.key_id] = step.served_at
         self._levels.setdefault(step.priority, {}).setdefault(step.key_id, []).append(step.run_id)
 
     def in_order(self) -> Iterable[str]:
@@ -100,11 +102,12 @@ class _Queue:
         """The position of one more step, behind its key's others: the other keys have as many turns, or one less."""
         self.add(step)
         level, served_at = self._levels[step.priority], self._served_at
+        own_at = served_at.setdefault(step.key_id, 0.0)
         turn = len(level[step.key_id])
         position = turn
         for key_id, run_ids in level.items():
             if key_id != step.key_id:
-                position += min(len(run_ids), turn if served_at[key_id] <= step.served_at else turn - 1)
+                position += min(len(run_ids), turn if served_at[key_id] <= own_at else turn - 1)
         above = (keys.values() for priority, keys in self._levels.items() if priority > step.priority)
         return position + sum(len(run_ids) for each in above for run_ids in each)
 
@@ -130,6 +133,15 @@ class QueueView:
         except Unavailable:
             return None
         return min((picture.join(step) for step in new), key=lambda each: each.queue_position, default=None)
+
+    async def joined(self, run: Run, work_class: str, priority: int) -> Place:
+        """Where a run stands that has just been accepted, without a look into the database.
+
+        A key that had nothing in the queue is taken for one that was served longer ago than the others.
+        """
+        picture = await self._current()
+        known = picture.place_of(run.id)
+        return known or picture.join(Waiting(run.id, run.key_id, work_class, priority, None))
 
     async def watch(self) -> None:
         """Tells whoever follows a run that waits where it stands, once a second; until cancelled."""

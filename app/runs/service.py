@@ -76,10 +76,11 @@ def _nobody_posts() -> None:
 
 
 class Accepted(msgspec.Struct, frozen=True):
-    """A durable run. `replayed`: the same request made it before."""
+    """A durable run. `replayed`: the same request made it before. `waits_for`: the class of work of its first step."""
 
     run: Run
     replayed: bool = False
+    waits_for: str | None = None
 
 
 class RunService:
@@ -156,7 +157,8 @@ class RunService:
         if done.posts:
             self._announcer.post()
         self._announcer.tally.count("accepted", request.dialect, movement.run.status.value)
-        return Accepted(movement.run)
+        waits_for = movement.new_work[0][0].work_class if movement.new_work else None
+        return Accepted(movement.run, waits_for=waits_for)
 
     async def _replay(self, request: RunRequest, made: Replayed) -> Accepted:
         self._announcer.tally.count("replayed", request.dialect)

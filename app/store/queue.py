@@ -27,13 +27,13 @@ class Load(msgspec.Struct, frozen=True):
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """A step that waits for a worker. `served_at`: when a worker last took a step of its key; 0 for never."""
+    """A step that waits for a worker. `served_at`: when one last took a step of its key; 0: never, None: not known."""
 
     run_id: str
     key_id: str
     work_class: str
     priority: int
-    served_at: float
+    served_at: float | None
 
 
 class Pace(msgspec.Struct, frozen=True):

@@ -115,7 +115,8 @@ class DifyApi:
         if asked.response_mode == "streaming":
             return self._events.stream(run, names, after)
         if asked.response_mode == "async":
-            place, applied = await self._polls.place_of(run), b"respond-async" if headers.is_async else None
+            place = await self._polls.place_of(accepted, asked)
+            applied = b"respond-async" if headers.is_async else None
             return self._running(run, self._wire.asynchronous_answer(run, place), names, applied)
         if is_terminal(run.status):
             self._service.call_ended(run, answered=True)
