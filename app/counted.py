@@ -82,13 +82,17 @@ class Counted(Collector):
             _add(attempts, (kind,), spread)
         yield attempts
         lag = HistogramMetricFamily(
-            "atelier_event_lag_seconds", "Time from a fact to its being sent to a follower; replays don't count."
+            "atelier_event_lag_seconds",
+            "Time from a fact to its being passed on to those who follow its run; replays don't count.",
         )
         _add(lag, (), tally.event_lag)
         yield lag
         written = CounterMetricFamily("atelier_transactions", "Transactions begun here for writing; many share one.")
         written.add_metric((), self._store.transactions)
         yield written
+        read = CounterMetricFamily("atelier_reads", "Queries of the store that requests and upkeep began here.")
+        read.add_metric((), self._store.reads)
+        yield read
 
     def _counter(self, what: str, name: str, says: str, labels: tuple[str, ...] = ()) -> CounterMetricFamily:
         family = CounterMetricFamily(name, says, labels=labels)

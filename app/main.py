@@ -14,6 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.dify.errors import CrossOrigin, from_framework, render_error
+from app.api.dify.events import RunEvents
+from app.api.dify.lists import RunLists
 from app.api.dify.routes import DifyApi
 from app.api.dify.wire import Wire
 from app.api.documents.routes import document_operations
@@ -24,6 +26,7 @@ from app.api.metrics import metrics_operations
 from app.api.middleware import RequestIds
 from app.api.operation import header_names, routes
 from app.api.permalinks import Permalinks
+from app.api.sse import EventStreams
 from app.api.webhooks import WebhookApi
 from app.artifacts.store import open_artifacts
 from app.artifacts.urls import open_signer
@@ -31,10 +34,13 @@ from app.checkpoints.catalogue import open_catalogue
 from app.errors import AtelierError
 from app.events.feed import Feed
 from app.events.line import open_line
+from app.events.lookout import Lookout
+from app.events.standings import Standings
 from app.runs.advance import Advance
 from app.runs.calls import Calls
 from app.runs.companion import Companion
 from app.runs.keyring import Keyring
+from app.runs.polls import Polls
 from app.runs.publications import Publications
 from app.runs.queue_view import QueueView
 from app.runs.reaper import Reaper
@@ -65,17 +71,22 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     announcer = Announcer(line.doorbell, line.wakeups, tally)
     publications = Publications(store)
     advance = Advance(publications.graph_of, SettleImages(catalogue), settings)
-    feed = Feed(store, line.wakeups, tally.event_lag)
+    lookout = Lookout(store, line.wakeups)
+    feed = Feed(store, lookout, tally.event_lag)
     queue_view = QueueView(store, line.wakeups)
     locks = open_locks(settings)
     calls = Calls(store, advance, locks, settings)
     service = RunService(store, advance, publications, feed, announcer, calls)
     reaper = Reaper(store, advance, announcer, line.doorbell, locks, settings)
     signer, content = open_signer(settings), open_artifacts(settings)
-    wire = Wire(signer)
-    sender = Sender(store, locks, announcer, wire.told, settings)
+    render, streams = Wire(signer), EventStreams(settings.slow_listener_s)
+    sender = Sender(store, locks, announcer, render.told, settings)
+    events = RunEvents(service, render, streams, settings.ping_s)
+    polls = Polls(service, feed, Standings(lookout), queue_view)
     operations = [
-        *DifyApi(service, queue_view, wire, settings).operations(),
+        *DifyApi(service, polls, render, events, settings).operations(),
+        *events.operations(),
+        *RunLists(service, render).operations(),
         *Permalinks(service, signer).operations(),
         *KeysApi(Keyring(store), settings).operations(),
         *WebhookApi(Webhooks(store, announcer, settings), publications, settings).operations(),
@@ -94,7 +105,7 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
         gc.set_threshold(20_000, 20, 20)
         companion.start(store, advance, announcer, line.child_bell)
         await calls.begin()
-        duties = (reaper, sweep, publications, calls, sender, queue_view)
+        duties = (reaper, sweep, publications, calls, sender, streams, queue_view)
         upkeep = asyncio.gather(*(each.watch() for each in duties))
         try:
             yield
@@ -124,6 +135,7 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
         lifespan=lifespan,
     )
     web.router.redirect_slashes = False  # a path with a slash too many is unknown, as all others are
+    web.state.end_streams = feed.close  # for the server, which waits for open answers before it ends the lifespan
     return web
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import uvicorn
 
 from app import clock, ids
-from app.api.unreadable import Protocol
+from app.api.connection import Connection
 from app.client import KEY_FILE
 from app.domain.key import KeyTerms
 from app.errors import InvalidParam, SettingsInvalid
@@ -31,6 +31,20 @@ from app.store.store import Store
 
 FIRST_APP = "text-to-image"
 WORKFLOWS = Path(__file__).resolve().parents[1] / "workflows"
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn's server, which ends event streams before it waits for open answers: their clients go on elsewhere."""
+
+    def __init__(self, config: uvicorn.Config, end_streams: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._end_streams = end_streams
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()  # nobody comes back to this process
+        self._end_streams()
+        await super().shutdown(sockets)
 
 
 class Server:
@@ -84,16 +98,17 @@ class Server:
 
     def _make(self) -> uvicorn.Server:
         set_up_logs("server", self._settings.log_level, self._settings.log_format)
+        app = create_app(self._settings, self._companion)
         config = uvicorn.Config(
-            create_app(self._settings, self._companion),
-            http=Protocol,
+            app,
+            http=Connection,
             log_config=None,  # its lines go where ours go
             log_level="warning",
             access_log=False,
             timeout_graceful_shutdown=int(self._settings.shutdown_grace_s),
             server_header=False,
         )
-        return uvicorn.Server(config)
+        return _Uvicorn(config, app.state.end_streams)
 
 
 def prepare(settings: Settings) -> str:

@@ -97,6 +97,9 @@ class Settings(BaseSettings):
     webhook_allow_private: bool = Field(False, description="true: webhooks may lead to addresses that are not public")
     webhook_log_days: float = Field(30.0, gt=0, description="how long the log of deliveries is kept")
     ping_s: float = Field(10.0, gt=0, description="silence on an event stream before a ping")
+    slow_listener_s: float = Field(
+        30.0, gt=0, description="an event stream whose client takes nothing for so long loses its connection"
+    )
     shutdown_grace_s: float = Field(10.0, ge=0, description="what open connections get when the server stops")
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="what is logged")

@@ -40,6 +40,18 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresDatab
     databases.server.stop()
 
 
+@pytest.fixture(scope="module")
+def two_servers(postgres: PostgresDatabases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Atelier]]:
+    """Two servers on one database, without Redis: one with a worker whose pictures take no torch, one without."""
+    folder, shared = tmp_path_factory.mktemp("two"), {"DATABASE_URL": postgres.new()}
+    with (
+        running(folder, env_too=shared, worker_module="tests.chaos.painter") as one,
+        running(folder, env_too=shared, worker="none") as two,
+    ):
+        one.until_ready()
+        yield [one, two]
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest) -> str:
     """DATABASE_URL of a new database: empty for the SQLite file in the data folder, then PostgreSQL."""

@@ -26,3 +26,17 @@ class Answer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self._status, "headers": self._headers})
         await send({"type": "http.response.body", "body": self.body})
+
+
+class NoContent:
+    """An answer without a body: by default 204, which tells a browser's EventSource not to come back."""
+
+    __slots__ = ("_headers", "_status")
+
+    def __init__(self, headers: Iterable[Header] = (), status: int = 204) -> None:
+        self._headers = list(headers)
+        self._status = status
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self._status, "headers": self._headers})
+        await send({"type": "http.response.body", "body": b""})

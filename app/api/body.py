@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -94,25 +93,3 @@ def read_deadline(text: str | None) -> float | None:
 def shortest(*limits: float | None) -> float | None:
     """The shortest of the limits that there are."""
     return min((limit for limit in limits if limit is not None), default=None)
-
-
-def query_int(request: Request, name: str, default: int, low: int, high: int) -> int:
-    """A whole number of the query string. Raises InvalidParam outside low..high."""
-    text = request.query_params.get(name)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and low <= int(text) <= high):
-        raise InvalidParam(f"{name} must be a number between {low} and {high}, got '{text[:40]}'", params=name)
-    return int(text)
-
-
-def query_time(request: Request, name: str) -> float | None:
-    """An ISO 8601 time of the query string as seconds since 1970; without an offset it is UTC."""
-    text = request.query_params.get(name)
-    if not text:
-        return None
-    try:
-        moment = datetime.fromisoformat(text.replace(" ", "+"))
-    except ValueError:
-        raise InvalidParam(f"{name} must be an ISO 8601 time, got '{text[:40]}'", params=name) from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

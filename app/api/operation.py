@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 from starlette.requests import Request
@@ -141,7 +141,15 @@ async def read_body(request: Request, kind: type[T], most_bytes: int) -> T:
 
 def read_query(request: Request, kind: type[T]) -> T:
     """The query string as a value of the type; texts become numbers and so on. Raises InvalidParam with the field."""
-    return read_value(dict(request.query_params), kind, strict=False)
+    asked = dict(request.query_params) if request.scope["query_string"] else {}
+    return read_value(asked, kind, strict=False)
+
+
+def read_headers(request: Request, kind: type[T]) -> T:
+    """The headers that the type names, as a value of it. Raises InvalidParam with the header."""
+    names = [field.encode_name for field in msgspec.structs.fields(cast("type[msgspec.Struct]", kind))]
+    found = {name: text for name in names if (text := request.headers.get(name))}
+    return read_value(found, kind, strict=False)
 
 
 def read_value(value: dict[str, Any], kind: type[T], *, strict: bool = True) -> T:

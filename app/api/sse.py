@@ -1,4 +1,4 @@
-"""An event stream as raw ASGI: one small send loop a listener, ended by the last frame or by the client.
+"""Event streams as raw ASGI: one small send loop a listener, ended by the last frame or by the client.
 
 Frames come ready made, because Dify's framing is its own (the event's name is inside the JSON, a ping has no data)
 and a library for standard SSE would have to be talked out of its ways; a raw loop also holds half of the memory.
@@ -7,11 +7,21 @@ and a library for standard SSE would have to be talked out of its ways; a raw lo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+import logging
+import math
+from collections.abc import AsyncGenerator, Coroutine, Iterable
+from contextlib import aclosing
+from typing import TypeVar
 
 from starlette.types import Receive, Scope, Send
 
+from app import clock
 from app.api.answer import Header
+from app.api.connection import Connection, connection_of
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -20,30 +30,113 @@ _HEADERS = (
 )
 
 
+class EventStreams:
+    """The open streams of one process, and those that have ended but were not taken yet.
+
+    A client that takes nothing for `slow_s` loses its connection; what was written for it is bounded by the server's
+    flow control until then.
+    """
+
+    def __init__(self, slow_s: float) -> None:
+        self._slow_s = slow_s
+        self._open: set[_Line] = set()
+
+    def stream(self, frames: AsyncGenerator[bytes, None], headers: Iterable[Header] = ()) -> EventStream:
+        return EventStream(self, frames, headers)
+
+    def add(self, line: _Line) -> None:
+        self._open.add(line)
+
+    async def watch(self) -> None:
+        """Looks for clients that take nothing, until cancelled."""
+        while True:
+            await asyncio.sleep(min(1.0, self._slow_s / 4))
+            self._look(clock.monotonic())
+
+    def _look(self, now_s: float) -> None:
+        for line in tuple(self._open):
+            if line.is_done():
+                self._open.discard(line)
+            elif line.stuck_s(now_s) > self._slow_s:
+                logger.warning("a listener takes nothing", extra={"action": "listener_dropped"})
+                line.connection.abort()
+
+
+class _Line:
+    """What was sent to a listener, and whether its socket takes it."""
+
+    __slots__ = ("_taken", "_taken_s", "connection", "has_ended", "sent")
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.has_ended = False
+        self.sent = 0
+        self._taken = -math.inf
+        self._taken_s = 0.0
+
+    def is_done(self) -> bool:
+        return self.has_ended and (self.connection.unsent == 0 or self.connection.is_lost)
+
+    def stuck_s(self, now_s: float) -> float:
+        """For how long something has waited and nothing was taken."""
+        unsent = self.connection.unsent
+        taken = self.sent - unsent
+        if unsent == 0 or taken > self._taken:
+            self._taken, self._taken_s = taken, now_s
+        return now_s - self._taken_s
+
+
 class EventStream:
     """A response that sends `frames` as they come. A client that leaves ends the stream, and nothing else."""
 
-    def __init__(self, frames: AsyncIterator[bytes], headers: Iterable[Header]) -> None:
+    __slots__ = ("_frames", "_headers", "_streams")
+
+    def __init__(self, streams: EventStreams, frames: AsyncGenerator[bytes, None], headers: Iterable[Header]) -> None:
+        self._streams = streams
         self._frames = frames
         self._headers = [*_HEADERS, *headers]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        connection = connection_of(scope)
         await send({"type": "http.response.start", "status": 200, "headers": self._headers})
-        pump = asyncio.create_task(self._pump(send))
-        gone = asyncio.create_task(client_gone(receive))
-        try:
-            await asyncio.wait({pump, gone}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            gone.cancel()
-            if not pump.done():
-                pump.cancel()
-            await asyncio.gather(pump, gone, return_exceptions=True)
-        if not pump.cancelled():
-            pump.result()
+        if connection is None:
+            await self._beside(receive, send)
+        else:
+            await self._on(connection, send)
 
-    async def _pump(self, send: Send) -> None:
-        async for frame in self._frames:
-            await send({"type": "http.response.body", "body": frame, "more_body": True})
+    async def _on(self, connection: Connection, send: Send) -> None:
+        """In the request's own task, which is cancelled when the connection is lost: no task has to wait for that."""
+        line, task = _Line(connection), asyncio.current_task()
+        is_lost = False
+
+        def lost() -> None:
+            nonlocal is_lost
+            if not is_lost and task is not None:
+                is_lost = True
+                task.cancel()
+
+        self._streams.add(line)
+        connection.on_lost = lost
+        try:
+            if not connection.is_closing:
+                await self._pump(send, line)
+        except asyncio.CancelledError:
+            if not is_lost or task is None or task.uncancel() > 0:
+                raise
+        finally:
+            connection.on_lost = None
+            line.has_ended = True
+
+    async def _beside(self, receive: Receive, send: Send) -> None:
+        """The same under any ASGI server."""
+        await unless_gone(receive, self._pump(send, None))
+
+    async def _pump(self, send: Send, line: _Line | None) -> None:
+        async with aclosing(self._frames) as frames:
+            async for frame in frames:
+                if line is not None:
+                    line.sent += len(frame)
+                await send({"type": "http.response.body", "body": frame, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
@@ -51,3 +144,15 @@ async def client_gone(receive: Receive) -> None:
     """Returns when the client has closed the connection."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+async def unless_gone(receive: Receive, work: Coroutine[None, None, T]) -> T | None:
+    """What the work gives; None when the client leaves first, and then the work is cancelled."""
+    working, gone = asyncio.create_task(work), asyncio.create_task(client_gone(receive))
+    try:
+        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        for task in (working, gone):
+            task.cancel()
+        await asyncio.gather(working, gone, return_exceptions=True)

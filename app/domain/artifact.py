@@ -39,3 +39,10 @@ class Artifact(msgspec.Struct, frozen=True):
 def is_artifact(value: object) -> TypeGuard[dict[str, Any]]:
     """True for what `Artifact.to_value` gives."""
     return isinstance(value, dict) and MARK in value
+
+
+def holds_artifact(value: object) -> bool:
+    """True when a file lies anywhere in the value."""
+    if isinstance(value, dict):
+        return MARK in value or any(map(holds_artifact, value.values()))
+    return isinstance(value, list) and any(map(holds_artifact, value))

@@ -1,11 +1,9 @@
-"""The live side of events: who waits for a run hears that something happened, and reads the rest from the store."""
+"""The live side of events: who follows a run hears that something happened, and reads the rest from the store."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import msgspec
 
@@ -18,81 +16,41 @@ class Wake(msgspec.Struct, frozen=True, tag="wake"):
     run_id: str
 
 
-_MOST_TICKS = 16
-
-
-class Mailbox:
-    """One listener's inbox: a flag for facts, and the last few ticks. A slow listener loses ticks, never facts."""
-
-    __slots__ = ("_changed", "_position", "_woken", "ticks")
-
-    def __init__(self) -> None:
-        self._changed = asyncio.Event()
-        self._woken = False
-        self._position = 0
-        self.ticks: deque[Tick | QueuePosition] = deque(maxlen=_MOST_TICKS)
-
-    def put(self, note: Wake | Tick | QueuePosition) -> None:
-        if isinstance(note, Wake):
-            self._woken = True
-        elif isinstance(note, QueuePosition) and note.queue_position == self._position:
-            return  # it was told so before
-        else:
-            if isinstance(note, QueuePosition):
-                self._position = note.queue_position
-            self.ticks.append(note)
-        self._changed.set()
-
-    async def wait(self, timeout_s: float) -> bool:
-        """Waits until something came, at most so long; True if something did."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._changed.wait()
-        except TimeoutError:
-            return False
-        self._changed.clear()
-        return True
-
-    def take_wake(self) -> bool:
-        """True if facts may have come since the last call."""
-        woken, self._woken = self._woken, False
-        return woken
+Note = Wake | Tick | QueuePosition
+Hear = Callable[[Note], None]
 
 
 class LocalWakeups:
-    """Wake-ups inside one process. `publish` belongs to the event loop, `publish_threadsafe` to everybody."""
+    """Wake-ups inside one process. `publish_threadsafe` belongs to everybody, the rest to the event loop."""
 
     def __init__(self) -> None:
-        self._mailboxes: dict[str, set[Mailbox]] = {}
+        self._hearers: dict[str, list[Hear]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
 
-    @contextmanager
-    def listen(self, run_id: str) -> Iterator[Mailbox]:
-        """An inbox for the run, from now until the block ends."""
-        mailbox = Mailbox()
-        self._mailboxes.setdefault(run_id, set()).add(mailbox)
-        try:
-            yield mailbox
-        finally:
-            listeners = self._mailboxes[run_id]
-            listeners.discard(mailbox)
-            if not listeners:
-                del self._mailboxes[run_id]
+    def attend(self, run_id: str, hear: Hear) -> None:
+        """`hear` is called with every note about the run, until `leave`."""
+        self._hearers.setdefault(run_id, []).append(hear)
 
-    def listened(self) -> list[str]:
-        """The runs that somebody here listens to. On the event loop only."""
-        return list(self._mailboxes)
+    def leave(self, run_id: str, hear: Hear) -> None:
+        hearers = self._hearers[run_id]
+        hearers.remove(hear)
+        if not hearers:
+            del self._hearers[run_id]
 
-    def publish(self, note: Wake | Tick | QueuePosition) -> None:
-        for mailbox in self._mailboxes.get(note.run_id, ()):
-            mailbox.put(note)
+    def attended(self) -> list[str]:
+        """The runs whose notes somebody here hears. On the event loop only."""
+        return list(self._hearers)
+
+    def publish(self, note: Note) -> None:
+        for hear in tuple(self._hearers.get(note.run_id, ())):
+            hear(note)
 
     def publish_threadsafe(self, note: Wake | Tick) -> None:
-        """May lose the note while the process starts or ends: listeners look into the store now and then anyway."""
+        """May lose the note while the process starts or ends: followers look into the store now and then anyway."""
         loop = self._loop
-        if note.run_id not in self._mailboxes or loop is None or loop.is_closed():
+        if note.run_id not in self._hearers or loop is None or loop.is_closed():
             return
         loop.call_soon_threadsafe(self.publish, note)

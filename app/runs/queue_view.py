@@ -27,7 +27,7 @@ _OLD_S = 1.0
 _TELL_S = 1.0
 
 
-class Standing(msgspec.Struct, frozen=True):
+class Place(msgspec.Struct, frozen=True):
     """`queue_position` 1 is next. `estimated_start`, in seconds since 1970, is None while nothing is known of the pace.
 
     The order is that of the claims; that a worker may begin with what needs no other checkpoint is left out of it.
@@ -51,22 +51,22 @@ class Picture:
             for position, run_id in enumerate(waits.in_order(), 1):
                 self._places.setdefault(run_id, (work_class, position))
 
-    def standing(self, run_id: str) -> Standing | None:
+    def place_of(self, run_id: str) -> Place | None:
         """None for a run that did not wait then."""
         place = self._places.get(run_id)
         return None if place is None else self._reckoned(*place)
 
-    def join(self, step: Waiting) -> Standing:
+    def join(self, step: Waiting) -> Place:
         """Lines up a step that has come since."""
         position = self._queues.setdefault(step.work_class, _Queue()).join(step)
         self._places[step.run_id] = (step.work_class, position)
         return self._reckoned(step.work_class, position)
 
-    def _reckoned(self, work_class: str, position: int) -> Standing:
+    def _reckoned(self, work_class: str, position: int) -> Place:
         pace = self._paces.get(work_class)
         if pace is None or pace.gap_s is None:
-            return Standing(position, None)
-        return Standing(position, math.ceil(self._at_s + position * pace.gap_s))
+            return Place(position, None)
+        return Place(position, math.ceil(self._at_s + position * pace.gap_s))
 
 
 class _Queue:
@@ -119,10 +119,10 @@ class QueueView:
         self._fresh_until_s = -_OLD_S
         self._reading: asyncio.Task[None] | None = None
 
-    async def standing(self, run_id: str) -> Standing | None:
+    async def place_of(self, run_id: str) -> Place | None:
         """Where the run stands; None when it does not wait for a worker, or when the database can't be asked."""
         picture = await self._current()
-        known = picture.standing(run_id)
+        known = picture.place_of(run_id)
         if known is not None:
             return known
         try:  # it is not waiting, or it came a moment ago
@@ -145,14 +145,14 @@ class QueueView:
                 self._reading.cancel()
 
     async def _tell(self) -> None:
-        followed = self._wakeups.listened()
+        followed = self._wakeups.attended()
         if not followed:
             return
         picture = await self._current()
         for run_id in followed:
-            standing = picture.standing(run_id)
-            if standing is not None:
-                self._wakeups.publish(QueuePosition(run_id, standing.queue_position, standing.estimated_start))
+            place = picture.place_of(run_id)
+            if place is not None:
+                self._wakeups.publish(QueuePosition(run_id, place.queue_position, place.estimated_start))
 
     async def _current(self) -> Picture:
         """The last picture while it is fresh; a while longer it is good enough not to wait for the next."""

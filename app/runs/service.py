@@ -14,7 +14,8 @@ from app.domain.event import QueuePosition, Tick
 from app.domain.request import Caller, RunRequest
 from app.domain.run import Run, RunStatus, Task, is_terminal
 from app.errors import NotFound
-from app.events.feed import Fact, Feed, Silence
+from app.events.feed import Feed, Silence
+from app.events.topic import Fact
 from app.events.wakeups import Wake
 from app.graph.inputs import read_inputs
 from app.logs import subject
@@ -22,9 +23,9 @@ from app.queue.doorbell import Doorbell
 from app.runs.advance import STOPPED_BY_USER, Advance, Notice
 from app.runs.calls import Calls, Replayed
 from app.runs.publications import Publication, Publications
-from app.store import details
+from app.store import details, lists
 from app.store import runs as run_rows
-from app.store.runs import LogQuery
+from app.store.lists import Filters, LogQuery
 from app.store.store import Store
 from app.tally import Tally
 
@@ -163,7 +164,7 @@ class RunService:
 
     async def wait(self, run: Run) -> Run:
         """The run once it has ended, however long that takes."""
-        return run if is_terminal(run.status) else await self._feed.wait(run.id)
+        return run if is_terminal(run.status) else await self._feed.wait(run.id, run.last_seq)
 
     def call_ended(self, run: Run, *, answered: bool) -> None:
         """A blocking call for this run has got its answer, or its connection broke before."""
@@ -177,11 +178,22 @@ class RunService:
 
     async def get(self, caller: Caller, run_id: str) -> Run:
         """Raises NotFound, also for a run of another app."""
-        run = await self._store.read(lambda tx: run_rows.find_run(tx, run_id))
+        run = None if "\0" in run_id else await self._store.read(lambda tx: run_rows.find_run(tx, run_id))
         if run is None or run.app_id != caller.app_id:
             raise NotFound("Workflow run not found.")
         subject().run = run.id
         return run
+
+    async def get_of_user(self, caller: Caller, run_id: str, user: str) -> Run:
+        """The same for one of the caller's users; raises NotFound also for another user's run."""
+        run = await self.get(caller, run_id)
+        if run.user != user:
+            raise NotFound("Workflow run not found.")
+        return run
+
+    async def page(self, caller: Caller, filters: Filters, limit: int) -> Sequence[Run]:
+        """At most so many runs of the caller's app, the newest first."""
+        return await self._store.read(lambda tx: lists.run_page(tx, caller.app_id, filters, limit))
 
     async def detail(self, caller: Caller, run_id: str, parts: Collection[Part]) -> Detail:
         """The run with everything that is asked for, all of one moment. Raises NotFound, also for another app's."""
@@ -221,5 +233,4 @@ class RunService:
 
     async def logs(self, caller: Caller, query: LogQuery) -> tuple[int, Sequence[Run]]:
         """(how many runs of the caller's app match, those of the page)."""
-        query = msgspec.structs.replace(query, app_id=caller.app_id)
-        return await self._store.read(lambda tx: run_rows.log_page(tx, query))
+        return await self._store.read(lambda tx: lists.log_page(tx, caller.app_id, query))

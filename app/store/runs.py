@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-from sqlalchemy import ColumnElement, Select, bindparam, func, insert, literal_column, or_, select, union_all, update
+from sqlalchemy import bindparam, insert, literal_column, select, union_all, update
 
 from app.domain.event import Entry, Event
 from app.domain.run import Run, RunStatus, Task, is_terminal
@@ -44,19 +43,6 @@ _events_after = union_all(
         events.c.run_id == bindparam("run_id"), events.c.last_seq > bindparam("after")
     ),
 ).order_by("first_seq")
-
-
-class LogQuery(msgspec.Struct, frozen=True):
-    """Which runs of an app a log page shows. Times are seconds since 1970, inclusive."""
-
-    app_id: str
-    page: int = 1
-    limit: int = 20
-    statuses: tuple[RunStatus, ...] = ()
-    keyword: str | None = None
-    user: str | None = None
-    created_before: float | None = None
-    created_after: float | None = None
 
 
 def insert_run(
@@ -121,34 +107,3 @@ def events_after(tx: Tx, run_id: str, after: int) -> list[Event]:
     """The run's facts with a number above `after`, in order."""
     rows = tx.rows(_events_after, {"run_id": run_id, "after": after})
     return [event for row in rows for event in events_from(run_id, row) if event.seq > after]
-
-
-def log_page(tx: Tx, query: LogQuery) -> tuple[int, Sequence[Run]]:
-    """(how many runs there are, those of the page), the newest first."""
-    where = list(_log_filters(query))
-    count: Select[Any] = select(func.count()).select_from(runs).where(*where)
-    page = (
-        select(*RUN_COLUMNS)
-        .where(*where)
-        .order_by(runs.c.created_at.desc(), runs.c.id.desc())
-        .limit(query.limit)
-        .offset((query.page - 1) * query.limit)
-    )
-    row = tx.row(count)
-    return (int(row[0]) if row else 0), [run_from(r) for r in tx.rows(page)]
-
-
-def _log_filters(query: LogQuery) -> Iterable[ColumnElement[bool]]:
-    yield runs.c.app_id == query.app_id
-    if query.statuses:
-        yield or_(*(runs.c.status == status.value for status in query.statuses))
-    if query.user is not None:
-        yield runs.c.user == query.user
-    if query.created_before is not None:
-        yield runs.c.created_at <= query.created_before
-    if query.created_after is not None:
-        yield runs.c.created_at >= query.created_after
-    if query.keyword:
-        word = query.keyword[:30]
-        texts = (runs.c.inputs, runs.c.outputs, runs.c.user)
-        yield or_(runs.c.id == query.keyword, *(text.icontains(word, autoescape=True) for text in texts))

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Double,
     ForeignKey,
@@ -23,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.functions import GenericFunction
+from sqlalchemy.sql.functions import FunctionElement, GenericFunction
 
 SCHEMA_HEAD = "20261124_promises"
 
@@ -52,6 +53,29 @@ def _now_sqlite(element: now_s, compiler: Any, **kw: Any) -> str:
 @compiles(now_s, "postgresql")
 def _now_postgresql(element: now_s, compiler: Any, **kw: Any) -> str:
     return "extract(epoch from clock_timestamp())::float8"
+
+
+class is_one_of(FunctionElement[bool]):
+    """True when the column is among the texts of a JSON array: any number of them is one value."""
+
+    type = Boolean()
+    inherit_cache = True
+
+    def self_group(self, against: Any = None) -> Any:
+        """As it is: for SQLite, which has no booleans, `= 1` would be added, and no index used."""
+        return self
+
+
+@compiles(is_one_of, "sqlite")
+def _one_of_sqlite(element: is_one_of, compiler: Any, **kw: Any) -> str:
+    column, texts = (compiler.process(each, **kw) for each in element.clauses)
+    return f"{column} IN (SELECT value FROM json_each({texts}))"  # noqa: S608 - a column and a placeholder
+
+
+@compiles(is_one_of, "postgresql")
+def _one_of_postgresql(element: is_one_of, compiler: Any, **kw: Any) -> str:
+    column, texts = (compiler.process(each, **kw) for each in element.clauses)
+    return f"{column} IN (SELECT json_array_elements_text(CAST({texts} AS json)))"
 
 
 class new_delivery_id(GenericFunction[str]):

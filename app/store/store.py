@@ -28,6 +28,7 @@ class Store:
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
         self._own = threading.local()
         self._opened: list[Session] = []
+        self.reads = 0  # queries that were asked for on the event loop
 
     async def commit(self, unit: Unit[T], *, alone: bool = False) -> T:
         """Runs a unit of work in a transaction; returns once that is durable. Raises Unavailable, or the unit's own.
@@ -50,6 +51,7 @@ class Store:
 
         `of_one_moment`: all of its statements see the same, whatever is committed between them.
         """
+        self.reads += 1
         run = copy_context().run  # a line that is logged there belongs to whoever asked
         work = partial(self.read_blocking, query, of_one_moment=of_one_moment)
         return await asyncio.get_running_loop().run_in_executor(self._readers, run, work)

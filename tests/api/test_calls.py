@@ -142,7 +142,7 @@ def test_a_stream_goes_on_after_the_event_that_the_caller_has(web: Atelier) -> N
     release(web, "resume")
     whole = post(web, asked, Idempotency_Key="resume").text
     rest = post(web, asked, Idempotency_Key="resume", Last_Event_Id="3").text
-    assert whole.count("data: ") - 3 == rest.count("data: ")
+    assert whole.count("id: ") - 3 == rest.count("id: ")
     assert rest.count("workflow_finished") == 1
 
 

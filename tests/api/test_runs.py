@@ -42,7 +42,7 @@ def test_without_a_mode_a_run_blocks(web: Atelier, echo_key: str) -> None:
 def test_a_stream_tells_every_event_once_and_in_order(web: Atelier, echo_key: str) -> None:
     answer = web.run({"text": "hello"}, echo_key, response_mode="streaming")
     assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
-    assert answer.text.startswith("event: ping\n\ndata: {")
+    assert answer.text.startswith("event: ping\nretry: 1000\n\nid: 1\ndata: {")
     told = events(answer.text)
     assert [(e["event"], e["data"].get("node_id")) for e in told] == [
         ("workflow_started", None),

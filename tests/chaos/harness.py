@@ -112,6 +112,8 @@ class Arena:
                     for line in response.iter_lines():
                         if line.startswith("data: "):
                             asked.events.append(json.loads(line.removeprefix("data: ")))
+                        elif line.startswith("retry: ") and asked.events:
+                            asked.error = "told to come back"
                 else:
                     asked.answer = json.loads(response.read())
         except (httpx.TransportError, json.JSONDecodeError) as error:

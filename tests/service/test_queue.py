@@ -179,7 +179,7 @@ def test_places_in_the_queue_are_the_order_of_the_claims(house: House) -> None:
         claimed(house)
     picture = house.store.read_blocking(lambda tx: Picture(queue.waiting_steps(tx), {}, 0.0))
     ready = [row[0] for row in rows(house, "SELECT run_id FROM steps WHERE status = 'ready'")]
-    places = {run_id: picture.standing(run_id) for run_id in ready}
+    places = {run_id: picture.place_of(run_id) for run_id in ready}
     order = [claimed(house) for _ in ready]
     assert [places[run_id].queue_position for run_id in order if run_id] == list(range(1, len(ready) + 1))  # type: ignore[union-attr]
 
@@ -189,16 +189,16 @@ async def test_a_run_that_has_just_come_knows_its_place_too(house: House) -> Non
     house.add_key("b")
     last = house.submit_many("a", 5)[-1]
     view = QueueView(house.store, LocalWakeups())
-    standing = await view.standing(last)
-    assert standing is not None
-    assert (standing.queue_position, standing.estimated_start) == (5, None)
+    place = await view.place_of(last)
+    assert place is not None
+    assert (place.queue_position, place.estimated_start) == (5, None)
     house.claim()  # a has had a turn, b has not
     fresh = QueueView(house.store, LocalWakeups())
-    assert (await fresh.standing(last)).queue_position == 4  # type: ignore[union-attr]
+    assert (await fresh.place_of(last)).queue_position == 4  # type: ignore[union-attr]
     new = [house.submit("b") for _ in range(2)]
-    assert [(await fresh.standing(run_id)).queue_position for run_id in new] == [1, 3]  # type: ignore[union-attr]
+    assert [(await fresh.place_of(run_id)).queue_position for run_id in new] == [1, 3]  # type: ignore[union-attr]
     house.stop(new[0])
-    assert await QueueView(house.store, LocalWakeups()).standing(new[0]) is None
+    assert await QueueView(house.store, LocalWakeups()).place_of(new[0]) is None
 
 
 async def test_a_start_is_reckoned_from_what_steps_took_lately(house: House) -> None:
@@ -211,7 +211,7 @@ async def test_a_start_is_reckoned_from_what_steps_took_lately(house: House) -> 
     house.claim("w1")
     house.claim("w2")
     now_s = house.store.read_blocking(queue.clock_s)
-    third = await QueueView(house.store, LocalWakeups()).standing(waiting[4])
+    third = await QueueView(house.store, LocalWakeups()).place_of(waiting[4])
     assert third is not None
     assert third.queue_position == 3
     assert third.estimated_start is not None

@@ -10,12 +10,12 @@ from app.artifacts.urls import UrlSigner
 from app.domain.artifact import Artifact
 from app.domain.detail import Asked, Detail, Part, Progress, StepDetail, StepTimes
 from app.domain.run import Run, StepStatus
-from app.runs.queue_view import Standing
+from app.runs.queue_view import Place
 
 _DIGITS = 6  # of a second: a microsecond
 
 
-def render_parts(detail: Detail, signer: UrlSigner, standing: Standing | None = None) -> dict[str, Any]:
+def render_parts(detail: Detail, signer: UrlSigner, place: Place | None = None) -> dict[str, Any]:
     """The fields of `RunObject` that the detail's parts fill in."""
     asked_for, fields = detail.parts, dict[str, Any]()
     if Part.STEPS in asked_for:
@@ -26,7 +26,7 @@ def render_parts(detail: Detail, signer: UrlSigner, standing: Standing | None = 
     if Part.TIMINGS in asked_for:
         fields["timings"] = _times(detail.times)
     if Part.PROGRESS in asked_for:
-        fields["progress"] = _progress(detail.progress, standing)
+        fields["progress"] = _progress(detail.progress, place)
     if Part.TASK in asked_for and detail.asked is not None:
         fields["task"] = _task(detail.run, detail.asked)
     return fields
@@ -83,7 +83,7 @@ def _times(times: StepTimes) -> TimesObject:
     )
 
 
-def _progress(progress: Progress | None, standing: Standing | None) -> ProgressObject | None:
+def _progress(progress: Progress | None, place: Place | None) -> ProgressObject | None:
     if progress is None:
         return None
     step, steps = progress.step, progress.steps
@@ -95,8 +95,8 @@ def _progress(progress: Progress | None, standing: Standing | None) -> ProgressO
         steps=steps,
         percent=round(100 * step / steps, 1) if step is not None and steps else None,
         eta_s=_rounded(progress.eta_s),
-        queue_position=standing.queue_position if standing else None,
-        estimated_start=standing.estimated_start if standing else None,
+        queue_position=place.queue_position if place else None,
+        estimated_start=place.estimated_start if place else None,
     )
 
 

@@ -3,50 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator
 
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
-from app.api.answer import Answer, Header
-from app.api.body import query_int, query_time, read_object
+from app.api.answer import Answer, Header, NoContent
+from app.api.body import read_object
 from app.api.dify import pages, wire
-from app.api.dify.answers import BlockingAnswer, LogPage, RunningAnswer, StopAnswer
+from app.api.dify.answers import BlockingAnswer, RunningAnswer, StopAnswer
 from app.api.dify.asked import RunBody, RunHeaders, UserBody, read_run_request, read_user
+from app.api.dify.events import RunEvents
 from app.api.dify.pages import AppInfo, AppParameters
+from app.api.dify.polls import Conditional, Poll
 from app.api.dify.shapes import AcceptedRun, RunObject, RunQuery, read_parts
 from app.api.dify.wire import Wire
 from app.api.operation import EVENT_STREAM, Operation, read_query
-from app.api.sse import EventStream
+from app.api.sse import unless_gone
 from app.api.waiting import WaitingAnswer
-from app.domain.detail import Part
 from app.domain.request import Caller, Scope
-from app.domain.run import Run, RunStatus, is_terminal
+from app.domain.run import Run, is_terminal
 from app.errors import (
     AppUnavailable,
-    AtelierError,
     CheckpointUnavailable,
     DocumentInvalid,
     IdempotencyConflict,
-    InvalidParam,
     TooManyRequests,
     Unavailable,
 )
-from app.runs.queue_view import QueueView
+from app.runs.polls import Polls
 from app.runs.service import RunService
 from app.settings import Settings
-from app.store.runs import LogQuery
-
-logger = logging.getLogger(__name__)
 
 
 class DifyApi:
     """Dify's operations below `/v1`."""
 
-    def __init__(self, service: RunService, queue_view: QueueView, render: Wire, settings: Settings) -> None:
+    def __init__(self, service: RunService, polls: Polls, render: Wire, events: RunEvents, settings: Settings) -> None:
         self._service = service
-        self._queue_view = queue_view
+        self._polls = polls
+        self._events = events
         self._wire = render
         self._settings = settings
 
@@ -73,7 +68,8 @@ class DifyApi:
                 summary="Reading a run",
                 description="While it goes on and for as long as it is kept; URLs are signed anew each time.",
                 query=RunQuery,
-                answers={200: RunObject},
+                headers=Conditional,
+                answers={200: RunObject, 304: "No news since what If-None-Match names."},
             ),
             Operation(
                 method="POST",
@@ -85,16 +81,6 @@ class DifyApi:
                 "its end.",
                 body=UserBody,
                 answers={200: StopAnswer},
-            ),
-            Operation(
-                method="GET",
-                path="/v1/workflows/logs",
-                handler=self._logs,
-                scope=Scope.READ,
-                summary="Listing runs",
-                description="The app's runs, the latest first.",
-                answers={200: LogPage},
-                raises=(InvalidParam,),
             ),
             Operation(
                 method="GET",
@@ -127,10 +113,10 @@ class DifyApi:
         if accepted.replayed:
             names.append((b"idempotency-replayed", b"true"))
         if asked.response_mode == "streaming":
-            return EventStream(self._frames(run, after), names)
+            return self._events.stream(run, names, after)
         if asked.response_mode == "async":
-            standing = None if is_terminal(run.status) else await self._queue_view.standing(run.id)
-            return self._running(run, self._wire.asynchronous_answer(run, standing), names, b"respond-async")
+            place = await self._polls.place_of(run)
+            return self._running(run, self._wire.asynchronous_answer(run, place), names, b"respond-async")
         if is_terminal(run.status):
             self._service.call_ended(run, answered=True)
             return Answer(wire.encode(self._wire.blocking_answer(run)), names)
@@ -163,53 +149,22 @@ class DifyApi:
             headers.append((b"preference-applied", applied))
         return Answer(wire.encode(body), headers, 202)
 
-    async def _frames(self, run: Run, after: int) -> AsyncIterator[bytes]:
-        yield wire.PING  # at once, so that the connection is no longer pending
-        try:
-            async for news in self._service.follow(run.id, self._settings.ping_s, after):
-                frame = self._wire.frame(news, run)
-                if frame is not None:
-                    yield frame
-        except AtelierError as error:
-            yield self._wire.error_frame(run, error.code, error.message, error.status)
-        except Exception:
-            logger.exception("stream failed", extra={"action": "stream_failed", "run": run.id})
-            message = "Internal Server Error, please contact support."
-            yield self._wire.error_frame(run, "internal_server_error", message, 500)
-
-    async def _detail(self, request: Request, caller: Caller) -> Answer:
-        parts = read_parts(read_query(request, RunQuery).include)
-        if not parts:
-            return _json(self._wire.detail(await self._service.get(caller, request.path_params["run_id"])))
-        more = await self._service.detail(caller, request.path_params["run_id"], parts)
-        standing = await self._queue_view.standing(more.run.id) if Part.PROGRESS in parts and more.waits else None
-        return _json(self._wire.detail(more.run, more, standing))
+    async def _detail(self, request: Request, caller: Caller) -> ASGIApp:
+        query = read_query(request, RunQuery)
+        parts = read_parts(query.include)
+        poll = Poll(Conditional.of(request.headers), parts, self._settings.files_access_timeout_s)
+        asking = self._polls.ask(caller, request.path_params["run_id"], parts, poll, query.wait)
+        seen = await unless_gone(request.receive, asking) if query.wait else await asking
+        if seen is None:
+            return NoContent()  # nobody is there to read it
+        if seen.run is None:
+            return NoContent(poll.headers(seen.standing), 304)
+        return Answer(wire.encode(self._wire.detail(seen.run, seen.more, seen.place)), poll.headers(seen.standing))
 
     async def _stop(self, request: Request, caller: Caller) -> Answer:
         read_user(await read_object(request, self._settings.max_body_bytes))
         run = await self._service.stop(caller, request.path_params["task_id"])
         return _json(self._wire.stop_answer(run))
-
-    async def _logs(self, request: Request, caller: Caller) -> Answer:
-        query = LogQuery(
-            app_id=caller.app_id,
-            page=query_int(request, "page", 1, 1, 99_999),
-            limit=query_int(request, "limit", 20, 1, 100),
-            statuses=_statuses(request.query_params.get("status")),
-            keyword=request.query_params.get("keyword") or None,
-            user=request.query_params.get("created_by_end_user_session_id"),
-            created_before=query_time(request, "created_at__before"),
-            created_after=query_time(request, "created_at__after"),
-        )
-        total, page = await self._service.logs(caller, query)
-        answer = {
-            "page": query.page,
-            "limit": query.limit,
-            "total": total,
-            "has_more": total > query.page * query.limit,
-            "data": [self._wire.log_entry(run) for run in page],
-        }
-        return _json(answer)
 
     async def _info(self, request: Request, caller: Caller) -> Answer:
         return _json(pages.info((await self._service.publication(caller)).graph))
@@ -220,13 +175,3 @@ class DifyApi:
 
 def _json(body: object) -> Answer:
     return Answer(wire.encode(body))
-
-
-def _statuses(text: str | None) -> tuple[RunStatus, ...]:
-    if not text:
-        return ()
-    try:
-        return (RunStatus(text),)
-    except ValueError:
-        known = ", ".join(status.value for status in RunStatus)
-        raise InvalidParam(f"status must be one of {known}, got '{text[:40]}'", params="status") from None

@@ -32,6 +32,15 @@ class RunQuery(Struct, frozen=True):
             examples=["steps,artifacts,timings,progress"],
         ),
     ] = ""
+    wait: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=60,
+            description="Seconds to wait for news: until the run is not as If-None-Match names it, or without that, "
+            "has ended.",
+        ),
+    ] = 0.0
 
 
 def read_parts(include: str) -> frozenset[Part]:
@@ -151,6 +160,15 @@ class RunObject(Struct, frozen=True):
         ProgressObject | UnsetType | None, Meta(description="How far it is; null once it has ended.")
     ] = UNSET
     task: Annotated[TaskObject | UnsetType, Meta(description="What was asked, and by whom.")] = UNSET
+
+
+class RunPage(Struct, frozen=True):
+    """A page of runs, the latest first."""
+
+    limit: Annotated[int, Meta(description="The most runs of a page.")]
+    has_more: bool
+    next_cursor: Annotated[str | None, Meta(description="The `cursor` of the next page; null on the last.")]
+    data: list[RunObject]
 
 
 class ToldRun(RunObject, frozen=True, kw_only=True):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import random
 from typing import Any
 
 import msgspec
 
-from app import ids
+from app import clock, ids
 from app.api.dify.parts import render_parts
 from app.api.dify.shapes import AcceptedRun, RunObject, ToldRun
 from app.artifacts.urls import UrlSigner
@@ -15,12 +16,18 @@ from app.domain.artifact import MARK, is_artifact
 from app.domain.detail import Detail
 from app.domain.event import Event, EventKind, QueuePosition, Tick
 from app.domain.run import Run, Step
-from app.events.feed import Fact, Silence
+from app.events.feed import Silence
+from app.events.topic import Fact
 from app.graph.answer import markdown
 from app.runs.movement import system_variables
-from app.runs.queue_view import Standing
+from app.runs.queue_view import Place
 
 PING = b"event: ping\n\n"
+_RETRY_MS = 1000
+HELLO = b"event: ping\nretry: %d\n\n" % _RETRY_MS
+"""How a stream begins: at once, so that the connection is no longer pending, with how long to wait before a resume."""
+
+_FRESH_S = 5.0  # a frame that was made so long ago is made again: the URLs in it are to be new
 
 _encoder = msgspec.json.Encoder()
 
@@ -35,6 +42,7 @@ class Wire:
     def __init__(self, signer: UrlSigner) -> None:
         self._signer = signer
         self._sign = signer.sign
+        self._last_tick: tuple[Tick | QueuePosition | None, bytes] = (None, b"")
 
     def blocking_answer(self, run: Run) -> dict[str, Any]:
         return {
@@ -58,14 +66,14 @@ class Wire:
         """A blocking answer whose time is over before the run's: the run as it stands, and where to read on."""
         return {**self.blocking_answer(run), "location": self.place_of(run)}
 
-    def asynchronous_answer(self, run: Run, standing: Standing | None) -> AcceptedRun:
+    def asynchronous_answer(self, run: Run, place: Place | None) -> AcceptedRun:
         """202: the run object, what a caller needs to come back, and where the run stands if it waits."""
         return AcceptedRun(
             **self._difys(run),
             task_id=run.task_id,
             location=self.place_of(run),
-            queue_position=standing.queue_position if standing else None,
-            estimated_start=standing.estimated_start if standing else None,
+            queue_position=place.queue_position if place else None,
+            estimated_start=place.estimated_start if place else None,
         )
 
     def stop_answer(self, run: Run) -> dict[str, Any]:
@@ -76,9 +84,9 @@ class Wire:
         """Where the run can be read."""
         return self._signer.absolute(f"/v1/workflows/run/{run.id}")
 
-    def detail(self, run: Run, more: Detail | None = None, standing: Standing | None = None) -> RunObject:
+    def detail(self, run: Run, more: Detail | None = None, place: Place | None = None) -> RunObject:
         """`GET /workflows/run/{id}`; `more` is what was asked for beyond Dify's fields, read together with the run."""
-        return RunObject(**self._difys(run), **(render_parts(more, self._signer, standing) if more else {}))
+        return RunObject(**self._difys(run), **(render_parts(more, self._signer, place) if more else {}))
 
     def _difys(self, run: Run) -> dict[str, Any]:
         """Dify's fields of a run object: the inputs are a string of JSON there, the outputs an object."""
@@ -131,19 +139,44 @@ class Wire:
             "created_at": int(run.created_at),
         }
 
-    def frame(self, news: Fact | Tick | QueuePosition | Silence, run: Run) -> bytes | None:
-        """An event as one SSE frame, `data: {json}` and an empty line; None for what Dify has no event for."""
+    def frame(self, news: Fact | Tick | QueuePosition | Silence, run: Run) -> bytes:
+        """An event as one SSE frame: `data: {json}` and an empty line, a fact with its number before it as `id:`.
+
+        All listeners of a fact are sent the same bytes, made once.
+        """
         if isinstance(news, Silence):
             return PING
-        if isinstance(news, Tick):
-            name, fields = "node_progress", _progress(news)
-        elif isinstance(news, QueuePosition):
-            standing = {"queue_position": news.queue_position, "estimated_start": news.estimated_start}
-            name, fields = "queue_position", standing
-        else:
-            name, fields = _EVENT_NAMES[news.event.kind], self._fields(news)
-        envelope = {"event": name, "workflow_run_id": run.id, "task_id": run.task_id, "data": fields}
-        return b"data: " + encode(envelope) + b"\n\n"
+        if isinstance(news, Tick | QueuePosition):
+            if self._last_tick[0] is not news:
+                self._last_tick = (news, _passing_frame(news, run))
+            return self._last_tick[1]
+        now_s = clock.monotonic()
+        made = news.frames.get("dify")
+        if made is None or made[0] < now_s - _FRESH_S:
+            event = news.event
+            made = now_s, _frame(event.seq, _EVENT_NAMES[event.kind], run, self._fields(news))
+            news.frames["dify"] = made
+        return made[1]
+
+    def snapshot_frame(self, fact: Fact, run: Run) -> bytes | None:
+        """A fact as a snapshot tells it, nodes without their values; None for what it leaves out."""
+        kind, step = fact.event.kind, fact.event.step
+        if kind is EventKind.RUN_STARTED:
+            return self.frame(fact, run)
+        if step is None or kind not in (EventKind.STEP_STARTED, EventKind.STEP_FINISHED):
+            return None
+        bare = msgspec.structs.replace(step, inputs=None, outputs=None, process_data=None)
+        fields = _step_started(bare) if kind is EventKind.STEP_STARTED else self._step_finished(run, bare)
+        return _frame(fact.event.seq, _EVENT_NAMES[kind], run, fields)
+
+    def end_frame(self, run: Run) -> bytes:
+        """The end of a run that nobody follows any more. As in Dify its task is named by the run's own id."""
+        return _frame(
+            run.last_seq,
+            "workflow_finished",
+            msgspec.structs.replace(run, task_id=run.id),
+            self._run_finished(run),
+        )
 
     def error_frame(self, run: Run, code: str, message: str, status: int) -> bytes:
         """What a stream says that can't go on."""
@@ -269,6 +302,17 @@ _EVENT_NAMES = {
 }
 
 
+def retry_frame() -> bytes:
+    """What a stream ends with that can't go on here: come back soon, and not all at once."""
+    return b"retry: %d\n\n" % random.randint(_RETRY_MS // 2, _RETRY_MS * 3 // 2)
+
+
+def _frame(seq: int | None, name: str, run: Run, fields: dict[str, Any]) -> bytes:
+    envelope = {"event": name, "workflow_run_id": run.id, "task_id": run.task_id, "data": fields}
+    head = b"data: " if seq is None else b"id: %d\ndata: " % seq
+    return head + encode(envelope) + b"\n\n"
+
+
 def _step_head(step: Step) -> dict[str, Any]:
     """What every event of a node begins with."""
     return {
@@ -291,6 +335,14 @@ def _step_started(step: Step) -> dict[str, Any]:
         "loop_id": None,
         "agent_strategy": None,
     }
+
+
+def _passing_frame(news: Tick | QueuePosition, run: Run) -> bytes:
+    """What is told and not kept: without a number, so that a resume knows nothing of it."""
+    if isinstance(news, Tick):
+        return _frame(None, "node_progress", run, _progress(news))
+    place = {"queue_position": news.queue_position, "estimated_start": news.estimated_start}
+    return _frame(None, "queue_position", run, place)
 
 
 def _progress(tick: Tick) -> dict[str, Any]:
