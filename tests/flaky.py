@@ -59,6 +59,7 @@ def proxy_before(port: int) -> Iterator[Proxy]:
 
 class _Passing(BaseHTTPRequestHandler):
     way: Proxy
+    protocol_version = "HTTP/1.1"  # else `Expect: 100-continue` goes unanswered, and each PUT waits a second for it
 
     def do_GET(self) -> None:
         trouble, length = self.way.trouble(self.command), int(self.headers.get("content-length") or 0)
@@ -94,6 +95,7 @@ class _Passing(BaseHTTPRequestHandler):
                 self.send_header(name, value)
         if not any(name.lower() == "content-length" for name, _ in headers):
             self.send_header("content-length", str(len(content)))
+        self.send_header("connection", "close")
         self.end_headers()
         self.wfile.write(content[: len(content) // 2] if half else content)
 
