@@ -26,7 +26,7 @@ from app.api.metrics import metrics_operations
 from app.api.middleware import RequestIds
 from app.api.operation import header_names, routes
 from app.api.permalinks import Permalinks
-from app.api.sse import EventStreams
+from app.api.sse import EventStreams, StreamingApp
 from app.api.webhooks import WebhookApi
 from app.artifacts.store import open_artifacts
 from app.artifacts.urls import open_signer
@@ -119,7 +119,7 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
             await asyncio.to_thread(locks.close)
             await asyncio.to_thread(store.close)
 
-    web = Starlette(
+    web = StreamingApp(
         routes=routes([*operations, *document_operations(operations)], publications),
         middleware=[
             Middleware(RequestIds, render=render_error, tally=tally if settings.metrics == "on" else None),

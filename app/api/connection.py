@@ -19,13 +19,15 @@ _AT_ONCE = struct.pack("ii", 1, 0)
 class Connection(Protocol):
     """One client's connection. uvicorn waits for ever until what was written to it has been taken; `abort` does not."""
 
-    is_lost = False
-    on_lost: Callable[[], None] | None = None
-    """Called once when the connection is gone: cheaper than a task that waits for it."""
+    # Beside uvicorn's own attributes, which fill a dictionary of the shared kind: one more would cost 1.5 KB.
+    __slots__ = ("_extensions", "is_lost", "on_lost")
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """`on_lost` is called once when the connection is gone: cheaper than a task that waits for it."""
         super().connection_made(transport)
         self._extensions: dict[str, Any] = {_NAME: self}
+        self.is_lost = False
+        self.on_lost: Callable[[], None] | None = None
 
     def on_message_begin(self) -> None:
         super().on_message_begin()

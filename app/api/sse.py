@@ -13,15 +13,19 @@ from collections.abc import AsyncGenerator, Coroutine, Iterable
 from contextlib import aclosing
 from typing import TypeVar
 
+from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
 from app import clock
 from app.api.answer import Header
 from app.api.connection import Connection, connection_of
+from app.logs import about, done, subject
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_REST = "atelier.rest"
 
 _HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -86,23 +90,51 @@ class _Line:
         return now_s - self._taken_s
 
 
-class EventStream:
-    """A response that sends `frames` as they come. A client that leaves ends the stream, and nothing else."""
+class StreamingApp(Starlette):
+    """Starlette, but an event stream goes on where everything that led to it has been left.
 
-    __slots__ = ("_frames", "_headers", "_streams")
+    Middlewares, router and endpoint hold some six kilobytes for as long as they wait for an answer; they have no more
+    to do with it once its head is sent.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await super().__call__(scope, receive, send)
+        stream: EventStream | None = scope.pop(_REST, None)
+        if stream is not None:
+            await stream.go_on(scope, receive, send)
+
+
+class EventStream:
+    """A response that sends `frames` as they come. A client that leaves ends the stream, and nothing else.
+
+    Its head is sent when it is called, the rest by the `StreamingApp` around it.
+    """
+
+    __slots__ = ("_frames", "_headers", "_streams", "_subject")
 
     def __init__(self, streams: EventStreams, frames: AsyncGenerator[bytes, None], headers: Iterable[Header]) -> None:
         self._streams = streams
         self._frames = frames
         self._headers = [*_HEADERS, *headers]
+        self._subject = subject()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        connection = connection_of(scope)
         await send({"type": "http.response.start", "status": 200, "headers": self._headers})
-        if connection is None:
-            await self._beside(receive, send)
-        else:
-            await self._on(connection, send)
+        scope[_REST] = self
+
+    async def go_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """All that comes after the head."""
+        connection = connection_of(scope)
+        token = about(self._subject)
+        try:
+            if connection is None:
+                await self._beside(receive, send)
+            else:
+                await self._on(connection, send)
+        except Exception:
+            logger.exception("stream failed", extra={"action": "stream_failed"})
+        finally:
+            done(token)
 
     async def _on(self, connection: Connection, send: Send) -> None:
         """In the request's own task, which is cancelled when the connection is lost: no task has to wait for that."""
