@@ -139,6 +139,8 @@ def test_a_run_tells_how_far_it_is_and_afterwards_where_its_time_went(painter: A
         "steps": 10,
         "percent": 10.0,
         "eta_s": 1.5,
+        "queue_position": None,
+        "estimated_start": None,
     }
     assert (paint["status"], paint["attempts"], paint["timings"]["run_s"]) == ("running", 1, None)
     assert paint["worker"]
