@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
+from typing import Protocol
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -99,44 +100,66 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         line.wakeups.bind(asyncio.get_running_loop())
-        # What is imported by now stays: the collector need not walk through it again and again.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(20_000, 20, 20)
+        _spare_the_collector()
         companion.start(store, advance, announcer, line.child_bell)
         await calls.begin()
-        duties = (reaper, sweep, publications, calls, sender, streams, queue_view)
-        upkeep = asyncio.gather(*(each.watch() for each in duties))
         try:
-            yield
+            async with _watching(reaper, sweep, publications, calls, sender, streams, queue_view):
+                yield
         finally:
-            upkeep.cancel()
-            with suppress(asyncio.CancelledError):
-                await upkeep
             await calls.close()
-            await asyncio.to_thread(companion.stop)
-            await asyncio.to_thread(line.close)
-            await asyncio.to_thread(locks.close)
-            await asyncio.to_thread(store.close)
+            for close in (companion.stop, line.close, locks.close, store.close):
+                await asyncio.to_thread(close)
 
     web = StreamingApp(
         routes=routes([*operations, *document_operations(operations)], publications),
-        middleware=[
-            Middleware(RequestIds, render=render_error, tally=tally if settings.metrics == "on" else None),
-            Middleware(
-                CrossOrigin,
-                allow_origins=["*"],
-                allow_methods=["GET", "PUT", "POST", "DELETE", "OPTIONS", "PATCH"],
-                allow_headers=[*_READ, *header_names(operations)],
-                expose_headers=_WRITTEN,
-            ),
-        ],
+        middleware=_middleware(tally if settings.metrics == "on" else None, header_names(operations)),
         exception_handlers={AtelierError: _on_error, HTTPException: _on_framework_error},
         lifespan=lifespan,
     )
     web.router.redirect_slashes = False  # a path with a slash too many is unknown, as all others are
     web.state.end_streams = feed.close  # for the server, which waits for open answers before it ends the lifespan
     return web
+
+
+class Duty(Protocol):
+    """Something that a process does all the time beside its requests."""
+
+    async def watch(self) -> None:
+        """Until it is cancelled."""
+
+
+@asynccontextmanager
+async def _watching(*duties: Duty) -> AsyncIterator[None]:
+    """The duties are done for the length of a block."""
+    upkeep = asyncio.gather(*(each.watch() for each in duties))
+    try:
+        yield
+    finally:
+        upkeep.cancel()
+        with suppress(asyncio.CancelledError):
+            await upkeep
+
+
+def _spare_the_collector() -> None:
+    """What is imported by now stays: the collector need not walk through it again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
+def _middleware(tally: Tally | None, header_names: Iterable[str]) -> list[Middleware]:
+    """What every request passes. `header_names`: those that the operations read."""
+    return [
+        Middleware(RequestIds, render=render_error, tally=tally),
+        Middleware(
+            CrossOrigin,
+            allow_origins=["*"],
+            allow_methods=["GET", "PUT", "POST", "DELETE", "OPTIONS", "PATCH"],
+            allow_headers=[*_READ, *header_names],
+            expose_headers=_WRITTEN,
+        ),
+    ]
 
 
 async def _on_error(request: Request, error: Exception) -> Response:
