@@ -21,11 +21,16 @@ cluster: $(STAMP) ## Serve with PostgreSQL, Redis, two API processes, two worker
 	@sh .ci/debian.sh $(SERVERS)
 	@$(BIN)/atelier cluster $(OPTIONS)
 
-test: $(STAMP)-dev ## Run all the tests; Debian packages that they need are installed when missing
+test: $(STAMP)-dev ## Run all the tests, two at a time but for those that break things; Debian packages they need are installed
 	@sh .ci/debian.sh curl faketime npm $(SERVERS)
 	@test -x $(S3RVER)/node_modules/.bin/s3rver || npm install --silent --no-fund --no-audit --prefix $(S3RVER) s3rver@3.7.1
 	@test -d $(OLD_CLIENT)/dify_client || $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $(OLD_CLIENT) dify-client==0.1.10
+ifdef TESTS
 	@$(BIN)/python -m pytest $(TESTS)
+else
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/chaos
+	@$(BIN)/python -m pytest tests/chaos
+endif
 
 chaos-mutants: $(STAMP)-dev ## Break Atelier on purpose: the chaos tests must notice each of the mutants
 	@sh .ci/debian.sh faketime $(SERVERS)

@@ -150,20 +150,10 @@ def test_every_change_raises_the_revision_and_a_use_does_not(house: House) -> No
 # What a process remembers.
 
 
-class CountingStore(Store):
-    """Counts what is read."""
-
-    reads = 0
-
-    async def read(self, query: Callable[[Tx], T]) -> T:
-        self.reads += 1
-        return await super().read(query)
-
-
 @asynccontextmanager
-async def remembering(house: House, watching: bool = True) -> AsyncIterator[tuple[Publications, CountingStore]]:
+async def remembering(house: House, watching: bool = True) -> AsyncIterator[tuple[Publications, Store]]:
     """What another process remembers of the house's keys."""
-    store = CountingStore(house.settings)
+    store = Store(house.settings)
     publications = Publications(store)
     watch = asyncio.create_task(publications.watch() if watching else asyncio.sleep(60))
     yield publications, store
