@@ -27,6 +27,10 @@ class Stamping:
     def __init__(self, file: Path) -> None:
         self._file = file
 
+    def warm(self, name: str, path: Path, family: str) -> float:
+        """There is nothing to load."""
+        return 0.0
+
     def paint(
         self, request: ImageRequest, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]
     ) -> list[Image]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+from collections.abc import Awaitable
 from functools import partial
 
 import msgspec
@@ -75,17 +76,15 @@ class Calls:
         found = await self._store.read(lambda tx: calls.run_of_key(tx, key_id, name))
         return None if found is None else _same(found, fingerprint(request))
 
-    async def accept(self, request: RunRequest, task: Task, movement: Movement) -> Notice | Replayed:
+    def accept(self, request: RunRequest, task: Task, movement: Movement) -> Awaitable[Notice | Replayed]:
         """Inserts the run, unless the request has made one. Raises IdempotencyConflict, TooManyRequests."""
         if request.idempotency_key is not None:
-            return await self._accept_named(request, request.idempotency_key, task, movement)
-        if self._may_break(request, movement):
-            return await self._accept_waiting(request, task, movement)
-        insert = partial(self._insert, request=request, task=task, movement=movement)
-        done = await self._store.commit(insert, alone=_alone(request, movement))
-        if isinstance(done, TooManyRequests):
-            raise done
-        return done
+            return self._accept_named(request, request.idempotency_key, task, movement)
+        if not movement.new_work:  # it has ended: nobody waits for it, and no limit counts it
+            return self._store.commit(lambda tx: self._advance.insert(tx, task, movement, request))
+        if request.response_mode == "blocking" and self._settings.reattach_s:
+            return self._accept_waiting(request, task, movement)
+        return self._accept_new(request, task, movement)
 
     def ended(self, run_id: str, *, answered: bool) -> None:
         """A blocking call has got its answer, or its connection broke before. Written in the background."""
@@ -140,9 +139,12 @@ class Calls:
         if await self._store.read(lambda tx: calls.has_old_calls(tx, since_s)):
             await self._store.commit(lambda tx: calls.forget_old_calls(tx, since_s))
 
-    def _may_break(self, request: RunRequest, movement: Movement) -> bool:
-        """Nobody waits for a run that ends as it is accepted, nor for an answer that is none of the run's end."""
-        return bool(movement.new_work and request.response_mode == "blocking" and self._settings.reattach_s)
+    async def _accept_new(self, request: RunRequest, task: Task, movement: Movement) -> Notice:
+        insert = partial(self._insert, request=request, task=task, movement=movement)
+        done = await self._store.commit(insert, alone=_alone(request, movement))
+        if isinstance(done, TooManyRequests):
+            raise done
+        return done
 
     async def _accept_named(self, request: RunRequest, name: str, task: Task, movement: Movement) -> Notice | Replayed:
         printed, key_id, ttl_s = fingerprint(request), request.caller.key_id, self._settings.idempotency_ttl_s

@@ -18,6 +18,7 @@ from app.settings import Settings
 
 _INTERESTING = frozenset({b"idempotency-key", b"prefer", b"last-event-id", b"x-priority", b"cancel-after"})
 _MODES = (None, "", "blocking", "streaming", "async")
+_CHECKED = frozenset({"inputs", "user", "response_mode"})
 _KEY = re.compile(r'"([\x21\x23-\x7e]{1,255})"|([\x21\x23-\x7e]{1,255})')
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\b")
 
@@ -139,6 +140,8 @@ def read_run_request(body: dict[str, Any], headers: RunHeaders, caller: Caller, 
         raise InvalidParam("inputs must be an object with the workflow's variables", params="inputs")
     if body.get("response_mode") not in _MODES:
         raise InvalidParam("response_mode must be 'blocking', 'streaming' or 'async'", params="response_mode")
+    if headers is _NONE and body.keys() <= _CHECKED:  # most bring no more, and all of it has been looked at
+        return RunRequest(caller, body["inputs"], user, body.get("response_mode") or "blocking")
     read = read_value(body, RunBody)
     if read.files:
         raise InvalidParam("files are not supported by this workflow", params="files")
