@@ -149,12 +149,17 @@ def create_key(tx: Tx, app_name: str, name: str, priority: int = 0) -> str:
 
 def grant_key(tx: Tx, app_name: str, new: Minted, terms: KeyTerms) -> str:
     """The token of a new key on these terms. Raises InvalidParam when there is no such app."""
-    app = accounts.find_app(tx, app_name)
-    if app is None:
-        names = ", ".join(name for name, _, _ in accounts.list_apps(tx)) or "none"
-        raise InvalidParam(f"There is no app named {app_name}. Apps: {names}.")
-    make_key(tx, app[0], new, terms)
+    make_key(tx, app_named(tx, app_name), new, terms)
     return new.token
+
+
+def app_named(tx: Tx, name: str) -> str:
+    """The id of an app. Raises InvalidParam with the names that there are."""
+    app = accounts.find_app(tx, name)
+    if app is None:
+        names = ", ".join(each for each, _, _ in accounts.list_apps(tx)) or "none"
+        raise InvalidParam(f"There is no app named {name}. Apps: {names}.")
+    return app[0]
 
 
 def publish_first_app(tx: Tx) -> None:

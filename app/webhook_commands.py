@@ -13,9 +13,9 @@ from rich.text import Text
 from app.domain.request import WebhookEvent
 from app.errors import InvalidParam
 from app.runs import webhooks as verbs
-from app.serving import FIRST_APP, open_store
+from app.serving import FIRST_APP, app_named, open_store
 from app.settings import load_settings
-from app.store import accounts, deliveries
+from app.store import deliveries
 from app.store import webhooks as rows
 from app.store.deliveries import Query
 from app.store.engine import Tx
@@ -103,20 +103,12 @@ def secret(
 
 def _commit(app_name: str, unit: Callable[[Tx, str], T]) -> T:
     with open_store(load_settings()) as store:
-        return store.commit_blocking(lambda tx: unit(tx, _app(tx, app_name)))
+        return store.commit_blocking(lambda tx: unit(tx, app_named(tx, app_name)))
 
 
 def _read(app_name: str, query: Callable[[Tx, str], T]) -> T:
     with open_store(load_settings()) as store:
-        return store.read_blocking(lambda tx: query(tx, _app(tx, app_name)))
-
-
-def _app(tx: Tx, name: str) -> str:
-    found = accounts.find_app(tx, name)
-    if found is None:
-        names = ", ".join(each for each, _, _ in accounts.list_apps(tx)) or "none"
-        raise InvalidParam(f"There is no app named {name}. Apps: {names}.")
-    return found[0]
+        return store.read_blocking(lambda tx: query(tx, app_named(tx, app_name)))
 
 
 def _time(moment: float | None) -> str:

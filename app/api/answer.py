@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
 from starlette.types import Receive, Scope, Send
 
 Header = tuple[bytes, bytes]
+
+
+_encoder = msgspec.json.Encoder()
 
 
 class Answer:
@@ -26,6 +30,16 @@ class Answer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self._status, "headers": self._headers})
         await send({"type": "http.response.body", "body": self.body})
+
+
+def json_answer(body: object, status: int = 200) -> Answer:
+    """A value as JSON."""
+    return Answer(_encoder.encode(body), status=status)
+
+
+def seconds(moment: float | None) -> int | None:
+    """A time as answers show it: whole seconds since 1970, or null."""
+    return None if moment is None else int(moment)
 
 
 class NoContent:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from starlette.requests import Request
 
-from app.api.answer import Answer
+from app.api.answer import Answer, json_answer, seconds
 from app.api.operation import Operation, read_body, read_query
 from app.domain.key import LONGEST_NAME, LONGEST_S, MOST_RUNS, OVERLAP_S, PRIORITY, KeyTerms, in_order
 from app.domain.request import CALLER_SCOPES, Caller, Scope
@@ -133,7 +133,7 @@ class KeysApi:
         query = read_query(request, KeyQuery)
         found = await self._keyring.list(caller, None if query.state == "all" else query.state)
         page = [KeyAnswer(**_fields(key)) for key in found[: query.limit]]
-        return _json(KeysAnswer(page, query.limit, len(found) > query.limit))
+        return json_answer(KeysAnswer(page, query.limit, len(found) > query.limit))
 
     async def _create(self, request: Request, caller: Caller) -> Answer:
         body = await read_body(request, KeyBody, self._settings.max_body_bytes)
@@ -144,16 +144,16 @@ class KeysApi:
         made, token = await self._keyring.create(
             caller, KeyTerms(name, frozenset(body.scopes), *limits, body.expires_in_s)
         )
-        return _json(NewKeyAnswer(**_fields(made), token=token), 201)
+        return json_answer(NewKeyAnswer(**_fields(made), token=token), 201)
 
     async def _revoke(self, request: Request, caller: Caller) -> Answer:
         ended = await self._keyring.revoke(caller, request.path_params["key_id"])
-        return _json(KeyAnswer(**_fields(ended)))
+        return json_answer(KeyAnswer(**_fields(ended)))
 
     async def _rotate(self, request: Request, caller: Caller) -> Answer:
         body = await read_body(request, RotationBody, self._settings.max_body_bytes)
         made, token = await self._keyring.rotate(caller, request.path_params["key_id"], body.overlap_s)
-        return _json(NewKeyAnswer(**_fields(made), token=token), 201)
+        return json_answer(NewKeyAnswer(**_fields(made), token=token), 201)
 
 
 def _fields(key: Key) -> dict[str, Any]:
@@ -168,15 +168,7 @@ def _fields(key: Key) -> dict[str, Any]:
         "max_queued": key.max_queued,
         "state": key.state,
         "created_at": int(key.created_at),
-        "expires_at": _seconds(key.expires_at),
-        "last_used_at": _seconds(key.last_used_at),
-        "revoked_at": _seconds(key.revoked_at),
+        "expires_at": seconds(key.expires_at),
+        "last_used_at": seconds(key.last_used_at),
+        "revoked_at": seconds(key.revoked_at),
     }
-
-
-def _seconds(moment: float | None) -> int | None:
-    return None if moment is None else int(moment)
-
-
-def _json(body: msgspec.Struct, status: int = 200) -> Answer:
-    return Answer(msgspec.json.encode(body), status=status)

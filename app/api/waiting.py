@@ -19,8 +19,6 @@ _HEADERS = (
     (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),  # nginx must not hold the spaces back
 )
-
-
 _SPACE = {"type": "http.response.body", "body": b" ", "more_body": True}
 
 

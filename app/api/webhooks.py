@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 from starlette.requests import Request
 
-from app.api.answer import Answer
+from app.api.answer import Answer, json_answer, seconds
 from app.api.operation import Operation, read_body, read_query
 from app.domain.request import Caller, Scope, WebhookEvent
 from app.errors import InvalidParam, NotFound
@@ -152,35 +152,31 @@ class WebhookApi:
         asked = await read_body(request, NewWebhook, self._settings.max_body_bytes)
         made = await self._webhooks.create(caller, asked.url, asked.events)
         self._publications.forget_callers()  # from now on the app has somebody to tell
-        return _json(_webhook(made), 201)
+        return json_answer(_webhook(made), 201)
 
     async def _list(self, request: Request, caller: Caller) -> Answer:
-        return _json(WebhookList([_webhook(each) for each in await self._webhooks.list(caller)]))
+        return json_answer(WebhookList([_webhook(each) for each in await self._webhooks.list(caller)]))
 
     async def _delete(self, request: Request, caller: Caller) -> Answer:
         await self._webhooks.delete(caller, _id(request, "webhook_id", "Webhook"))
-        return _json(Done())
+        return json_answer(Done())
 
     async def _secret(self, request: Request, caller: Caller) -> Answer:
-        return _json(_secret(await self._webhooks.secrets(caller)))
+        return json_answer(_secret(await self._webhooks.secrets(caller)))
 
     async def _rotate(self, request: Request, caller: Caller) -> Answer:
-        return _json(_secret(await self._webhooks.rotate(caller)))
+        return json_answer(_secret(await self._webhooks.rotate(caller)))
 
     async def _deliveries(self, request: Request, caller: Caller) -> Answer:
         asked = read_query(request, DeliveryQuery)
         query = Query(asked.limit + 1, asked.run_id, asked.state, asked.cursor)  # one more shows that there are more
         found = await self._webhooks.deliveries(caller, query)
         page, more = found[: asked.limit], len(found) > asked.limit
-        return _json(DeliveryPage([_delivery(each) for each in page], more, page[-1].id if more else None))
+        return json_answer(DeliveryPage([_delivery(each) for each in page], more, page[-1].id if more else None))
 
     async def _redeliver(self, request: Request, caller: Caller) -> Answer:
         found = await self._webhooks.redeliver(caller, _id(request, "delivery_id", "Delivery"))
-        return _json(_delivery(found))
-
-
-def _json(body: msgspec.Struct, status: int = 200) -> Answer:
-    return Answer(msgspec.json.encode(body), status=status)
+        return json_answer(_delivery(found))
 
 
 def _id(request: Request, name: str, of: str) -> str:
@@ -192,7 +188,7 @@ def _id(request: Request, name: str, of: str) -> str:
 
 
 def _webhook(found: AppWebhook) -> WebhookShown:
-    return WebhookShown(found.id, found.url, list(found.events), int(found.created_at), _seconds(found.disabled_at))
+    return WebhookShown(found.id, found.url, list(found.events), int(found.created_at), seconds(found.disabled_at))
 
 
 def _delivery(found: Delivery) -> DeliveryShown:
@@ -207,15 +203,11 @@ def _delivery(found: Delivery) -> DeliveryShown:
         last_status=found.last_status,
         last_error=found.last_error,
         created_at=int(found.created_at),
-        last_at=_seconds(found.last_at),
-        next_at=_seconds(found.next_at),
-        delivered_at=_seconds(found.delivered_at),
+        last_at=seconds(found.last_at),
+        next_at=seconds(found.next_at),
+        delivered_at=seconds(found.delivered_at),
     )
 
 
 def _secret(found: Secrets) -> SecretShown:
-    return SecretShown(found.current, _seconds(found.old_until))
-
-
-def _seconds(moment: float | None) -> int | None:
-    return None if moment is None else int(moment)
+    return SecretShown(found.current, seconds(found.old_until))

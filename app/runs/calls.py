@@ -24,7 +24,6 @@ from app.runs.advance import Advance, Notice
 from app.runs.movement import Movement
 from app.settings import Settings
 from app.store import calls
-from app.store.calls import OpenCall
 from app.store.engine import Tx
 from app.store.locks import Locks
 from app.store.store import Store
@@ -182,8 +181,8 @@ class Calls:
         self, tx: Tx, printed: str, request: RunRequest, task: Task, movement: Movement, alive: frozenset[str]
     ) -> Notice | Replayed | TooManyRequests | _Doubtful:
         same = [call for call in calls.same_calls(tx, printed, self._settings.reattach_s) if call.run_id != task.run_id]
-        for call in filter(_is_broken, same):
-            if calls.take_call(tx, call.run_id, self.server_id):
+        for call in same:
+            if call.is_broken and calls.take_call(tx, call.run_id, self.server_id):
                 return Replayed(call.run_id)
         doubtful = {call.server_id for call in same if not call.is_broken} - alive
         if doubtful:
@@ -233,10 +232,6 @@ class Calls:
 
 def _alone(request: RunRequest, movement: Movement) -> bool:
     return bool(movement.new_work) and is_counted(request.caller)
-
-
-def _is_broken(call: OpenCall) -> bool:
-    return call.is_broken
 
 
 def fingerprint(request: RunRequest) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 from starlette.requests import Request
 
-from app.api.answer import Answer
+from app.api.answer import Answer, json_answer
 from app.api.dify import wire
 from app.api.dify.answers import LogPage
 from app.api.dify.shapes import RunPage
@@ -107,7 +107,7 @@ class RunLists:
             "has_more": total > query.page * query.limit,
             "data": [self._wire.log_entry(run) for run in page],
         }
-        return Answer(wire.encode(answer))
+        return json_answer(answer)
 
     async def _runs(self, request: Request, caller: Caller) -> Answer:
         query = read_query(request, RunsQuery)
@@ -126,7 +126,7 @@ class RunLists:
             next_cursor=_cursor(shown[-1]) if has_more else None,
             data=[self._wire.detail(run) for run in shown],
         )
-        return Answer(wire.encode(answer))
+        return json_answer(answer)
 
 
 def _longest(keyword: str) -> int:

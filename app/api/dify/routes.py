@@ -7,7 +7,7 @@ import asyncio
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
-from app.api.answer import Answer, Header, NoContent
+from app.api.answer import Answer, Header, NoContent, json_answer
 from app.api.body import read_object
 from app.api.dify import pages, wire
 from app.api.dify.answers import BlockingAnswer, RunningAnswer, StopAnswer
@@ -165,14 +165,10 @@ class DifyApi:
     async def _stop(self, request: Request, caller: Caller) -> Answer:
         read_user(await read_object(request, self._settings.max_body_bytes))
         run = await self._service.stop(caller, request.path_params["task_id"])
-        return _json(self._wire.stop_answer(run))
+        return json_answer(self._wire.stop_answer(run))
 
     async def _info(self, request: Request, caller: Caller) -> Answer:
-        return _json(pages.info((await self._service.publication(caller)).graph))
+        return json_answer(pages.info((await self._service.publication(caller)).graph))
 
     async def _parameters(self, request: Request, caller: Caller) -> Answer:
-        return _json(pages.parameters((await self._service.publication(caller)).graph))
-
-
-def _json(body: object) -> Answer:
-    return Answer(wire.encode(body))
+        return json_answer(pages.parameters((await self._service.publication(caller)).graph))

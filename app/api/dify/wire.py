@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from app import clock, ids
+from app.api.answer import seconds
 from app.api.dify.errors import envelope
 from app.api.dify.parts import render_parts
 from app.api.dify.shapes import AcceptedRun, RunObject, ToldRun
@@ -60,7 +61,7 @@ class Wire:
                 "total_tokens": 0,
                 "total_steps": run.total_steps,
                 "created_at": int(run.created_at),
-                "finished_at": _seconds(run.finished_at),
+                "finished_at": seconds(run.finished_at),
             },
         }
 
@@ -102,7 +103,7 @@ class Wire:
             "total_steps": run.total_steps,
             "total_tokens": 0,
             "created_at": int(run.created_at),
-            "finished_at": _seconds(run.finished_at),
+            "finished_at": seconds(run.finished_at),
             "elapsed_time": run.elapsed_s,
         }
 
@@ -125,7 +126,7 @@ class Wire:
                 "total_tokens": 0,
                 "total_steps": run.total_steps,
                 "created_at": int(run.created_at),
-                "finished_at": _seconds(run.finished_at),
+                "finished_at": seconds(run.finished_at),
                 "exceptions_count": run.exceptions_count,
             },
             "details": None,
@@ -202,7 +203,7 @@ class Wire:
         if fact.event.kind == EventKind.STEP_RETRIED:
             lost = fact.event.payload or {}
             finished |= {"status": "retry", "error": lost.get("error"), "retry_index": lost.get("retry_index")}
-            finished |= {"outputs": None, "finished_at": _seconds(lost.get("at")), "files": []}
+            finished |= {"outputs": None, "finished_at": seconds(lost.get("at")), "files": []}
         return finished
 
     def _run_started(self, run: Run) -> dict[str, Any]:
@@ -227,7 +228,7 @@ class Wire:
             "total_steps": run.total_steps,
             "created_by": {"id": ids.end_user_id(run.app_id, run.user), "user": run.user},
             "created_at": int(run.created_at),
-            "finished_at": _seconds(run.finished_at),
+            "finished_at": seconds(run.finished_at),
             "exceptions_count": run.exceptions_count,
             "files": _files(outputs),
         }
@@ -246,7 +247,7 @@ class Wire:
             "elapsed_time": (step.finished_at or step.created_at) - step.created_at,
             "execution_metadata": None,
             "created_at": int(step.created_at),
-            "finished_at": _seconds(step.finished_at),
+            "finished_at": seconds(step.finished_at),
             "files": _files(outputs or {}),
             "iteration_id": None,
             "loop_id": None,
@@ -361,7 +362,3 @@ def _files(outputs: dict[str, Any]) -> list[dict[str, Any]]:
     """The files at the top level of rendered outputs: a file, or the items of a list that are files."""
     items = (item for value in outputs.values() for item in (value if isinstance(value, list) else [value]))
     return [item for item in items if isinstance(item, dict) and "dify_model_identity" in item]
-
-
-def _seconds(moment: float | None) -> int | None:
-    return None if moment is None else int(moment)
