@@ -25,7 +25,7 @@ from app.runs.movement import Movement
 from app.settings import Settings
 from app.store import calls
 from app.store.engine import Tx
-from app.store.locks import Locks
+from app.store.locks import Locks, Suspects
 from app.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class Calls:
         self._settings = settings
         self.server_id = ids.new_id()
         self._open: set[str] = set()
-        self._suspects: set[str] = set()
+        self._suspects = Suspects()
         self._telling: set[asyncio.Task[None]] = set()
 
     async def replayed(self, request: RunRequest) -> Replayed | None:
@@ -125,9 +125,8 @@ class Calls:
         """A process whose sign of life is gone at two looks has died, and its connections with it."""
         holders = frozenset(await self._store.read(calls.call_holders)) - {self.server_id}
         dead = await self._dead(holders) if holders else set()
-        for server_id in dead & self._suspects:
+        for server_id in self._suspects.surely(dead):
             await self._break_calls_of(server_id)
-        self._suspects = dead - self._suspects
 
     async def _break_calls_of(self, server_id: str) -> None:
         broken = await self._store.commit(lambda tx: calls.break_calls_of(tx, server_id))

@@ -13,7 +13,7 @@ from app.runs.advance import WORKER_LOST, Advance
 from app.runs.service import Announcer
 from app.settings import Settings
 from app.store import runs, steps
-from app.store.locks import Locks
+from app.store.locks import Locks, Suspects
 from app.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Reaper:
         self._doorbell = doorbell
         self._settings = settings
         self._locks = locks
-        self._suspects: set[str] = set()
+        self._suspects = Suspects()
 
     async def watch(self) -> None:
         """Does every duty once a beat, until cancelled. A duty that fails is tried again with the next beat."""
@@ -66,14 +66,10 @@ class Reaper:
     async def give_back_of_the_dead(self) -> None:
         """A worker whose sign of life is gone at two looks has died: its steps need not wait for their leases."""
         holders = await self._store.read(steps.holders)
-        if not holders:
-            self._suspects = set()
-            return
-        dead = await asyncio.to_thread(self._locks.dead_workers, holders)
-        for worker_id in dead & self._suspects:
+        dead = await asyncio.to_thread(self._locks.dead_workers, holders) if holders else set()
+        for worker_id in self._suspects.surely(dead):
             for held in await self._store.read(lambda tx, of=worker_id: steps.held_steps(tx, of)):  # type: ignore[misc]
                 await self._give_back(held, "worker_dead")
-        self._suspects = dead - self._suspects
 
     async def give_back_expired(self) -> None:
         """A worker that has been silent for a whole lease has lost its step."""

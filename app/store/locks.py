@@ -32,6 +32,18 @@ class Locks(Protocol):
     def close(self) -> None: ...
 
 
+class Suspects:
+    """Who was found dead at two looks in a row: at one, a lock may have been lost with a cut connection."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def surely(self, dead: set[str]) -> set[str]:
+        """Those of the dead of this look that were dead at the last one too."""
+        sure, self._seen = dead & self._seen, dead
+        return sure
+
+
 class NoLocks:
     """SQLite: one server owns the database, and sees its worker die by itself."""
 
