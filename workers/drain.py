@@ -36,11 +36,11 @@ class Drain:
         """
         while not self._over():
             while (step := self._claim_any(work_classes, resident())) is not None:
-                self._link.tell(Busy(step.id, step.kind))
+                self._link.tell(Busy(step.id, step.attempt, step.kind))
                 try:
                     self._runner.run(step)
                 finally:
-                    self._link.finished(step.id)
+                    self._link.finished(step)
             self._link.tell(Drained())
             if not self._over():
                 self._link.wait_for_work(_LOOK_S)

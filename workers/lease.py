@@ -54,7 +54,7 @@ class Child:
     def __init__(self, settings: Settings, worker_id: str, work_classes: tuple[str, ...]) -> None:
         self.worker_id = worker_id
         self.ready = False
-        self.holding: str | None = None
+        self.holding: Busy | None = None
         self.tick: Tick | None = None  # how far its step has come, until that is stored
         self.asked_s: float | None = None  # since when it has been asked to drop its step
         self.kind = ""
@@ -171,16 +171,17 @@ class LeaseKeeper(Companion):
             if child.holding is not None and now_s - child.last_sign_s > self._settings.step_stall_s:
                 self._ask_to_drop(child, child.holding)
             if child.asked_s is not None and now_s - child.asked_s > _SOFT_S:
-                logger.error("the worker hangs", extra={"action": "worker_hangs", "step": child.holding})
+                hanging = child.holding.step_id if child.holding else None
+                logger.error("the worker hangs", extra={"action": "worker_hangs", "step": hanging})
                 child.process.kill()
                 return
 
-    def _ask_to_drop(self, child: Child, step_id: str) -> None:
+    def _ask_to_drop(self, child: Child, held: Busy) -> None:
         """The soft end of a step without progress: a worker that still hears it keeps its checkpoint in memory."""
         if child.asked_s is None:
-            logger.warning("a step stalls", extra={"action": "step_stalls", "step": step_id})
+            logger.warning("a step stalls", extra={"action": "step_stalls", "step": held.step_id})
             child.asked_s = clock.monotonic()
-            self._doorbell.halt((step_id,))
+            self._doorbell.halt_attempt(held.step_id, held.attempt)
 
     def _dropped(self, child: Child) -> None:
         """The child has let go of a step that had stalled: another attempt may fare better."""
@@ -195,8 +196,8 @@ class LeaseKeeper(Companion):
             case Ready():
                 child.ready = True
                 logger.info("worker ready", extra={"action": "worker_ready", "worker": child.worker_id})
-            case Busy(step_id, kind):
-                child.holding, child.kind, child.busy_since_s = step_id, kind, child.last_sign_s
+            case Busy(kind=kind) as busy:
+                child.holding, child.kind, child.busy_since_s = busy, kind, child.last_sign_s
             case Idle():
                 child.holding = child.tick = None
                 if child.asked_s is not None:
@@ -221,7 +222,8 @@ class LeaseKeeper(Companion):
     def _renew(self, child: Child) -> None:
         """One statement for all of the worker's leases and the last tick, which tells every process how far it is.
 
-        A step that it has lost meanwhile it may as well drop.
+        An attempt that it has lost meanwhile it may as well drop. The word may come late, when the attempt has ended by
+        itself and the worker is at the next one of the same step: so it names the attempt.
         """
         if child.holding is None:
             return
@@ -235,8 +237,8 @@ class LeaseKeeper(Companion):
             logger.warning("lease not renewed", extra={"action": "renewal_failed", "error": error.message})
             return
         child.tick = None
-        if holding not in held:
-            self._doorbell.halt((holding,))
+        if holding.step_id not in held:
+            self._doorbell.halt_attempt(holding.step_id, holding.attempt)
 
     def _bury(self, child: Child) -> None:
         """The worker is gone: what it held is given back at once, without waiting for a lease to run out."""

@@ -10,6 +10,7 @@ import msgspec
 
 from app.clock import monotonic
 from app.domain.event import Tick
+from app.domain.run import Step
 from app.events.wakeups import Wake
 from app.queue.doorbell import Halt, Ring
 
@@ -24,6 +25,7 @@ class Busy(msgspec.Struct, frozen=True, tag="busy"):
     """The worker holds this step and works on it."""
 
     step_id: str
+    attempt: int
     kind: str = ""
 
 
@@ -83,7 +85,7 @@ class WorkerSide:
         self._connection = connection
         self._sending = threading.Lock()
         self._bell = threading.Event()
-        self._halted: set[str] = set()
+        self._halted: set[tuple[str, int | None]] = set()
         self._last_tick_s = -TICK_GAP_S
         self.parent_gone = threading.Event()
         self.leaving = threading.Event()
@@ -98,7 +100,7 @@ class WorkerSide:
                 self._bell.set()
                 return
             if isinstance(message, Halt):
-                self._halted.update(message.step_ids)
+                self._halted.update((step_id, message.attempt) for step_id in message.step_ids)
                 continue
             if isinstance(message, Leave):
                 self.leaving.set()
@@ -108,9 +110,9 @@ class WorkerSide:
         self._bell.wait(timeout_s)
         self._bell.clear()
 
-    def is_halted(self, step_id: str) -> bool:
-        """True once the step has been ended from outside, or nobody is left to hear of it."""
-        return step_id in self._halted or self.parent_gone.is_set()
+    def is_halted(self, step: Step) -> bool:
+        """True once the step or this attempt has been ended from outside, or nobody is left to hear of it."""
+        return not self._halted.isdisjoint(_names(step)) or self.parent_gone.is_set()
 
     def tell(self, message: FromWorker) -> None:
         """A lost message is no harm: whoever waits looks into the store as well."""
@@ -129,8 +131,8 @@ class WorkerSide:
         self._last_tick_s = now_s
         self.tell(Progressed(tick))
 
-    def finished(self, step_id: str) -> None:
-        self._halted.discard(step_id)
+    def finished(self, step: Step) -> None:
+        self._halted.difference_update(_names(step))
         self._last_tick_s = -TICK_GAP_S
         self.tell(Idle())
 
@@ -142,4 +144,9 @@ class WorkerSide:
         self.tell(Ring(work_class))
 
     def halt(self, step_ids: tuple[str, ...]) -> None:
-        self._halted.update(step_ids)
+        self._halted.update((step_id, None) for step_id in step_ids)
+
+
+def _names(step: Step) -> tuple[tuple[str, int | None], ...]:
+    """What a halt may call it by: the step, or this one attempt at it."""
+    return (step.id, None), (step.id, step.attempt)

@@ -107,7 +107,7 @@ class StepRunner:
             node = self._nodes.get(step.kind)
             if node is None:
                 raise NodeFailed(f"This worker can't run nodes of the kind '{step.kind}'.")
-            done = node.run(step, self._link.progress, lambda: self._link.is_halted(step.id), watch)
+            done = node.run(step, self._link.progress, lambda: self._link.is_halted(step), watch)
         except StepHalted:
             return Stopped(), ()
         except AtelierError as error:
@@ -129,7 +129,7 @@ class StepRunner:
                 )
             except Unavailable as error:
                 logger.warning("outcome not stored", extra={"action": "commit_failed", "error": error.message})
-                if self._link.is_halted(step.id):
+                if self._link.is_halted(step):
                     return
                 time.sleep(min(0.1 * 2**attempt, 2.0))
                 continue

@@ -17,9 +17,13 @@ class Ring(msgspec.Struct, frozen=True, tag="ring"):
 
 
 class Halt(msgspec.Struct, frozen=True, tag="halt"):
-    """These steps have been ended from outside: whoever works on one may stop."""
+    """These steps have been ended from outside: whoever works on one may stop.
+
+    `attempt` is set when only that attempt is meant: the hint may arrive when the step's next one has begun.
+    """
 
     step_ids: tuple[str, ...]
+    attempt: int | None = None
 
 
 Hint = Ring | Halt
@@ -54,6 +58,9 @@ class PipeDoorbell:
 
     def halt(self, step_ids: tuple[str, ...]) -> None:
         self._hints.put(Halt(step_ids))
+
+    def halt_attempt(self, step_id: str, attempt: int) -> None:
+        self._hints.put(Halt((step_id,), attempt))
 
     def close(self) -> None:
         self._hints.put(None)
