@@ -197,8 +197,7 @@ def find_workflow(tx: Tx, workflow_id: str) -> PublishedWorkflow | None:
     row = tx.row(_workflow_by_id, {"workflow_id": workflow_id})
     if row is None:
         return None
-    *named, environment = row
-    return PublishedWorkflow(*named, environment=from_json(environment))
+    return PublishedWorkflow(row[0], row[1], row[2], row[3], from_json(row[4]))
 
 
 def find_app(tx: Tx, name: str) -> tuple[str, str] | None:
