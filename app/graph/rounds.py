@@ -1,9 +1,9 @@
 """Containers: nodes that run nodes of their own, round by round.
 
-A container's `open` looks at what it goes through and gives its `Rounds`: the one mutable thing of a graph, which a run
-keeps while the container's step is `running`. Whoever moves the run on asks it which rounds are `due`, tells it which
-`begin` and how each has ended, and takes its `outcome` when `have_ended`. All of it follows from the pool and from the
-order of these calls, so a run that is rebuilt from its facts has the same rounds.
+A container's `execute` looks at what it goes through and gives its `Rounds`: the one mutable thing of a graph, which a
+run keeps while the container's step is `running`. Whoever moves the run on asks it which rounds are `due`, tells it
+which `begin` and how each has ended, and takes its `outcome` when `have_ended`. All of it follows from the pool and
+from the order of these calls, so a run that is rebuilt from its facts has the same rounds.
 
 A round has a pool of its own, made by `pool`: the one around it with the round's variables under the container's id.
 What its nodes give stays in it. `VariablePool.assign` changes a variable there; a loop carries its own on to the next
@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from app.errors import NodeFailed
-from app.graph.nodes.kind import Completed, NodeKind, WorkerCall
+from app.graph.nodes.kind import Completed, NodeKind
 from app.graph.variables import VariablePool
 
 
@@ -53,12 +53,13 @@ class Rounds:
         self.usages: dict[int, Usage] = {}
         self._at_once = at_once
         self._begun = 0
-        self._is_over = False
+        self.is_over = False
+        """No round is to follow, whatever is left."""
 
     @property
     def due(self) -> range:
         """The rounds that may begin now."""
-        if self._is_over:
+        if self.is_over:
             return range(0)
         under_way = self._begun - len(self.usages)
         return range(self._begun, min(self.length, self._begun + self._at_once - under_way))
@@ -77,7 +78,7 @@ class Rounds:
     @property
     def have_ended(self) -> bool:
         """True when no round is due or will be; what may still be under way is not waited for."""
-        return self._is_over or len(self.usages) == self.length
+        return self.is_over or len(self.usages) == self.length
 
     def pool(self, number: int, around: VariablePool) -> VariablePool:
         raise NotImplementedError
@@ -99,9 +100,6 @@ class Rounds:
 class Container(NodeKind, frozen=True):
     """A kind whose node has a body; the graph knows it under the node's id (`Graph.bodies`)."""
 
-    def open(self, pool: VariablePool) -> Rounds:
+    def execute(self, pool: VariablePool) -> Rounds:
         """What the container goes through. Raises NodeFailed."""
         raise NotImplementedError
-
-    def execute(self, pool: VariablePool) -> Completed | WorkerCall:
-        raise NodeFailed("a container is opened")

@@ -51,7 +51,10 @@ class ErrorStrategy(msgspec.Struct, frozen=True):
             known = f"known strategies: {FAIL_BRANCH}, {DEFAULT_VALUE}"
             configuration.problem(f"error_strategy {name!r} is not known; {known}")
             return None
-        return cls(DEFAULT_VALUE, dict(_read_default(entry, configuration) for entry in configuration.mappings("default_value")))
+        return cls(
+            DEFAULT_VALUE,
+            dict(_read_default(entry, configuration) for entry in configuration.mappings("default_value")),
+        )
 
     @property
     def branches(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, ClassVar, Self
 
 from app.errors import NodeFailed
@@ -60,7 +60,7 @@ class Iteration(Container, frozen=True):
     def selectors(self) -> Iterable[Selector]:
         return (self.iterator,)
 
-    def open(self, pool: VariablePool) -> Rounds:
+    def execute(self, pool: VariablePool) -> Rounds:
         items = pool.get(self.iterator)
         if items is MISSING:
             raise NodeFailed(
@@ -93,7 +93,7 @@ class _ItemRounds(Rounds):
         elif self._node.on_error == CONTINUE:
             self._results[number] = None
         elif self._node.on_error == TERMINATED:
-            self._failure, self._is_over = ended.failure, True
+            self._failure, self.is_over = ended.failure, True
 
     def outcome(self) -> Completed:
         if self._failure is not None:

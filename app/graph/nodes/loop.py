@@ -86,7 +86,7 @@ class Loop(Container, frozen=True):
     def selectors(self) -> Iterable[Selector]:
         return (variable.selector for variable in self.variables if variable.selector is not None)
 
-    def open(self, pool: VariablePool) -> Rounds:
+    def execute(self, pool: VariablePool) -> Rounds:
         variables: dict[str, Value] = {}
         for each in self.variables:
             value = each.constant if each.selector is None else pool.get(each.selector)
@@ -103,8 +103,8 @@ class _LoopRounds(Rounds):
         self._variables = dict(variables)
         self._by_round: dict[str, dict[str, Value]] = {}
         self._failure: NodeFailed | None = None
-        self._is_over = self._has_broken = self._breaks_at_once(around)
-        self.steps = 0 if self._is_over else self.length
+        self.is_over = self._has_broken = self._breaks_at_once(around)
+        self.steps = 0 if self.is_over else self.length
 
     def _breaks_at_once(self, around: VariablePool) -> bool:
         """Conditions may read what only a round gives, so what can't be compared yet is no reason to stop."""
@@ -130,7 +130,7 @@ class _LoopRounds(Rounds):
                 self._has_broken = ended.breaks or self._breaks(ended.pool)
             except NodeFailed as error:
                 self._failure = error
-        self._is_over = self._has_broken or self._failure is not None
+        self.is_over = self._has_broken or self._failure is not None
 
     @property
     def left(self) -> Mapping[str, Value]:
