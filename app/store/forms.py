@@ -17,8 +17,7 @@ _WAITING = FormStatus.WAITING.value
 _COLUMNS = tuple(forms.c[name] for name in Form.__struct_fields__)
 _NEW = ("id", "token", "app_id", "run_id", "step_id", "node_id", "definition", "status")
 _insert = insert(forms).values(
-    {name: bindparam(name) for name in _NEW}
-    | {"created_at": now_s(), "expires_at": now_s() + bindparam("timeout_s")}
+    {name: bindparam(name) for name in _NEW} | {"created_at": now_s(), "expires_at": now_s() + bindparam("timeout_s")}
 )
 _by_token = select(*_COLUMNS).where(forms.c.token == bindparam("of_token"))
 _is_waiting = forms.c.status == _WAITING

@@ -12,4 +12,6 @@ from app.graph.nodes.start import Start
 from app.graph.nodes.template_transform import TemplateTransform
 from app.graph.nodes.tool import ToolCall
 
-KINDS: Mapping[str, type[NodeKind]] = {kind.kind: kind for kind in (Start, End, TemplateTransform, IfElse, ToolCall, HumanInput)}
+KINDS: Mapping[str, type[NodeKind]] = {
+    kind.kind: kind for kind in (Start, End, TemplateTransform, IfElse, ToolCall, HumanInput)
+}
