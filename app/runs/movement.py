@@ -13,18 +13,16 @@ import msgspec
 
 from app import clock, ids
 from app.domain.event import Entry, Event, EventKind
+from app.domain.form import NewForm
 from app.domain.request import RunRequest
-from app.domain.run import Failed, NewWork, Run, RunStatus, Step, StepStatus, is_terminal
+from app.domain.run import Failed, NewWork, Run, RunStatus, Step, StepStatus
 from app.errors import InvalidParam, NodeFailed
-from app.graph.answer import due_chunks
-from app.graph.execute import Completed, WorkerCall, first_pool, merge_outputs
+from app.graph.execute import AskForm, Completed, WorkerCall
 from app.graph.graph import Graph, Node
-from app.graph.nodes.loop import LoopEnd
 from app.graph.plan import ending, predecessor, ready_nodes
-from app.graph.rounds import Container, Rounds
-from app.graph.selectors import Selector
-from app.graph.values import Value
-from app.runs.scopes import Scope, Scopes
+from app.graph.rounds import Rounds
+from app.runs.record import Record
+from app.runs.scopes import Scope
 
 _INNER_CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -33,10 +31,9 @@ MOST_STEPS = 500  # a run that starts more nodes than Dify allows has lost its w
 
 # Looking up an enum's member is a call into Python, and this is the inner loop of every run.
 _READY, _SUCCEEDED, _FAILED = StepStatus.READY, StepStatus.SUCCEEDED, StepStatus.FAILED
-_RUNNING, _EXCEPTION = StepStatus.RUNNING, StepStatus.EXCEPTION
-_STEP_FINISHED, _TEXT_CHUNK = EventKind.STEP_FINISHED, EventKind.TEXT_CHUNK
-_RUN_STARTED, _RUN_FINISHED = Entry(EventKind.RUN_STARTED), Entry(EventKind.RUN_FINISHED)
-_STEP_STARTED = Entry(EventKind.STEP_STARTED)
+_RUNNING, _PAUSED, _EXCEPTION = StepStatus.RUNNING, StepStatus.PAUSED, StepStatus.EXCEPTION
+_RUN_STARTED, _STEP_STARTED = Entry(EventKind.RUN_STARTED), Entry(EventKind.STEP_STARTED)
+_STEP_FINISHED = EventKind.STEP_FINISHED
 
 
 class Settled(msgspec.Struct, frozen=True):
@@ -53,7 +50,7 @@ class _TooManySteps(Exception):
     pass
 
 
-class Movement:
+class Movement(Record):
     """One run on its way: what is new (entries of its log, work, whom to ring for), and how the run stands.
 
     A container's step is `running` without a row of its own while its rounds go on, and ends with the last of them.
@@ -64,33 +61,14 @@ class Movement:
     """The request, when webhooks of its own or of its app may want to hear that the run was accepted."""
 
     def __init__(self, graph: Graph, run: Run, told: Iterable[Event], settle: Settle) -> None:
-        self._run = run
-        self._told = run.last_seq
-        self._total_steps = run.total_steps
-        self._total_tokens = run.total_tokens
-        self._exceptions_count = run.exceptions_count
+        super().__init__(graph, run, told)
+        self._settle = settle
+        self._empty_rounds = 0
         self.new_work: list[NewWork] = []
-        self.new_entries: list[Entry] = []
+        self.new_forms: list[NewForm] = []
         self.rings: set[str] = set()
         self.halted: list[Step] = []
         """Workers' steps that nobody waits for any more, though the run goes on."""
-        self._graph = graph
-        self._settle = settle
-        self._released = 0
-        self._started = 0
-        self._empty_rounds = 0
-        self._retries: dict[str, int] = {}
-        self._top = Scope(graph, graph, first_pool(graph, run.inputs, system_variables(run)))
-        self._scopes = Scopes(self._top)
-        for event in told:
-            self._hear(event)
-
-    @property
-    def run(self) -> Run:
-        """The run with everything that has been recorded so far."""
-        if self._run.last_seq != self._told + len(self.new_entries):
-            self._run = self._moved()
-        return self._run
 
     def begin(self) -> None:
         """The first fact: the run has started. Raises InvalidParam for inputs that no worker could use."""
@@ -119,10 +97,6 @@ class Movement:
         policy = self._scopes.node(held).retry
         return policy.interval_s if policy and self.retries_of(held) < policy.max_retries else None
 
-    def retries_of(self, step: Step) -> int:
-        """How often it was tried again because its document wants it so: those attempts were not lost."""
-        return self._retries.get(step.id, 0)
-
     def step_retried(self, step: Step, *, configured: bool = False) -> None:
         """An attempt was lost, or failed and is tried again as the document wants it; the step is ready again."""
         number = step.attempt
@@ -133,41 +107,24 @@ class Movement:
             self._total_steps += 1
         self.new_entries.append(Entry(EventKind.STEP_RETRIED, step, lost))
 
-    def end(self, status: RunStatus, error: str | None, code: str | None = None) -> None:
-        """Ends the run, once: an ended run keeps its end. `code` says to programs what `error` says to people."""
-        if is_terminal(self._run.status):
-            return
-        self.new_entries.append(_RUN_FINISHED)
-        ended = self._top.ended
-        outputs = merge_outputs(self._graph, {node_id: step.outputs or {} for node_id, step in ended.items()})
-        self._run = self._moved(status=status, error=error, error_code=code, outputs=outputs, finished_at=clock.time())
+    def form_answered(self, step_id: str, kind: EventKind, outputs: dict[str, Any], handle: str) -> None:
+        """A form was filled in, or nobody did in time (`kind` says which): the run leaves its node by the handle."""
+        step = next(step for scope in self._scopes for step in scope.open_steps if step.id == step_id)
+        if self._run.status is RunStatus.PAUSED:
+            self.new_entries.append(Entry(EventKind.RUN_RESUMED))
+            self._run = self._moved(status=RunStatus.RUNNING)
+        self.new_entries.append(Entry(kind, step, {"outputs": outputs, "form": self._asked.get(step_id)}))
+        done = {"status": _SUCCEEDED, "handle": handle, "outputs": outputs, "finished_at": clock.time()}
+        self.step_finished(msgspec.structs.replace(step, **done))
 
-    def _hear(self, event: Event) -> None:
-        """What has happened before, from the log."""
-        kind, step, payload = event.kind, event.step, event.payload or {}
-        if kind is _TEXT_CHUNK:
-            self._released += 1
-        elif kind is EventKind.ROUND_STARTED:
-            self._scopes.hear_begin(payload)
-        elif kind is EventKind.ROUND_FINISHED:
-            self._scopes.hear_end(payload)
-        elif step is not None:
-            self._hear_of_step(kind, step, payload)
+    def is_open(self, step_id: str) -> bool:
+        """Whether the step goes on: the round that it was in may have ended without it."""
+        return any(step.id == step_id for scope in self._scopes for step in scope.open_steps)
 
-    def _hear_of_step(self, kind: EventKind, step: Step, payload: Mapping[str, Any]) -> None:
-        scope = self._scopes.of(step)
-        if kind is EventKind.STEP_STARTED:
-            self._started += 1
-        elif kind is EventKind.STEP_RETRIED:
-            self._retries[step.id] = self.retries_of(step) + bool(payload.get("configured"))
-        elif kind is EventKind.ROUNDS_STARTED:
-            scope.reopen(step.node_id)
-        elif step.node_id in scope.rounds:
-            self._scopes.end_container(scope, step.node_id)
-        for selector, value in payload.get("assigned") or ():
-            scope.pool.assign(tuple(selector), value)
-        scope.pool.assigned.clear()
-        self._note(scope, step)
+    @property
+    def has_forms(self) -> bool:
+        """True when a form of this run may still be waiting."""
+        return bool(self._asked)
 
     def _go_on(self, scope: Scope, *, refuse: bool = False) -> None:
         """Starts what can be started, in the scope and, as rounds and their containers end, in those around it."""
@@ -176,22 +133,23 @@ class Movement:
             while scope.path and self._close(scope):
                 around = self._scopes.around(scope)
                 if not self._drive(around, scope.path[-1][0]):
-                    return
+                    break
                 scope = around
                 self._pass(scope)
         except _TooManySteps:
             said = f"Maximum execution steps exceeded: {MOST_STEPS + 1} > {MOST_STEPS}"
             self.end(RunStatus.FAILED, said, "too_many_steps")
             return
-        if scope.path:
+        status = ending(self._graph, self._top.steps)
+        if status is None:
+            if self._asked:
+                self._pause_if_idle()
             return
-        status = ending(self._graph, scope.steps)
-        if status is not None:
-            failed = scope.first_failed
-            if failed is None:
-                self.end(status, None)
-            else:
-                self.end(status, failed.error, error_code(failed.error_type))
+        failed = self._top.first_failed
+        if failed is None:
+            self.end(status, None)
+        else:
+            self.end(status, failed.error, error_code(failed.error_type))
 
     def _pass(self, scope: Scope, *, refuse: bool = False) -> None:
         """Starts what can be started; nodes that only compute are run, so that a pass goes as far as it can."""
@@ -205,7 +163,7 @@ class Movement:
     def _start(self, scope: Scope, node: Node, *, refuse: bool) -> None:
         begun_at = clock.time()
         status, error, error_type = _SUCCEEDED, None, None
-        handle = outputs = process_data = metadata = work_class = checkpoint = rounds = None
+        handle = outputs = process_data = metadata = work_class = checkpoint = rounds = form = None
         arguments: Mapping[str, Any] = {}
         inputs: Mapping[str, Any] | None = None
         try:
@@ -213,6 +171,8 @@ class Movement:
             if isinstance(done, Completed):
                 handle, inputs, outputs, process_data = done.handle, done.inputs, done.outputs, done.process_data
                 metadata = done.metadata
+            elif isinstance(done, AskForm):
+                status, form, inputs = _PAUSED, done, done.inputs
             elif isinstance(done, WorkerCall):
                 settled = self._settle(done)
                 status, work_class, inputs = _READY, done.work_class, settled.inputs
@@ -246,12 +206,14 @@ class Movement:
             error=error,
             error_type=error_type,
             created_at=begun_at,
-            finished_at=clock.time() if work_class is None and rounds is None else None,
+            finished_at=clock.time() if status is _SUCCEEDED or error is not None else None,
             scope=scope.path,
             metadata=scope.metadata(metadata),
         )
         if rounds is not None:
             self._open(scope, step, rounds)
+        elif form is not None:
+            self._ask(scope, step, form)
         elif work_class is None:
             self.new_entries.append(_STEP_STARTED)
             self._settle_step(scope, step)
@@ -261,25 +223,35 @@ class Movement:
             self.rings.add(work_class)
             scope.note(step)
 
-    def _settle_step(self, scope: Scope, step: Step) -> None:
-        """A step has ended; what it has assigned is kept with the fact."""
-        self._note(scope, step)
-        if scope is self._top:
-            self._exceptions_count += step.status is _EXCEPTION
-            if step.node_id in self._graph.heard:
-                self._release_chunks()
-        if step.metadata is not None and not isinstance(scope.body.nodes[step.node_id].work, Container):
-            self._total_tokens += step.metadata.get("total_tokens") or 0
-        said: dict[str, list[tuple[Selector, Value]]] | None = None
-        if scope.pool.assigned:
-            said = {"assigned": scope.pool.assigned[:]}
-            scope.pool.assigned.clear()
-        self.new_entries.append(Entry(_STEP_FINISHED, step, said))
-
-    def _note(self, scope: Scope, step: Step) -> None:
+    def _ask(self, scope: Scope, step: Step, asked: AskForm) -> None:
+        form = NewForm(ids.new_id(), ids.new_token(), step.id, step.node_id, asked.form, asked.timeout_s)
+        self.new_forms.append(form)
+        shown = {
+            "form_id": form.id,
+            "node_id": step.node_id,
+            "node_title": step.title,
+            **asked.form,
+            "display_in_ui": False,
+            "form_token": form.token,
+            "expiration_time": int(clock.time() + asked.timeout_s),
+        }
+        self._asked[step.id] = shown
+        self.new_entries += (_STEP_STARTED, Entry(EventKind.FORM_REQUIRED, step, shown))
         scope.note(step)
-        if step.kind == LoopEnd.kind and step.status is _SUCCEEDED:
-            self._scopes.break_loop(scope.path)
+
+    def _pause_if_idle(self) -> None:
+        """Where nothing goes on but forms that wait for people, the run pauses: it holds no worker, its time stops."""
+        open_steps = [step for scope in self._scopes for step in scope.open_steps]
+        waiting = [step for step in open_steps if step.status is _PAUSED]
+        if not waiting or any(step.work_class is not None for step in open_steps):
+            return
+        told = {
+            "paused_nodes": [step.node_id for step in waiting],
+            "reasons": [self._asked[step.id] for step in waiting],
+            "at": clock.time(),
+        }
+        self.new_entries.append(Entry(EventKind.RUN_PAUSED, None, told))
+        self._run = self._moved(status=RunStatus.PAUSED)
 
     def _open(self, scope: Scope, step: Step, rounds: Rounds) -> None:
         self.new_entries += (_STEP_STARTED, Entry(EventKind.ROUNDS_STARTED, step, {"length": rounds.length}))
@@ -355,22 +327,6 @@ class Movement:
         unwanted = {step.id for step in self.halted}
         self.new_work = [work for work in self.new_work if work.step.id not in unwanted]
 
-    def _release_chunks(self) -> None:
-        for chunk in due_chunks(self._graph, self._top.steps, self._top.pool, self._released):
-            self._released += 1
-            said = {"selector": chunk.selector, "value": chunk.value}
-            self.new_entries.append(Entry(_TEXT_CHUNK, None, said))
-
-    def _moved(self, **changes: Any) -> Run:
-        return msgspec.structs.replace(
-            self._run,
-            last_seq=self._told + len(self.new_entries),
-            total_steps=self._total_steps,
-            exceptions_count=self._exceptions_count,
-            total_tokens=self._total_tokens,
-            **changes,
-        )
-
 
 def _failed(node: Node, error: str, error_type: str | None) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """(what a step becomes that has failed, as its node's error strategy has it; what its metadata say of that)."""
@@ -385,14 +341,3 @@ def _failed(node: Node, error: str, error_type: str | None) -> tuple[dict[str, A
 def error_code(error_type: str | None) -> str:
     """A node's error type as the code of its run's end: `OutOfMemory` is `out_of_memory`."""
     return _INNER_CAPITAL.sub("_", error_type or "node_failed").lower()
-
-
-def system_variables(run: Run) -> dict[str, Any]:
-    """What a document reads as `sys.*`."""
-    return {
-        "files": [],
-        "user_id": run.user,
-        "app_id": run.app_id,
-        "workflow_id": run.workflow_id,
-        "workflow_run_id": run.id,
-    }

@@ -6,7 +6,7 @@ order its rounds began and ended.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from app.domain.run import Step, StepStatus
@@ -96,6 +96,9 @@ class Scopes:
     def __init__(self, top: Scope) -> None:
         self.top = top
         self._by_path: dict[Path, Scope] = {(): top}
+
+    def __iter__(self) -> Iterator[Scope]:
+        return iter(self._by_path.values())
 
     def of(self, step: Step) -> Scope:
         return self._by_path[step.scope]

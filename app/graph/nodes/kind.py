@@ -41,6 +41,14 @@ class WorkerCall(msgspec.Struct, frozen=True):
     arguments: Mapping[str, Any] = {}
 
 
+class AskForm(msgspec.Struct, frozen=True):
+    """A node that waits for a person: the form as it is shown, and how long it may take."""
+
+    inputs: Mapping[str, Any]
+    form: Mapping[str, Any]
+    timeout_s: float
+
+
 class Configuration:
     """A node's `data` while its kind reads it.
 
@@ -129,7 +137,7 @@ class NodeKind(msgspec.Struct, frozen=True):
         """The handles of a branching node; empty for one that is always left by `source`."""
         return frozenset()
 
-    def execute(self, pool: VariablePool) -> Completed | WorkerCall | Rounds:
+    def execute(self, pool: VariablePool) -> Completed | WorkerCall | AskForm | Rounds:
         """Do the node's work, or say which worker must, or which rounds of its own nodes do it.
 
         Raises NodeFailed, or InvalidParam for a tool's argument.
