@@ -208,7 +208,7 @@ class Movement(Record):
             created_at=begun_at,
             finished_at=clock.time() if status is _SUCCEEDED or error is not None else None,
             scope=scope.path,
-            metadata=scope.metadata(metadata),
+            metadata=metadata if scope.marks is None else scope.metadata(metadata),
         )
         if rounds is not None:
             self._open(scope, step, rounds)

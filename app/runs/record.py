@@ -15,13 +15,10 @@ from app.graph.execute import first_pool, merge_outputs
 from app.graph.graph import Graph
 from app.graph.nodes.loop import LoopEnd
 from app.graph.rounds import Container
-from app.graph.selectors import Selector
-from app.graph.values import Value
 from app.runs.scopes import Scope, Scopes
 
 # Looking up an enum's member is a call into Python, and this is the inner loop of every run.
-_SUCCEEDED, _EXCEPTION = StepStatus.SUCCEEDED, StepStatus.EXCEPTION
-_STEP_FINISHED, _TEXT_CHUNK = EventKind.STEP_FINISHED, EventKind.TEXT_CHUNK
+_EXCEPTION, _STEP_FINISHED, _TEXT_CHUNK = StepStatus.EXCEPTION, EventKind.STEP_FINISHED, EventKind.TEXT_CHUNK
 _RUN_FINISHED = Entry(EventKind.RUN_FINISHED)
 
 
@@ -92,27 +89,28 @@ class Record:
         for selector, value in payload.get("assigned") or ():
             scope.pool.assign(tuple(selector), value)
         scope.pool.assigned.clear()
-        self._note(scope, step)
+        scope.note(step)
+        if step.kind == LoopEnd.kind and scope.path:
+            self._scopes.break_loop(scope.path)
 
     def _settle_step(self, scope: Scope, step: Step) -> None:
         """A step has ended; what it has assigned is kept with the fact."""
-        self._note(scope, step)
+        scope.note(step)
         if scope is self._top:
-            self._exceptions_count += step.status is _EXCEPTION
+            if step.status is _EXCEPTION:
+                self._exceptions_count += 1
             if step.node_id in self._graph.heard:
                 self._release_chunks()
+        elif step.kind == LoopEnd.kind:
+            self._scopes.break_loop(scope.path)
         if step.metadata is not None and not isinstance(scope.body.nodes[step.node_id].work, Container):
             self._total_tokens += step.metadata.get("total_tokens") or 0
-        said: dict[str, list[tuple[Selector, Value]]] | None = None
-        if scope.pool.assigned:
-            said = {"assigned": scope.pool.assigned[:]}
-            scope.pool.assigned.clear()
-        self.new_entries.append(Entry(_STEP_FINISHED, step, said))
-
-    def _note(self, scope: Scope, step: Step) -> None:
-        scope.note(step)
-        if step.kind == LoopEnd.kind and step.status is _SUCCEEDED:
-            self._scopes.break_loop(scope.path)
+        assigned = scope.pool.assigned
+        if assigned:
+            self.new_entries.append(Entry(_STEP_FINISHED, step, {"assigned": assigned[:]}))
+            assigned.clear()
+        else:
+            self.new_entries.append(Entry(_STEP_FINISHED, step))
 
     def _release_chunks(self) -> None:
         for chunk in due_chunks(self._graph, self._top.steps, self._top.pool, self._released):
