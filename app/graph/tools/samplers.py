@@ -73,11 +73,11 @@ def choose_sampler(name: str, spacing: str = "") -> SamplerChoice | None:
     if found is None:
         return None
     notes = [] if plain in _SAME else [f"sampler '{name}' is not here: {found} paints in its place"]
-    asked = _squeezed(spacing) or written_spacing
+    asked = written_spacing or _squeezed(spacing)
     if asked == "karras" and found in _KARRAS:
         found = _KARRAS[found]
     elif asked not in _PLAIN_SPACINGS:
-        notes.append(f"{found} has no spacing '{spacing or asked}' here: its own is taken")
+        notes.append(f"{found} has no spacing '{asked}' here: its own is taken")
     return SamplerChoice(found, "; ".join(notes))
 
 
