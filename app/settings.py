@@ -95,6 +95,11 @@ class Settings(BaseSettings):
     )
     webhook_concurrency: int = Field(16, ge=1, description="deliveries under way at once; a host gets a quarter")
     webhook_allow_private: bool = Field(False, description="true: webhooks may lead to addresses that are not public")
+    outbound_allow: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="what workflows and callers may send the server to besides public addresses, with commas: "
+        "addresses, networks (10.1.0.0/16), names (wiki.example.org, *.example.org), each with :PORT if need be",
+    )
     webhook_log_days: float = Field(30.0, gt=0, description="how long the log of deliveries is kept")
     ping_s: float = Field(10.0, gt=0, description="silence on an event stream before a ping")
     slow_listener_s: float = Field(
@@ -111,10 +116,10 @@ class Settings(BaseSettings):
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
 
-    @field_validator("webhook_retry_s", mode="before")
+    @field_validator("webhook_retry_s", "outbound_allow", mode="before")
     @classmethod
-    def _waits(cls, value: object) -> object:
-        return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+    def _listed(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
     @field_validator("webhook_retry_s")
     @classmethod

@@ -17,7 +17,7 @@ import httpcore
 import httpx
 
 from app import clock
-from app.outbound.addresses import is_public
+from app.outbound.reach import PUBLIC, Reach
 
 _RESOLVERS = 16
 
@@ -27,12 +27,15 @@ class AddressRefused(httpcore.ConnectError):
 
 
 class GuardedTransport(httpx.AsyncBaseTransport):
-    """A transport of httpx that connects to public addresses only, unless `allow_private`."""
+    """A transport of httpx that connects to what is in reach: public addresses, unless told otherwise.
 
-    def __init__(self, *, allow_private: bool = False) -> None:
-        self._backend = _Backend(allow_private=allow_private)
+    `verify` False takes any certificate.
+    """
+
+    def __init__(self, reach: Reach = PUBLIC, *, verify: bool = True) -> None:
+        self._backend = _Backend(reach)
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=httpx.create_ssl_context(), max_connections=None, network_backend=self._backend
+            ssl_context=httpx.create_ssl_context(verify=verify), max_connections=None, network_backend=self._backend
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -75,8 +78,8 @@ class _Body(httpx.AsyncByteStream):
 class _Backend(httpcore.AsyncNetworkBackend):
     """Resolves a name once, judges every address that it has, and connects to the first that answers."""
 
-    def __init__(self, *, allow_private: bool) -> None:
-        self._allow_private = allow_private
+    def __init__(self, reach: Reach) -> None:
+        self._reach = reach
         self._sockets = httpcore.AnyIOBackend()
         # Threads of its own: a name server that is silent must not hold up whoever shares the loop's.
         self._resolvers = ThreadPoolExecutor(_RESOLVERS, thread_name_prefix="resolver")
@@ -91,7 +94,7 @@ class _Backend(httpcore.AsyncNetworkBackend):
     ) -> httpcore.AsyncNetworkStream:
         until_s = None if timeout is None else clock.monotonic() + timeout
         addresses = await self._resolve(host, port, timeout)
-        if not self._allow_private and not all(map(is_public, addresses)):
+        if not all(self._reach.lets(host, address, port) for address in addresses):
             raise AddressRefused(f"{host} leads to an address that is not public")
         failed: httpcore.ConnectError | None = None
         for address in addresses:
