@@ -100,6 +100,10 @@ class Settings(BaseSettings):
         description="what workflows and callers may send the server to besides public addresses, with commas: "
         "addresses, networks (10.1.0.0/16), names (wiki.example.org, *.example.org), each with :PORT if need be",
     )
+    http_max_text_bytes: int = Field(1024 * 1024, gt=0, description="the largest text that an http-request node takes")
+    http_max_file_bytes: int = Field(
+        10 * 1024 * 1024, gt=0, description="the largest file that an http-request node takes"
+    )
     webhook_log_days: float = Field(30.0, gt=0, description="how long the log of deliveries is kept")
     ping_s: float = Field(10.0, gt=0, description="silence on an event stream before a ping")
     slow_listener_s: float = Field(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -29,13 +30,13 @@ class AddressRefused(httpcore.ConnectError):
 class GuardedTransport(httpx.AsyncBaseTransport):
     """A transport of httpx that connects to what is in reach: public addresses, unless told otherwise.
 
-    `verify` False takes any certificate.
+    `tls` is how it talks TLS; it may be shared. Without one it is made, from the authorities on disk.
     """
 
-    def __init__(self, reach: Reach = PUBLIC, *, verify: bool = True) -> None:
+    def __init__(self, reach: Reach = PUBLIC, *, tls: ssl.SSLContext | None = None) -> None:
         self._backend = _Backend(reach)
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=httpx.create_ssl_context(verify=verify), max_connections=None, network_backend=self._backend
+            ssl_context=tls or httpx.create_ssl_context(), max_connections=None, network_backend=self._backend
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -95,7 +96,9 @@ class _Backend(httpcore.AsyncNetworkBackend):
         until_s = None if timeout is None else clock.monotonic() + timeout
         addresses = await self._resolve(host, port, timeout)
         if not all(self._reach.lets(host, address, port) for address in addresses):
-            raise AddressRefused(f"{host} leads to an address that is not public")
+            raise AddressRefused(
+                f"{host} leads to an address that is not public (ATELIER_OUTBOUND_ALLOW lists exceptions)"
+            )
         failed: httpcore.ConnectError | None = None
         for address in addresses:
             left_s = None if until_s is None else max(0.001, until_s - clock.monotonic())
