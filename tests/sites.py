@@ -35,9 +35,9 @@ class Page:
 class Site(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, pages: Mapping[str, Page], host: str) -> None:
+    def __init__(self, pages: Mapping[str, Page], host: str, port: int) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        super().__init__((host, 0), _Door)
+        super().__init__((host, port), _Door)
         self.pages = dict(pages)
         self.visits: list[Visit] = []
 
@@ -80,9 +80,9 @@ class _Door(http.server.BaseHTTPRequestHandler):
 
 
 @contextmanager
-def site(pages: Mapping[str, Page] | None = None, host: str = "127.0.0.1") -> Iterator[Site]:
+def site(pages: Mapping[str, Page] | None = None, host: str = "127.0.0.1", port: int = 0) -> Iterator[Site]:
     """A site for the length of a block."""
-    server = Site(pages or {}, host)
+    server = Site(pages or {}, host, port)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     try:
         yield server

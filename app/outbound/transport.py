@@ -21,6 +21,13 @@ from app import clock
 from app.outbound.reach import PUBLIC, Reach
 
 _RESOLVERS = 16
+_ERRORS = (
+    httpcore.TimeoutException,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.ProxyError,
+    httpcore.UnsupportedProtocol,
+)
 
 
 class AddressRefused(httpcore.ConnectError):
@@ -142,7 +149,7 @@ def _translated(request: httpx.Request) -> Iterator[None]:
     """httpcore's errors under the names that httpx gives them."""
     try:
         yield
-    except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, httpcore.ProxyError) as error:
+    except _ERRORS as error:
         names = (kind.__name__ for kind in type(error).__mro__)
         kind = next((getattr(httpx, name) for name in names if hasattr(httpx, name)), httpx.TransportError)
         raise kind(str(error), request=request) from error
