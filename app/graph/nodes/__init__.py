@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from app.graph.nodes.end import End
 from app.graph.nodes.http_request import HttpRequest
+from app.graph.nodes.human_input import HumanInput
 from app.graph.nodes.if_else import IfElse
 from app.graph.nodes.kind import NodeKind
 from app.graph.nodes.start import Start
@@ -13,5 +14,14 @@ from app.graph.nodes.template_transform import TemplateTransform
 from app.graph.nodes.tool import ToolCall
 
 KINDS: Mapping[str, type[NodeKind]] = {
-    kind.kind: kind for kind in (Start, End, TemplateTransform, IfElse, HttpRequest, ToolCall)
+    kind.kind: kind
+    for kind in (
+        Start,
+        End,
+        TemplateTransform,
+        IfElse,
+        HttpRequest,
+        ToolCall,
+        HumanInput,
+    )
 }
