@@ -101,6 +101,15 @@ class Settings(BaseSettings):
     )
     webhook_concurrency: int = Field(16, ge=1, description="deliveries under way at once; a host gets a quarter")
     webhook_allow_private: bool = Field(False, description="true: webhooks may lead to addresses that are not public")
+    outbound_allow: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="what workflows and callers may send the server to besides public addresses, with commas: "
+        "addresses, networks (10.1.0.0/16), names (wiki.example.org, *.example.org), each with :PORT if need be",
+    )
+    http_max_text_bytes: int = Field(1024 * 1024, gt=0, description="the largest text that an http-request node takes")
+    http_max_file_bytes: int = Field(
+        10 * 1024 * 1024, gt=0, description="the largest file that an http-request node takes"
+    )
     webhook_log_days: float = Field(30.0, gt=0, description="how long the log of deliveries is kept")
     ping_s: float = Field(10.0, gt=0, description="silence on an event stream before a ping")
     slow_listener_s: float = Field(
@@ -125,10 +134,10 @@ class Settings(BaseSettings):
         except ValueError:
             raise ValueError("must be a JSON object of names") from None
 
-    @field_validator("webhook_retry_s", mode="before")
+    @field_validator("webhook_retry_s", "outbound_allow", mode="before")
     @classmethod
-    def _waits(cls, value: object) -> object:
-        return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+    def _listed(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
     @field_validator("webhook_retry_s")
     @classmethod
