@@ -13,7 +13,7 @@ import msgspec
 from app import clock
 from app.domain.artifact import Artifact
 from app.domain.event import Tick
-from app.domain.run import Failed, Outcome, Retry, Step, Stopped, Succeeded, Timings
+from app.domain.run import CALLED_WORKFLOW, Failed, Outcome, Retry, Step, Stopped, Succeeded, Timings
 from app.errors import AtelierError, NodeFailed, Unavailable
 from app.graph.nodes.kind import NodeKind
 from app.logs import Subject, about, done
@@ -151,10 +151,12 @@ class StepRunner:
         if assigned is None:
             raise StepHalted
         subject.traceparent = assigned.traceparent
+        arguments = dict(assigned.arguments)
+        workflow_id = arguments.pop(CALLED_WORKFLOW, assigned.workflow_id)
         return Job(
             step=step,
-            work=self._publications.graph_of(tx, assigned.workflow_id).node(step.node_id).work,
-            arguments=assigned.arguments,
+            work=self._publications.graph_of(tx, workflow_id).node(step.node_id).work,
+            arguments=arguments,
             app_id=assigned.app_id,
             user=assigned.user,
             tick=self._link.progress,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from threading import Lock
 
 import msgspec
@@ -10,7 +11,9 @@ import msgspec
 from app import clock
 from app.domain.request import Caller
 from app.errors import AppUnavailable, Unauthorized
+from app.graph.calls import Callee
 from app.graph.graph import Graph, load_graph
+from app.runs.record import Library
 from app.runs.revision import Revision
 from app.runs.uses import Uses
 from app.store import accounts
@@ -97,6 +100,18 @@ class Publications:
         """The graph that a run is pinned to."""
         return self.version(tx, workflow_id).graph
 
+    def find_app(self, tx: Tx, names: Sequence[str]) -> Callee | None:
+        """The app that has the first of the names that any has, with its current workflow."""
+        for name in names:
+            found = accounts.find_app(tx, name)
+            if found is not None:
+                return Callee(found[0], found[1], self.graph_of(tx, found[1]))
+        return None
+
+    async def library(self, graph: Graph) -> Library:
+        """Whatever apps a new run of the graph may call, and those that these call, as they are now."""
+        return await self._store.read(lambda tx: _Called(self, tx, graph))
+
     def version(self, tx: Tx, workflow_id: str) -> Publication:
         """A published version, old or current. Called by several threads."""
         known = self._versions.get(workflow_id)
@@ -107,6 +122,22 @@ class Publications:
             raise AppUnavailable("App unavailable, please check your app configurations.")
         with self._lock:
             return self._versions.setdefault(workflow_id, _publication(published))
+
+
+class _Called(Library):
+    """Looked up once, because a run is begun outside of any transaction."""
+
+    def __init__(self, publications: Publications, tx: Tx, graph: Graph) -> None:
+        self._found: dict[tuple[str, ...], Callee | None] = {}
+        graphs = [graph]
+        while graphs:
+            for names in graphs.pop().calls - self._found.keys():
+                callee = self._found[names] = publications.find_app(tx, names)
+                if callee is not None:
+                    graphs.append(callee.graph)
+
+    def find(self, names: Sequence[str]) -> Callee | None:
+        return self._found.get(tuple(names))
 
 
 def _publication(published: PublishedWorkflow) -> Publication:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from app.graph.nodes.end import End
 from app.graph.nodes.http_request import HttpRequest
@@ -14,6 +15,7 @@ from app.graph.nodes.loop import Loop, LoopEnd, LoopStart
 from app.graph.nodes.start import Start
 from app.graph.nodes.template_transform import TemplateTransform
 from app.graph.nodes.tool import ToolCall
+from app.graph.nodes.workflow_tool import WorkflowTool
 
 _ALL: tuple[type[NodeKind], ...] = (
     Start,
@@ -31,3 +33,10 @@ _ALL: tuple[type[NodeKind], ...] = (
 )
 
 KINDS: Mapping[str, type[NodeKind]] = {kind.kind: kind for kind in _ALL}
+
+
+def kind_of(entries: Mapping[str, Any]) -> type[NodeKind] | None:
+    """The kind that a node's `data` name; a tool that is a workflow is one of its own."""
+    if entries["type"] == WorkflowTool.kind and entries.get("provider_type") == "workflow":
+        return WorkflowTool
+    return KINDS.get(str(entries["type"]))
