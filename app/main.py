@@ -14,9 +14,11 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.api.dify.app_pages import AppPages
 from app.api.dify.errors import CrossOrigin, from_framework, render_error
 from app.api.dify.events import RunEvents
 from app.api.dify.lists import RunLists
+from app.api.dify.pages import DIFY_HEADERS
 from app.api.dify.routes import DifyApi
 from app.api.dify.wire import Wire
 from app.api.documents.routes import document_operations
@@ -59,7 +61,7 @@ from app.tally import Tally
 _READ = ("Content-Type", "X-App-Code", "X-App-Passport", "Authorization", "X-Request-Id", "Traceparent")
 _WRITTEN = (
     *("X-Request-Id", "X-Workflow-Run-Id", "X-Task-Id", "Location", "Retry-After", "ETag"),
-    *("Idempotency-Replayed", "Preference-Applied"),
+    *("Idempotency-Replayed", "Preference-Applied", "X-Version", "X-Env", "X-Trace-Id"),
 )
 
 
@@ -87,6 +89,7 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     operations = [
         *DifyApi(service, polls, render, events, settings).operations(),
         *events.operations(),
+        *AppPages(service).operations(),
         *RunLists(service, render).operations(),
         *Permalinks(service, signer).operations(),
         *KeysApi(Keyring(store), settings).operations(),
@@ -151,7 +154,7 @@ def _spare_the_collector() -> None:
 def _middleware(tally: Tally | None, header_names: Iterable[str]) -> list[Middleware]:
     """What every request passes. `header_names`: those that the operations read."""
     return [
-        Middleware(RequestIds, render=render_error, tally=tally),
+        Middleware(RequestIds, render=render_error, tally=tally, always=DIFY_HEADERS),
         Middleware(
             CrossOrigin,
             allow_origins=["*"],

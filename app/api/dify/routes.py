@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from app.api.answer import Answer, Header, NoContent, json_answer
 from app.api.body import read_object
-from app.api.dify import pages, wire
+from app.api.dify import wire
 from app.api.dify.answers import BlockingAnswer, RunningAnswer, StopAnswer
-from app.api.dify.asked import RunBody, RunHeaders, UserBody, read_run_request, read_user
+from app.api.dify.asked import RunBody, RunHeaders, UserBody, read_run_request, read_user, read_version_id
 from app.api.dify.events import RunEvents
-from app.api.dify.pages import AppInfo, AppParameters
 from app.api.dify.polls import Conditional, Poll
 from app.api.dify.shapes import AcceptedRun, RunObject, RunQuery, read_parts
 from app.api.dify.wire import Wire
 from app.api.operation import EVENT_STREAM, Operation, read_query
 from app.api.sse import unless_gone
 from app.api.waiting import WaitingAnswer
-from app.domain.request import Caller, Scope
+from app.domain.request import Caller, RunRequest, Scope
 from app.domain.run import Run, is_terminal
 from app.errors import (
     AppUnavailable,
@@ -33,6 +33,8 @@ from app.errors import (
 from app.runs.polls import Polls
 from app.runs.service import RunService
 from app.settings import Settings
+
+_REFUSALS = (AppUnavailable, CheckpointUnavailable, IdempotencyConflict, DocumentInvalid, TooManyRequests)
 
 
 class DifyApi:
@@ -58,7 +60,20 @@ class DifyApi:
                 body=RunBody,
                 headers=RunHeaders,
                 answers={200: (BlockingAnswer, EVENT_STREAM), 202: (RunningAnswer, AcceptedRun)},
-                raises=(AppUnavailable, CheckpointUnavailable, IdempotencyConflict, DocumentInvalid, TooManyRequests),
+                raises=_REFUSALS,
+            ),
+            Operation(
+                method="POST",
+                path="/v1/workflows/{workflow_id}/run",
+                handler=self._run_version,
+                scope=Scope.RUN,
+                summary="Running a version of a workflow",
+                description="As running the workflow; the version is one that the app has or had, whatever it runs "
+                "now. A run tells its version as `workflow_id`.",
+                body=RunBody,
+                headers=RunHeaders,
+                answers={200: (BlockingAnswer, EVENT_STREAM), 202: (RunningAnswer, AcceptedRun)},
+                raises=_REFUSALS,
             ),
             Operation(
                 method="GET",
@@ -82,30 +97,21 @@ class DifyApi:
                 body=UserBody,
                 answers={200: StopAnswer},
             ),
-            Operation(
-                method="GET",
-                path="/v1/info",
-                handler=self._info,
-                scope=Scope.READ,
-                summary="Reading the app's page",
-                answers={200: AppInfo},
-                raises=(AppUnavailable, DocumentInvalid),
-            ),
-            Operation(
-                method="GET",
-                path="/v1/parameters",
-                handler=self._parameters,
-                scope=Scope.READ,
-                summary="Reading the app's parameters",
-                answers={200: AppParameters},
-                raises=(AppUnavailable, DocumentInvalid),
-            ),
         ]
 
     async def _run(self, request: Request, caller: Caller) -> ASGIApp:
         headers = RunHeaders.of(request.scope["headers"])
         body = await read_object(request, self._settings.max_body_bytes)
+        return await self._submit(read_run_request(body, headers, caller, self._settings), headers)
+
+    async def _run_version(self, request: Request, caller: Caller) -> ASGIApp:
+        headers = RunHeaders.of(request.scope["headers"])
+        body = await read_object(request, self._settings.max_body_bytes)
         asked = read_run_request(body, headers, caller, self._settings)
+        version_id = read_version_id(request.path_params["workflow_id"])
+        return await self._submit(msgspec.structs.replace(asked, workflow_id=version_id), headers)
+
+    async def _submit(self, asked: RunRequest, headers: RunHeaders) -> ASGIApp:
         after = headers.after
         accepted = await self._service.submit(asked)
         run = accepted.run
@@ -166,9 +172,3 @@ class DifyApi:
         read_user(await read_object(request, self._settings.max_body_bytes))
         run = await self._service.stop(caller, request.path_params["task_id"])
         return json_answer(self._wire.stop_answer(run))
-
-    async def _info(self, request: Request, caller: Caller) -> Answer:
-        return json_answer(pages.info((await self._service.publication(caller)).graph))
-
-    async def _parameters(self, request: Request, caller: Caller) -> Answer:
-        return json_answer(pages.parameters((await self._service.publication(caller)).graph))
