@@ -15,6 +15,7 @@ from app.graph.nodes.end import End
 from app.graph.nodes.kind import SOURCE, Configuration, NodeKind, problem_of
 from app.graph.nodes.start import Start
 from app.graph.selectors import Selector
+from app.graph.unsupported import refusal
 
 _FAIL_BRANCH = "fail-branch"
 
@@ -122,7 +123,7 @@ class _Draft:
         if kind == Start.kind:
             self.start_ids.append(node_id)
         if kind not in KINDS:
-            self.problem(node_id, f"kind '{kind}' is not supported; supported kinds: {', '.join(sorted(KINDS))}")
+            self.problem(node_id, refusal(kind, KINDS))
             return
         if entries.get("error_strategy") not in (None, "", "none"):
             self.problem(node_id, f"error_strategy '{entries['error_strategy']}' is not supported yet")

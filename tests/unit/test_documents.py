@@ -71,6 +71,12 @@ def test_an_app_that_is_no_workflow_is_told_the_way_out(mode, way_out):
     assert way_out in problem
 
 
+@pytest.mark.parametrize("kind", ["knowledge-retrieval", "agent", "datasource", "trigger-schedule"])
+def test_a_kind_that_only_dify_has_is_told_the_way_out(kind):
+    (problem,) = problems_of(draw([start(), node("n", kind, title="N")], ["start > n"]))
+    assert problem.startswith(f"node 'n' (N): kind '{kind}' is not supported: ")
+
+
 def test_text_that_is_not_yaml_is_refused():
     assert problems_of("a: [")[0].startswith("Invalid YAML format: ")
     assert problems_of("[" * 5000)[0].startswith("Invalid YAML format: ")
