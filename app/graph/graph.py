@@ -93,7 +93,7 @@ def build_graph(document: Document) -> Graph:
         start_id=draft.start_ids[0],
         heard=_heard(ends) | frozenset().union(*(ancestors[end_id] & branching for end_id in ends)),
         ends=ends,
-        warnings=tuple(draft.warnings),
+        warnings=(*document.warnings, *draft.warnings),
     )
 
 

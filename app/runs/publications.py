@@ -10,7 +10,8 @@ import msgspec
 from app import clock
 from app.domain.request import Caller, RunRequest
 from app.errors import AppUnavailable, NotFound, Unauthorized
-from app.graph.graph import Graph, load_graph
+from app.graph.document import parse_document, with_environment
+from app.graph.graph import Graph, build_graph
 from app.runs.revision import Revision
 from app.runs.uses import Uses
 from app.store import accounts
@@ -125,4 +126,5 @@ class Publications:
 
 
 def _publication(published: PublishedWorkflow) -> Publication:
-    return Publication(published.app_id, published.id, published.version, load_graph(published.document))
+    document = with_environment(parse_document(published.document), published.environment or {})
+    return Publication(published.app_id, published.id, published.version, build_graph(document))

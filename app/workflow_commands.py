@@ -1,0 +1,169 @@
+"""`atelier workflows`: import, export, check, publish, list, limit. Whoever reaches the database may do all of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from app.errors import DocumentInvalid, InvalidParam
+from app.runs.publishing import Edition, exported, publish, publish_with_key
+from app.serving import app_named, open_store
+from app.settings import load_settings
+from app.store import accounts
+from app.store.accounts import Publishing
+from app.store.store import Store
+from app.terminal import out
+
+workflows = typer.Typer(no_args_is_help=True, help="Workflow documents (Dify DSL) and the apps that run them.")
+
+File = Annotated[Path, typer.Argument(help="A workflow document, such as an export of Dify's.")]
+AppName = Annotated[str, typer.Option("--app", help="The app's name; default: the file's name.")]
+Env = Annotated[
+    list[str],
+    typer.Option("--env", help="NAME=VALUE of an environment variable, such as a secret; may be given many times."),
+]
+
+
+@workflows.command("import")
+def import_document(file: File, name: AppName = "", env: Env = []) -> None:  # noqa: B006
+    """Publish a document as an app; a new app gets a key, which is shown once.
+
+    An app that is there gets a new version. Runs under way keep theirs, and what was given with --env before stays.
+    """
+    app_name = name or file.stem
+    edition = _edition(file, env)
+    with open_store(load_settings()) as store:
+        done, key = store.commit_blocking(lambda tx: publish_with_key(tx, app_name, edition))
+        _ask_for_secrets(store, edition, done)
+    _tell(f"The app {app_name} runs {file} as version {done.workflow_id}.")
+    if key is not None:
+        _tell(f"Key: {key}")
+    else:
+        _tell(f"Its keys go on. Another one: atelier keys create --app {app_name}")
+
+
+@workflows.command("publish")
+def publish_document(file: File, name: AppName = "", env: Env = []) -> None:  # noqa: B006
+    """The same without a key."""
+    app_name = name or file.stem
+    edition = _edition(file, env)
+    with open_store(load_settings()) as store:
+        _ask_for_secrets(store, edition, store.commit_blocking(lambda tx: publish(tx, app_name, edition)))
+    _tell(f"The app {app_name} runs {file}. A key for it: atelier keys create --app {app_name}")
+
+
+@workflows.command("export")
+def export_document(
+    name: Annotated[str, typer.Argument(help="The app's name.")],
+    version: Annotated[str, typer.Option(help="Id of a version, from `workflows list --app`; default: now's.")] = "",
+    target: Annotated[Path | None, typer.Option("--out", help="The file to write; default: print it.")] = None,
+) -> None:
+    """Give back an app's document, exactly as it was published. What --env gave is not in it."""
+    with open_store(load_settings()) as store:
+        text = store.read_blocking(lambda tx: exported(tx, name, version or None))
+    if target is None:
+        sys.stdout.buffer.write(text.encode())
+    else:
+        target.write_bytes(text.encode())
+
+
+@workflows.command("check")
+def check(
+    files: Annotated[list[Path], typer.Argument(help="Workflow documents.")],
+    env: Env = [],  # noqa: B006
+) -> None:
+    """Check documents; every problem of every file is listed, and every warning. Exit 1 when one can't be run."""
+    failed = False
+    for file in files:
+        try:
+            edition = Edition.of(_read(file), _pairs(env))
+            _tell(f"{file}: {len(edition.graph.nodes)} nodes, no problem")
+            _list("warning", edition.graph.warnings)
+        except DocumentInvalid as error:
+            failed = True
+            _tell(f"{file}: {_counted(len(error.problems), 'problem')}")
+            _list("problem", error.problems)
+    if failed:
+        raise typer.Exit(1)
+
+
+@workflows.command("limit")
+def limit(
+    name: Annotated[str, typer.Argument(help="The app's name.")],
+    most: Annotated[int, typer.Argument(min=0, help="Runs of the app that may be under way at once; 0: any number.")],
+) -> None:
+    """Limit how many runs of an app are under way at once, waiting ones included; more are refused with 429."""
+    with open_store(load_settings()) as store:
+        if not store.commit_blocking(lambda tx: accounts.limit_app(tx, name, most)):
+            raise InvalidParam(f"There is no app named {name}.")
+
+
+@workflows.command("list")
+def list_workflows(
+    name: Annotated[str, typer.Option("--app", help="Of this app: all its versions.")] = "",
+) -> None:
+    """List the apps and the version that each runs; or the versions of one app, the newest first."""
+    table = Table("app", "workflow id", "version", box=None)
+    with open_store(load_settings()) as store:
+        rows = store.read_blocking(accounts.list_apps)
+        if name:
+            found = store.read_blocking(lambda tx: accounts.list_versions(tx, app_named(tx, name)))
+            rows = [(name, *version) for version in found]
+    for row in rows:
+        table.add_row(*map(Text, row))
+    out.print(table)
+
+
+def _edition(file: Path, env: Iterable[str]) -> Edition:
+    """The checked document. Ends the command with every problem that it has; warnings are told."""
+    try:
+        edition = Edition.of(_read(file), _pairs(env))
+    except DocumentInvalid as error:
+        _tell(f"{file} can't be published: {_counted(len(error.problems), 'problem')}")
+        _list("problem", error.problems)
+        raise typer.Exit(1) from None
+    _list("warning", edition.graph.warnings)
+    return edition
+
+
+def _ask_for_secrets(store: Store, edition: Edition, done: Publishing) -> None:
+    """Exports have no secrets: those that nobody has given yet are asked for."""
+    published = store.read_blocking(lambda tx: accounts.find_workflow(tx, done.workflow_id))
+    given = (published.environment if published else None) or {}
+    unset = [each.name for each in edition.graph.document.variables if each.is_unset_secret and each.name not in given]
+    _list("warning", (f"the secret '{name}' has no value: give it with --env {name}=VALUE" for name in unset))
+
+
+def _pairs(env: Iterable[str]) -> dict[str, str]:
+    wrong = [pair for pair in env if "=" not in pair]
+    if wrong:
+        raise InvalidParam(f"An --env is NAME=VALUE, not {wrong[0]!r}.")
+    return dict(pair.partition("=")[::2] for pair in env)
+
+
+def _read(file: Path) -> str:
+    """The file's text as it is: newlines too."""
+    try:
+        return file.read_bytes().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidParam(f"{file} can't be read: {error}") from None
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _list(mark: str, texts: Iterable[str]) -> None:
+    for text in texts:
+        _tell(f"  {mark}: {text}")
+
+
+def _tell(text: str) -> None:
+    """A title may look like markup."""
+    out.print(text, markup=False)
