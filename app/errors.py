@@ -8,6 +8,7 @@
     ├── Unauthorized                401 unauthorized
     ├── Forbidden                   403 forbidden
     ├── NotFound                    404 not_found
+    │   └── EndUserNotFound         404 end_user_not_found
     ├── MethodNotAllowed            405 method_not_allowed
     ├── IdempotencyConflict         422 idempotency_conflict     the Idempotency-Key has made a run of another body
     ├── BodyTooLarge                413 request_entity_too_large
@@ -114,6 +115,13 @@ class NotFound(AtelierError):
     code = "not_found"
     status = 404
     where = "any request with an id; unknown paths"
+
+
+class EndUserNotFound(NotFound):
+    """The key's app has seen no end-user with this id. Runs and uploads tell the ids of their users."""
+
+    code = "end_user_not_found"
+    where = "reading an end-user"
 
 
 class MethodNotAllowed(AtelierError):

@@ -42,6 +42,7 @@ from app.events.standings import Standings
 from app.runs.advance import Advance
 from app.runs.calls import Calls
 from app.runs.companion import Companion
+from app.runs.end_users import EndUsers
 from app.runs.keyring import Keyring
 from app.runs.polls import Polls
 from app.runs.publications import Publications
@@ -86,10 +87,11 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     sender = Sender(store, locks, announcer, render.told, settings)
     events = RunEvents(service, render, streams, settings.ping_s)
     polls = Polls(service, feed, Standings(lookout), queue_view)
+    users = EndUsers(store)
     operations = [
-        *DifyApi(service, polls, render, events, settings).operations(),
+        *DifyApi(service, polls, users, render, events, settings).operations(),
         *events.operations(),
-        *AppPages(service).operations(),
+        *AppPages(service, users).operations(),
         *RunLists(service, render).operations(),
         *Permalinks(service, signer).operations(),
         *KeysApi(Keyring(store), settings).operations(),
@@ -107,7 +109,7 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
         companion.start(store, advance, announcer, line.child_bell)
         await calls.begin()
         try:
-            async with _watching(reaper, sweep, publications, calls, sender, streams, queue_view):
+            async with _watching(reaper, sweep, publications, users, calls, sender, streams, queue_view):
                 yield
         finally:
             await calls.close()

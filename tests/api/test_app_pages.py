@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -66,6 +69,29 @@ def test_an_app_without_speech_says_so(web: Atelier) -> None:
     for answer, message in ((heard, "Speech to text is not enabled"), (spoken, "TTS is not enabled")):
         said = answer.json()
         assert (answer.status_code, said["code"], said["message"]) == (400, "invalid_param", message)
+
+
+def test_an_end_user_is_known_by_its_id_and_to_its_app_alone(web: Atelier, echo_key: str) -> None:
+    headers = web.bearer(echo_key)
+    told = web.run({"text": "a"}, echo_key, user="Eva", response_mode="streaming").text.strip().splitlines()[-1]
+    created_by = json.loads(told.removeprefix("data: "))["data"]["created_by"]
+    path = f"/v1/end-users/{created_by['id']}"
+    user = web.http.get(path, headers=headers).json()
+    assert (user["id"], user["external_user_id"], user["session_id"]) == (created_by["id"], "Eva", "Eva")
+    assert (user["type"], user["is_anonymous"], user["name"]) == ("service-api", False, None)
+    assert datetime.fromisoformat(user["created_at"]) <= datetime.now(UTC)
+    assert web.http.get(path).json()["code"] == "end_user_not_found"
+    assert web.http.get("/v1/end-users/Eva", headers=headers).status_code == 404
+
+
+def test_an_end_user_is_known_when_its_runs_are_gone(web: Atelier, echo_key: str) -> None:
+    run = web.run({"text": "a"}, echo_key, user="Adam").json()
+    with sqlite3.connect(web.data_dir / "atelier.db", timeout=10) as database:
+        row = "SELECT id FROM end_users WHERE user = 'Adam'"
+        (user_id,) = web.until("the row is there", lambda: database.execute(row).fetchone())
+        database.execute("DELETE FROM runs WHERE id = ?", (run["workflow_run_id"],))
+    found = web.http.get(f"/v1/end-users/{user_id.upper()}", headers=web.bearer(echo_key))
+    assert found.json()["session_id"] == "Adam"
 
 
 def test_an_older_version_runs_by_its_id(web: Atelier, tmp_path: Path) -> None:

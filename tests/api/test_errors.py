@@ -96,6 +96,7 @@ PROVOKED: dict[type[AtelierError], Callable[[Atelier], httpx.Response]] = {
         "/files/tools/00000000-0000-7000-8000-000000000000.png?timestamp=1&nonce=n&sign=s"
     ),
     errors.NotFound: lambda house: house.http.get(f"{RUN}/00000000-0000-7000-8000-000000000000"),
+    errors.EndUserNotFound: lambda house: house.http.get("/v1/end-users/00000000-0000-7000-8000-000000000000"),
     errors.MethodNotAllowed: lambda house: house.http.delete("/v1/info"),
     errors.IdempotencyConflict: a_run_of_another_body,
     errors.BodyTooLarge: lambda house: post(house, b" " * 5_000_000),

@@ -1,4 +1,4 @@
-"""What an app says of itself: `/info`, `/parameters`, `/meta`, `/site`; and that it has no speech."""
+"""What an app says of itself and its users: `/info`, `/parameters`, `/meta`, `/site`, `/end-users`; no speech."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from starlette.requests import Request
 
 from app.api.answer import Answer, json_answer
 from app.api.dify import pages
-from app.api.dify.pages import AppInfo, AppMeta, AppParameters, AppSite, Welcome
+from app.api.dify.pages import AppInfo, AppMeta, AppParameters, AppSite, EndUserObject, Welcome
 from app.api.operation import OpenOperation, Operation
 from app.domain.request import Caller, Scope
-from app.errors import AppUnavailable, DocumentInvalid, InvalidParam
+from app.errors import AppUnavailable, DocumentInvalid, EndUserNotFound, InvalidParam
+from app.runs.end_users import EndUsers
 from app.runs.service import RunService
 
 _RAISES = (AppUnavailable, DocumentInvalid)
@@ -18,8 +19,9 @@ _RAISES = (AppUnavailable, DocumentInvalid)
 class AppPages:
     """Operations that read an app's published workflow, and run nothing."""
 
-    def __init__(self, service: RunService) -> None:
+    def __init__(self, service: RunService, users: EndUsers) -> None:
         self._service = service
+        self._users = users
 
     def operations(self) -> list[Operation | OpenOperation]:
         return [
@@ -58,6 +60,17 @@ class AppPages:
                 summary="Reading how the app's page looks",
                 answers={200: AppSite},
                 raises=_RAISES,
+            ),
+            Operation(
+                method="GET",
+                path="/v1/end-users/{user_id}",
+                handler=self._end_user,
+                scope=Scope.READ,
+                summary="Reading an end-user",
+                description="By the id that runs and their events tell as `created_by`.",
+                tag="App",
+                answers={200: EndUserObject},
+                raises=(EndUserNotFound,),
             ),
             Operation(
                 method="POST",
@@ -100,6 +113,9 @@ class AppPages:
 
     async def _site(self, request: Request, caller: Caller) -> Answer:
         return json_answer(pages.site((await self._service.publication(caller)).graph))
+
+    async def _end_user(self, request: Request, caller: Caller) -> Answer:
+        return json_answer(pages.end_user(await self._users.find(caller, request.path_params["user_id"])))
 
     async def _hear(self, request: Request, caller: Caller) -> Answer:
         raise InvalidParam("Speech to text is not enabled")

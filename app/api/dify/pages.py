@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
 from app.graph.graph import Graph
 from app.graph.inputs import input_form
+from app.store.end_users import EndUser
 
 DIFY_VERSION = "1.14.2"
 """The release of Dify whose contract is kept: clients look at it for what they may ask."""
@@ -16,6 +18,7 @@ DIFY_VERSION = "1.14.2"
 DIFY_HEADERS = ((b"x-version", DIFY_VERSION.encode()), (b"x-env", b"PRODUCTION"))
 """What every answer of Dify's has."""
 
+_ANONYMOUS = "DEFAULT-USER"
 _FILE_UPLOAD = {
     "image": {
         "enabled": False,
@@ -121,6 +124,21 @@ class AppSite(Struct, frozen=True):
 _ICON = ToolIcon(background="#252525", content="😁")
 
 
+class EndUserObject(Struct, frozen=True):
+    """A user that the app has seen. There are no tenants: an app is its own."""
+
+    id: str
+    tenant_id: str
+    app_id: str
+    type: Annotated[str, Meta(examples=["service-api"])]
+    external_user_id: Annotated[str, Meta(description="As requests name it.", examples=["abc-123"])]
+    name: str | None
+    is_anonymous: bool
+    session_id: Annotated[str, Meta(description="The same again.")]
+    created_at: Annotated[str, Meta(description="When the app first saw it.", examples=["2026-11-21T12:00:00+00:00"])]
+    updated_at: str
+
+
 def info(graph: Graph) -> AppInfo:
     document = graph.document
     return AppInfo(
@@ -183,6 +201,22 @@ def site(graph: Graph) -> AppSite:
         default_language="en-US",
         show_workflow_steps=True,
         use_icon_as_answer_icon=app.get("use_icon_as_answer_icon") is True,
+    )
+
+
+def end_user(user: EndUser) -> EndUserObject:
+    seen_at = datetime.fromtimestamp(int(user.created_at), UTC).isoformat()
+    return EndUserObject(
+        id=user.id,
+        tenant_id=user.app_id,
+        app_id=user.app_id,
+        type="service-api",
+        external_user_id=user.user,
+        name=None,
+        is_anonymous=user.user == _ANONYMOUS,
+        session_id=user.user,
+        created_at=seen_at,
+        updated_at=seen_at,
     )
 
 

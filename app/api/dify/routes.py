@@ -30,6 +30,7 @@ from app.errors import (
     TooManyRequests,
     Unavailable,
 )
+from app.runs.end_users import EndUsers
 from app.runs.polls import Polls
 from app.runs.service import RunService
 from app.settings import Settings
@@ -40,8 +41,17 @@ _REFUSALS = (AppUnavailable, CheckpointUnavailable, IdempotencyConflict, Documen
 class DifyApi:
     """Dify's operations below `/v1`."""
 
-    def __init__(self, service: RunService, polls: Polls, render: Wire, events: RunEvents, settings: Settings) -> None:
+    def __init__(
+        self,
+        service: RunService,
+        polls: Polls,
+        users: EndUsers,
+        render: Wire,
+        events: RunEvents,
+        settings: Settings,
+    ) -> None:
         self._service = service
+        self._users = users
         self._polls = polls
         self._events = events
         self._wire = render
@@ -115,6 +125,7 @@ class DifyApi:
         after = headers.after
         accepted = await self._service.submit(asked)
         run = accepted.run
+        self._users.note(run.app_id, run.user)
         names = [(b"x-workflow-run-id", run.id.encode()), (b"x-task-id", run.task_id.encode())]
         if accepted.replayed:
             names.append((b"idempotency-replayed", b"true"))
