@@ -23,6 +23,7 @@ from app.terminal import out
 workflows = typer.Typer(no_args_is_help=True, help="Workflow documents (Dify DSL) and the apps that run them.")
 
 File = Annotated[Path, typer.Argument(help="A workflow document, such as an export of Dify's.")]
+Files = Annotated[list[Path], typer.Argument(help="Workflow documents, such as exports of Dify's.")]
 AppName = Annotated[str, typer.Option("--app", help="The app's name; default: the file's name.")]
 Env = Annotated[
     list[str],
@@ -31,17 +32,30 @@ Env = Annotated[
 
 
 @workflows.command("import")
-def import_document(file: File, name: AppName = "", env: Env = []) -> None:  # noqa: B006
-    """Publish a document as an app; a new app gets a key, which is shown once.
+def import_documents(files: Files, name: AppName = "", env: Env = []) -> None:  # noqa: B006
+    """Publish documents as apps; a new app gets a key, which is shown once.
 
     An app that is there gets a new version. Runs under way keep theirs, and what was given with --env before stays.
+    A document that can't be run is told its problems, and the others are published: exit 1.
     """
-    app_name = name or file.stem
-    edition = _edition(file, env)
+    if name and len(files) > 1:
+        raise InvalidParam("With --app there is one file: several are several apps, each named by its file.")
+    failed = False
     with open_store(load_settings()) as store:
-        done, key = store.commit_blocking(lambda tx: publish_with_key(tx, app_name, edition))
-        _ask_for_secrets(store, edition, done)
+        for file in files:
+            edition = _edition(file, env)
+            if edition is None:
+                failed = True
+            else:
+                _import(store, name or file.stem, file, edition)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _import(store: Store, app_name: str, file: Path, edition: Edition) -> None:
+    done, key = store.commit_blocking(lambda tx: publish_with_key(tx, app_name, edition))
     _tell(f"The app {app_name} runs {file} as version {done.workflow_id}.")
+    _ask_for_secrets(store, edition, done)
     if key is not None:
         _tell(f"Key: {key}")
     else:
@@ -53,6 +67,8 @@ def publish_document(file: File, name: AppName = "", env: Env = []) -> None:  # 
     """The same without a key."""
     app_name = name or file.stem
     edition = _edition(file, env)
+    if edition is None:
+        raise typer.Exit(1)
     with open_store(load_settings()) as store:
         _ask_for_secrets(store, edition, store.commit_blocking(lambda tx: publish(tx, app_name, edition)))
     _tell(f"The app {app_name} runs {file}. A key for it: atelier keys create --app {app_name}")
@@ -120,14 +136,14 @@ def list_workflows(
     out.print(table)
 
 
-def _edition(file: Path, env: Iterable[str]) -> Edition:
-    """The checked document. Ends the command with every problem that it has; warnings are told."""
+def _edition(file: Path, env: Iterable[str]) -> Edition | None:
+    """The checked document; None when it can't be run. Problems and warnings are told."""
     try:
         edition = Edition.of(_read(file), _pairs(env))
     except DocumentInvalid as error:
         _tell(f"{file} can't be published: {_counted(len(error.problems), 'problem')}")
         _list("problem", error.problems)
-        raise typer.Exit(1) from None
+        return None
     _list("warning", edition.graph.warnings)
     return edition
 
