@@ -17,6 +17,7 @@ from starlette.responses import Response
 from app.api.dify.app_pages import AppPages
 from app.api.dify.errors import CrossOrigin, from_framework, render_error
 from app.api.dify.events import RunEvents
+from app.api.dify.forms import FormsApi
 from app.api.dify.lists import RunLists
 from app.api.dify.pages import DIFY_HEADERS
 from app.api.dify.routes import DifyApi
@@ -43,6 +44,7 @@ from app.runs.advance import Advance
 from app.runs.calls import Calls
 from app.runs.companion import Companion
 from app.runs.end_users import EndUsers
+from app.runs.forms import Forms
 from app.runs.keyring import Keyring
 from app.runs.polls import Polls
 from app.runs.publications import Publications
@@ -93,6 +95,7 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
         *events.operations(),
         *AppPages(service, users).operations(),
         *RunLists(service, render).operations(),
+        *FormsApi(Forms(store, advance, announcer), settings).operations(),
         *Permalinks(service, signer).operations(),
         *KeysApi(Keyring(store), settings).operations(),
         *WebhookApi(Webhooks(store, announcer, settings), publications, settings).operations(),

@@ -151,9 +151,9 @@ def test_every_version_is_read(version):
             "node 'a': the edges form a cycle: a → b → a",
         ),
         (
-            [start(), node("agent_1", "agent", title="Ask the model")],
-            ["start > agent_1"],
-            "node 'agent_1' (Ask the model): kind 'agent' is not supported; supported kinds: ",
+            [start(), node("odd_1", "oddity", title="Ask the model")],
+            ["start > odd_1"],
+            "node 'odd_1' (Ask the model): kind 'oddity' is not supported; supported kinds: ",
         ),
         (
             [start(), branch("choose", yes=[]), end()],
