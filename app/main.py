@@ -93,7 +93,7 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     operations = [
         *DifyApi(service, polls, users, render, events, settings).operations(),
         *events.operations(),
-        *AppPages(service, users).operations(),
+        *AppPages(publications, users).operations(),
         *RunLists(service, render).operations(),
         *FormsApi(Forms(store, advance, announcer), settings).operations(),
         *Permalinks(service, signer).operations(),

@@ -1,22 +1,24 @@
-"""`atelier workflows`: import, export, check, publish, list, limit. Whoever reaches the database may do all of it."""
+"""`atelier workflows`: documents go in as apps and come out. Whoever reaches the database may do all of it."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
+from app.api.dify.pages import read_site
 from app.errors import DocumentInvalid, InvalidParam
 from app.runs.publishing import Edition, exported, publish, publish_with_key
 from app.serving import app_named, open_store
 from app.settings import load_settings
 from app.store import accounts
 from app.store.accounts import Publishing
+from app.store.engine import Tx
 from app.store.store import Store
 from app.terminal import out
 
@@ -136,6 +138,26 @@ def list_workflows(
     out.print(table)
 
 
+@workflows.command("site")
+def site(
+    name: Annotated[str, typer.Argument(help="The app's name.")],
+    fields: Annotated[list[str], typer.Argument(help="NAME=VALUE, such as title=Pictures; NAME= : as before.")] = [],  # noqa: B006
+) -> None:
+    """Change how the app's page looks where its document says otherwise or nothing; list what was changed."""
+    pairs = _pairs(fields, "A field of a site")
+    changed = read_site({name: value for name, value in pairs.items() if value})
+    with open_store(load_settings()) as store:
+
+        def change(tx: Tx) -> dict[str, Any]:
+            app_id = app_named(tx, name)
+            kept = {field: value for field, value in accounts.find_site(tx, app_id).items() if field not in pairs}
+            accounts.set_site(tx, app_id, kept | changed)
+            return kept | changed
+
+        for field, value in store.commit_blocking(change).items():
+            _tell(f"{field}={str(value).lower() if isinstance(value, bool) else value}")
+
+
 def _edition(file: Path, env: Iterable[str]) -> Edition | None:
     """The checked document; None when it can't be run. Problems and warnings are told."""
     try:
@@ -156,11 +178,11 @@ def _ask_for_secrets(store: Store, edition: Edition, done: Publishing) -> None:
     _list("warning", (f"the secret '{name}' has no value: give it with --env {name}=VALUE" for name in unset))
 
 
-def _pairs(env: Iterable[str]) -> dict[str, str]:
-    wrong = [pair for pair in env if "=" not in pair]
+def _pairs(written: Iterable[str], what: str = "An --env") -> dict[str, str]:
+    wrong = [pair for pair in written if "=" not in pair]
     if wrong:
-        raise InvalidParam(f"An --env is NAME=VALUE, not {wrong[0]!r}.")
-    return dict(pair.partition("=")[::2] for pair in env)
+        raise InvalidParam(f"{what} is NAME=VALUE, not {wrong[0]!r}.")
+    return dict(pair.partition("=")[::2] for pair in written)
 
 
 def _read(file: Path) -> str:

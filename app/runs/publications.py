@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from threading import Lock
+from typing import Any
 
 import msgspec
 
@@ -105,6 +107,10 @@ class Publications:
         if known is None or known.app_id != request.caller.app_id:
             raise NotFound(f"Workflow not found with id: {workflow_id}")
         return known
+
+    async def site(self, caller: Caller) -> Mapping[str, Any]:
+        """What the page of the caller's app shows where it differs from the document."""
+        return await self._store.read(lambda tx: accounts.find_site(tx, caller.app_id))
 
     def graph_of(self, tx: Tx, workflow_id: str) -> Graph:
         """The graph that a run is pinned to."""

@@ -153,6 +153,8 @@ _insert_app = postgresql.insert(apps).values({name: bindparam(name) for name in 
 _insert_app = _insert_app.on_conflict_do_nothing(index_elements=[apps.c.name])
 _point_app = update(apps).where(apps.c.id == bindparam("app")).values(workflow_id=bindparam("version_id"))
 _limit_app = update(apps).where(apps.c.name == bindparam("of_name")).values(max_active_requests=bindparam("most"))
+_site_of_app = select(apps.c.site).where(apps.c.id == bindparam("app"))
+_set_site = update(apps).where(apps.c.id == bindparam("app")).values(site=bindparam("new_site"))
 _live_key = update(keys).where(keys.c.id == bindparam("key_id"), keys.c.revoked_at.is_(None))
 _revoke_key = _live_key.values(revoked_at=now_s())
 _TERMS = ("priority", "scopes", "max_active", "max_queued")
@@ -278,6 +280,17 @@ def limit_app(tx: Tx, name: str, max_active: int) -> bool:
         return False
     raise_revision(tx)
     return True
+
+
+def find_site(tx: Tx, app_id: str) -> dict[str, Any]:
+    """What the app's page shows where it differs from the document."""
+    row = tx.row(_site_of_app, {"app": app_id})
+    site: dict[str, Any] | None = from_json(row[0]) if row else None
+    return site or {}
+
+
+def set_site(tx: Tx, app_id: str, site: Mapping[str, Any]) -> None:
+    tx.run(_set_site, {"app": app_id, "new_site": to_json_or_null(site or None)})
 
 
 def insert_key(tx: Tx, key: Key, app_id: str, token: str, lasts_s: float | None = None) -> None:

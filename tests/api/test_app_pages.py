@@ -50,6 +50,18 @@ def test_a_site_looks_as_the_document_says(web: Atelier) -> None:
     }
 
 
+def test_a_site_is_changed_by_its_keeper(web: Atelier, echo_key: str) -> None:
+    words = ("title=Echo [beta]", "show_workflow_steps=false", "copyright=Eva")
+    assert web.cli("workflows", "site", "echo", *words).splitlines()[:2] == [
+        "title=Echo [beta]",
+        "show_workflow_steps=false",
+    ]
+    site = web.http.get("/v1/site", headers=web.bearer(echo_key)).json()
+    assert (site["title"], site["show_workflow_steps"], site["copyright"]) == ("Echo [beta]", False, "Eva")
+    assert web.cli("workflows", "site", "echo", "title=", "show_workflow_steps=", "copyright=") == ""
+    assert web.http.get("/v1/site", headers=web.bearer(echo_key)).json()["title"] == "Echo"
+
+
 def test_the_parameters_tell_the_outputs_too(web: Atelier) -> None:
     told = web.http.get("/v1/parameters?user=abc-123").json()
     assert told["user_output_form"] == [{"variable": "files", "type": "array[file]"}]

@@ -61,8 +61,12 @@ class House:
         if path.stem not in self.keys and "env" in case:
             given = [f"--env={name}={value.replace('SITE', self._site_url)}" for name, value in case["env"].items()]
             self.printed += self._import([path], *given)
-        assert path.stem in self.keys, self.printed
+        assert path.stem in self.keys, self._said_of(path)
         return self.keys[path.stem]
+
+    def _said_of(self, path: Path) -> str:
+        """Why the document was not published."""
+        return self.printed[self.printed.find(f"{path} can't be published") :].split(".yml can't", 2)[1]
 
     def inputs(self, case: dict[str, Any], key: str) -> dict[str, Any]:
         """The case's own, and its files as uploads."""

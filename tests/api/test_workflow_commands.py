@@ -118,4 +118,6 @@ def test_a_warning_does_not_keep_a_document_from_running(web: Atelier, tmp_path:
 def test_what_is_not_there_is_named(web: Atelier, tmp_path: Path) -> None:
     assert "There is no app named nobody. Apps: " in refused(web, "export", "nobody")
     assert "There is no app named nobody. Apps: " in refused(web, "list", "--app", "nobody")
+    assert "A site has no 'colour'. It has: title, " in refused(web, "site", "text-to-image", "colour=red")
+    assert "These are true or false: " in refused(web, "site", "text-to-image", "show_workflow_steps=perhaps")
     assert "can't be read" in refused(web, "import", str(tmp_path / "none.yml"))

@@ -11,7 +11,7 @@ from app.api.operation import OpenOperation, Operation
 from app.domain.request import Caller, Scope
 from app.errors import AppUnavailable, DocumentInvalid, EndUserNotFound, InvalidParam
 from app.runs.end_users import EndUsers
-from app.runs.service import RunService
+from app.runs.publications import Publications
 
 _RAISES = (AppUnavailable, DocumentInvalid)
 
@@ -19,8 +19,8 @@ _RAISES = (AppUnavailable, DocumentInvalid)
 class AppPages:
     """Operations that read an app's published workflow, and run nothing."""
 
-    def __init__(self, service: RunService, users: EndUsers) -> None:
-        self._service = service
+    def __init__(self, publications: Publications, users: EndUsers) -> None:
+        self._publications = publications
         self._users = users
 
     def operations(self) -> list[Operation | OpenOperation]:
@@ -103,16 +103,17 @@ class AppPages:
         ]
 
     async def _info(self, request: Request, caller: Caller) -> Answer:
-        return json_answer(pages.info((await self._service.publication(caller)).graph))
+        return json_answer(pages.info((await self._publications.current(caller)).graph))
 
     async def _parameters(self, request: Request, caller: Caller) -> Answer:
-        return json_answer(pages.parameters((await self._service.publication(caller)).graph))
+        return json_answer(pages.parameters((await self._publications.current(caller)).graph))
 
     async def _meta(self, request: Request, caller: Caller) -> Answer:
-        return json_answer(pages.meta((await self._service.publication(caller)).graph))
+        return json_answer(pages.meta((await self._publications.current(caller)).graph))
 
     async def _site(self, request: Request, caller: Caller) -> Answer:
-        return json_answer(pages.site((await self._service.publication(caller)).graph))
+        publication = await self._publications.current(caller)
+        return json_answer(pages.site(publication.graph, await self._publications.site(caller)))
 
     async def _end_user(self, request: Request, caller: Caller) -> Answer:
         return json_answer(pages.end_user(await self._users.find(caller, request.path_params["user_id"])))

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, ValidationError, convert, structs
 
+from app.errors import InvalidParam
 from app.graph.graph import Graph
 from app.graph.inputs import input_form
 from app.store.end_users import EndUser
@@ -180,12 +181,15 @@ def meta(graph: Graph) -> AppMeta:
     return AppMeta(dict.fromkeys(names, _ICON))
 
 
-def site(graph: Graph) -> AppSite:
-    """The icon of an app is an emoji, the id of a file that an export does not hold, or a link."""
+def site(graph: Graph, changes: Mapping[str, Any]) -> AppSite:
+    """What the document says, but for the `changes`.
+
+    The icon of an app is an emoji, the id of a file that an export does not hold, or a link.
+    """
     app = graph.document.app
     icon_type = str(app.get("icon_type") or "emoji")
     icon = _text(app.get("icon"))
-    return AppSite(
+    told = AppSite(
         title=graph.document.name,
         chat_color_theme=None,
         chat_color_theme_inverted=False,
@@ -202,6 +206,20 @@ def site(graph: Graph) -> AppSite:
         show_workflow_steps=True,
         use_icon_as_answer_icon=app.get("use_icon_as_answer_icon") is True,
     )
+    return structs.replace(told, **changes)
+
+
+def read_site(written: Mapping[str, str]) -> dict[str, Any]:
+    """Changes of a site, each as a text: `true` and `false` where it is one of them. Raises InvalidParam."""
+    kinds = {field.name: field.type for field in structs.fields(AppSite)}
+    unknown = [name for name in written if name not in kinds]
+    if unknown:
+        raise InvalidParam(f"A site has no {unknown[0]!r}. It has: {', '.join(kinds)}.")
+    try:
+        return {name: convert(text, kinds[name], strict=kinds[name] is not bool) for name, text in written.items()}
+    except ValidationError:
+        named = ", ".join(name for name, kind in kinds.items() if kind is bool)
+        raise InvalidParam(f"These are true or false: {named}.") from None
 
 
 def end_user(user: EndUser) -> EndUserObject:
