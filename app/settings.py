@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -58,6 +59,11 @@ class Settings(BaseSettings):
 
     checkpoints_dir: Path = Field(Path("checkpoints"), description="where checkpoints lie: files or diffusers folders")
     default_checkpoint: str = Field("", description="used without a model_name, if v1-5-pruned-emaonly isn't installed")
+    checkpoint_names: Annotated[dict[str, str], NoDecode] = Field(
+        {},
+        description="JSON: checkpoints for the models that other image tools ask for, as "
+        '{"kolors": "my-sdxl", "*": "my-default"}; one that is not here is painted with the default',
+    )
     resident_checkpoints: int = Field(1, ge=1, description="how many checkpoints a worker keeps in memory")
     device: str = Field("", description="cuda, cuda:1, mps or cpu; empty: the best there is")
     torch_threads: int = Field(0, ge=0, description="CPU threads of the worker's engine; 0: torch decides")
@@ -110,6 +116,14 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
+
+    @field_validator("checkpoint_names", mode="before")
+    @classmethod
+    def _names(cls, value: object) -> object:
+        try:
+            return json.loads(value or "{}") if isinstance(value, str) else value
+        except ValueError:
+            raise ValueError("must be a JSON object of names") from None
 
     @field_validator("webhook_retry_s", mode="before")
     @classmethod

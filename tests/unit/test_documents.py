@@ -155,16 +155,6 @@ def test_every_version_is_read(version):
             ["start > odd_1"],
             "node 'odd_1' (Ask the model): kind 'oddity' is not supported; supported kinds: ",
         ),
-        (
-            [start(), branch("choose", yes=[]), end()],
-            ["start > choose", "choose maybe > end"],
-            "node 'choose': an edge leaves by unknown handle 'maybe'; handles: false, yes",
-        ),
-        (
-            [start(), end()],
-            ["start fail-branch > end"],
-            "node 'start': an edge leaves by 'fail-branch', which is not supported yet",
-        ),
         ([start(), end(x=[])], ["start > end"], "node 'end': 'x' needs a selector [node id, variable], got []"),
         (
             [start(), branch("b", yes=[condition(["start", "v"], "almost")])],
@@ -183,9 +173,9 @@ def test_every_version_is_read(version):
             "node 'start': variable 'a': type 'external_data_tool' is not supported; supported types: text-input, ",
         ),
         (
-            [start(), node("x", "template-transform", template="", error_strategy="fail-branch")],
+            [start(), node("x", "template-transform", template="", error_strategy="pray")],
             ["start > x"],
-            "node 'x': error_strategy 'fail-branch' is not supported yet",
+            "node 'x': error_strategy 'pray' is not known; known strategies: fail-branch, default-value",
         ),
     ],
 )
@@ -219,6 +209,16 @@ def test_each_problem_names_its_node(nodes, edges, problem):
             ["start > end"],
             "node 'end': 'env.key' names no environment variable of the document",
         ),
+        (
+            [start(), branch("choose", yes=[]), end()],
+            ["start > choose", "choose maybe > end"],
+            "node 'choose': an edge leaves by unknown handle 'maybe' and is never taken; handles: false, yes",
+        ),
+        (
+            [start(), end()],
+            ["start fail-branch > end"],
+            "node 'start': an edge leaves by 'fail-branch', which the node does not have: it is taken as 'source'",
+        ),
     ],
 )
 def test_what_does_no_harm_is_a_warning(nodes, edges, warning):
@@ -232,9 +232,18 @@ def test_a_node_that_nothing_leads_to_is_left_out():
     ]
 
 
+def test_what_never_runs_may_be_of_any_kind():
+    loose = [node("left", "knowledge-retrieval"), node("box", "loop", loop_count=0), template("in")]
+    loose[2]["data"]["loop_id"] = "box"
+    graph = load_graph(draw([start(), end(), *loose], ["start > end", "left > box"]))
+    assert list(graph.nodes) == ["start", "end"]
+    assert any(text.startswith("node 'left': kind 'knowledge-retrieval' is not supported") for text in graph.warnings)
+    assert problems_of(draw([start(), end(), *loose], ["start > end", "start > left"]))
+
+
 def test_all_problems_are_told_at_once():
     nodes = [start(), node("a", "knowledge-retrieval"), node("b", "agent"), end(x=[])]
-    assert len(problems_of(draw(nodes, ["start > a", "start > b"]))) == 3
+    assert len(problems_of(draw(nodes, ["start > a", "start > b", "b > end"]))) == 3
 
 
 def test_notes_and_nodes_without_a_type_are_ignored():
