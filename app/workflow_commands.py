@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -102,7 +102,7 @@ def check(
         try:
             edition = Edition.of(_read(file), _pairs(env))
             _tell(f"{file}: {len(edition.graph.nodes)} nodes, no problem")
-            _list("warning", edition.graph.warnings)
+            _list("warning", (*edition.graph.warnings, *_unset_secrets(edition)))
         except DocumentInvalid as error:
             failed = True
             _tell(f"{file}: {_counted(len(error.problems), 'problem')}")
@@ -173,9 +173,13 @@ def _edition(file: Path, env: Iterable[str]) -> Edition | None:
 def _ask_for_secrets(store: Store, edition: Edition, done: Publishing) -> None:
     """Exports have no secrets: those that nobody has given yet are asked for."""
     published = store.read_blocking(lambda tx: accounts.find_workflow(tx, done.workflow_id))
-    given = (published.environment if published else None) or {}
-    unset = [each.name for each in edition.graph.document.variables if each.is_unset_secret and each.name not in given]
-    _list("warning", (f"the secret '{name}' has no value: give it with --env {name}=VALUE" for name in unset))
+    _list("warning", _unset_secrets(edition, (published.environment if published else None) or {}))
+
+
+def _unset_secrets(edition: Edition, given: Container[str] = ()) -> Iterator[str]:
+    for variable in edition.graph.document.variables:
+        if variable.is_unset_secret and variable.name not in given:
+            yield f"the secret '{variable.name}' has no value: give it with --env {variable.name}=VALUE"
 
 
 def _pairs(written: Iterable[str], what: str = "An --env") -> dict[str, str]:

@@ -77,7 +77,9 @@ def test_a_secret_is_given_once_and_stays_out_of_the_export(web: Atelier, tmp_pa
     file.write_text(SECRETIVE)
     printed = web.cli("workflows", "import", str(file))
     key = key_in(printed)
-    assert "the secret 'token' has no value" in printed
+    for said in (printed, web.cli("workflows", "check", str(file))):
+        assert "the secret 'token' has no value: give it with --env token=VALUE" in said
+    assert "has no value" not in web.cli("workflows", "check", str(file), "--env", "token=s3cr3t")
     assert "has no value" not in web.cli("workflows", "import", str(file), "--env", "token=s3cr3t", "--env", "size=5")
     file.write_text(SECRETIVE.replace("{{ size }}", "{{ size }} again"))
     assert "has no value" not in web.cli("workflows", "publish", str(file))
