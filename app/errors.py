@@ -230,7 +230,7 @@ class NodeFailed(AtelierError):
 
     def __init__(self, message: str, *, error_type: str | None = None) -> None:
         super().__init__(message)
-        self.error_type = error_type or self.default_type
+        self.error_type = self.default_type if error_type is None else error_type
 
 
 class OutOfMemory(NodeFailed):

@@ -30,6 +30,10 @@ class VariablePool(msgspec.Struct, frozen=True):
     def add(self, node_id: str, outputs: Mapping[str, Any]) -> None:
         self.values[node_id] = outputs
 
+    def assign(self, selector: Selector, value: Value) -> None:
+        """Sets one variable. What others hold of the same node's outputs does not change."""
+        self.values[selector[0]] = {**self.values.get(selector[0], {}), selector[1]: value}
+
     def get(self, selector: Selector, default: Value = MISSING) -> Value:
         """The value, or `default` where there is none; a null that a node gave is a value."""
         value = self.values.get(selector[0], {}).get(selector[1], MISSING)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from app.graph.nodes.assigner import Assigner
 from app.graph.nodes.end import End
 from app.graph.nodes.if_else import IfElse
 from app.graph.nodes.kind import NodeKind
 from app.graph.nodes.start import Start
 from app.graph.nodes.template_transform import TemplateTransform
 from app.graph.nodes.tool import ToolCall
+from app.graph.nodes.variable_aggregator import OLD_NAME, VariableAggregator
 
-KINDS: Mapping[str, type[NodeKind]] = {kind.kind: kind for kind in (Start, End, TemplateTransform, IfElse, ToolCall)}
+_KINDS: tuple[type[NodeKind], ...] = (Start, End, TemplateTransform, IfElse, ToolCall, VariableAggregator, Assigner)
+
+KINDS: Mapping[str, type[NodeKind]] = {kind.kind: kind for kind in _KINDS} | {OLD_NAME: VariableAggregator}

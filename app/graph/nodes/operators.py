@@ -37,12 +37,12 @@ def _number(value: Value) -> float:
 
 
 def _boolean(value: Value) -> bool:
-    """true, false, 1 or 0, as JSON or as text."""
+    """true, false or a whole number, as JSON or as text."""
     try:
         parsed = json.loads(value.strip().lower()) if isinstance(value, str) else value
     except ValueError:
         parsed = None
-    if parsed not in (True, False):
+    if not isinstance(parsed, int):
         raise _refuse(f"Cannot convert '{value}' to boolean")
     return bool(parsed)
 
@@ -64,7 +64,7 @@ def _holds(items: list[Any], expected: Value) -> bool:
 
 
 def _contains(actual: Value, expected: Value) -> bool:
-    if actual is None or actual in ("", []):
+    if not actual:
         return False
     if isinstance(actual, str):
         return str(expected) in actual
@@ -75,7 +75,7 @@ def _contains(actual: Value, expected: Value) -> bool:
 
 def _affix(test: Callable[[str, str], bool]) -> Comparison:
     def check(actual: Value, expected: Value) -> bool:
-        if actual is None or actual == "":
+        if not actual:
             return False
         if not isinstance(actual, str):
             raise _refuse("Invalid actual value type: string")
@@ -95,7 +95,7 @@ def _is(actual: Value, expected: Value) -> bool:
 
 
 def _in(actual: Value, expected: Value) -> bool:
-    if actual is None or actual == "":
+    if not actual:
         return False
     if not isinstance(expected, list):
         raise _refuse("Invalid expected value type: array")
@@ -116,6 +116,8 @@ def _order(test: Callable[[Any, Any], bool]) -> Comparison:
     def check(actual: Value, expected: Value) -> bool:
         if actual is None:
             return False
+        if isinstance(actual, bool):
+            return test(actual, _boolean(expected))
         if not _is_number(actual):
             raise _refuse("Invalid actual value type: number")
         return test(actual, _number(expected))
@@ -126,6 +128,8 @@ def _order(test: Callable[[Any, Any], bool]) -> Comparison:
 def _all_of(actual: Value, expected: Value) -> bool:
     if not isinstance(expected, list) or not _is_homogeneous(expected):
         raise _refuse("all of operator expects homogeneous list of strings or booleans")
+    if isinstance(actual, str):
+        return bool(actual) and all(isinstance(item, str) and item in actual for item in expected)
     return isinstance(actual, list) and bool(actual) and all(_holds(actual, item) for item in expected)
 
 
