@@ -5,9 +5,12 @@ from app.graph.graph import load_graph
 from app.graph.variables import VariablePool
 
 
+def load_merge(data, kind="variable-aggregator"):
+    return load_graph(draw([start(), node("merge", kind, **data), end()], ["start > merge", "merge > end"]))
+
+
 def merge(values, **data):
-    graph = load_graph(draw([start(), node("merge", "variable-aggregator", **data), end()], ["start > merge", "merge > end"]))
-    return execute(graph.nodes["merge"], VariablePool.of({"start": values}))
+    return execute(load_merge(data).nodes["merge"], VariablePool.of({"start": values}))
 
 
 def groups(**named):
@@ -25,17 +28,19 @@ def test_where_nothing_is_there_there_is_no_output():
 
 
 def test_each_group_gives_an_object_and_an_empty_one_nothing():
-    done = merge({"a": 1, "c": {"d": 2}}, **groups(one=[["start", "a"]], two=[["start", "b"]], three=[["start", "c", "d"]]))
+    done = merge(
+        {"a": 1, "c": {"d": 2}}, **groups(one=[["start", "a"]], two=[["start", "b"]], three=[["start", "c", "d"]])
+    )
     assert done.outputs == {"one": {"output": 1}, "three": {"output": 2}}
     assert done.inputs == {"a": 1, "c.d": 2}
 
 
 def test_groups_that_are_switched_off_do_not_count():
-    off = {"advanced_settings": {"group_enabled": False, "groups": groups(one=[["start", "a"]])["advanced_settings"]["groups"]}}
-    assert merge({"a": 1, "b": 2}, variables=[["start", "b"]], **off).outputs == {"output": 2}
+    off = groups(one=[["start", "a"]])
+    off["advanced_settings"]["group_enabled"] = False
+    assert merge({"a": 1, "b": 2}, **off | {"variables": [["start", "b"]]}).outputs == {"output": 2}
 
 
 def test_the_name_from_before_groups_and_empty_places_are_read():
-    old = node("merge", "variable-assigner", variables=[[], ["start", "a"]], advanced_settings=None)
-    graph = load_graph(draw([start(), old, end()], ["start > merge", "merge > end"]))
+    graph = load_merge({"variables": [[], ["start", "a"]], "advanced_settings": None}, "variable-assigner")
     assert execute(graph.nodes["merge"], VariablePool.of({"start": {"a": 1}})).outputs == {"output": 1}

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 import msgspec
 
 from app.errors import NodeFailed
-from app.graph.nodes.kind import Completed, Configuration, NodeKind
+from app.graph.nodes.kind import NOWHERE, Completed, Configuration, NodeKind
 from app.graph.nodes.operations import OPERATIONS, Operation, type_of, zero_of
 from app.graph.selectors import MISSING, Selector, as_selector
 from app.graph.values import Value
@@ -160,5 +160,5 @@ def _read_old_item(configuration: Configuration) -> OldItem:
     return OldItem(
         target=configuration.selector(configuration.entries.get("assigned_variable_selector"), "an assignment"),
         mode=mode,
-        source=as_selector(written) or ("", "") if mode == "clear" else configuration.selector(written, "an assignment"),
+        source=as_selector(written) or NOWHERE if mode == "clear" else configuration.selector(written, "an assignment"),
     )

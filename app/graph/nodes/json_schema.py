@@ -35,7 +35,7 @@ class Schema:
         try:
             self._validator.validate(value)
         except ValidationError as error:
-            return error.message
+            return str(error.message)
         except (Unresolvable, RecursionError) as error:
             return str(error) or type(error).__name__
         return None

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Self
 
 from app.graph.nodes.kind import Completed, Configuration, NodeKind
-from app.graph.selectors import MISSING, Selector, as_selector
+from app.graph.selectors import MISSING, Selector
 from app.graph.variables import VariablePool
 
 OLD_NAME = "variable-assigner"
@@ -27,7 +27,9 @@ class VariableAggregator(NodeKind, frozen=True):
         if not advanced.get("group_enabled"):
             return cls(_read_candidates(configuration.entries, configuration), None)
         groups = configuration.mappings("groups", advanced)
-        return cls((), tuple((str(group.get("group_name")), _read_candidates(group, configuration)) for group in groups))
+        return cls(
+            (), tuple((str(group.get("group_name")), _read_candidates(group, configuration)) for group in groups)
+        )
 
     @property
     def selectors(self) -> Iterable[Selector]:
@@ -54,10 +56,8 @@ def _first(candidates: Iterable[Selector], pool: VariablePool, inputs: dict[str,
 
 
 def _read_candidates(entry: Mapping[str, Any], configuration: Configuration) -> tuple[Selector, ...]:
-    """The editor leaves an empty list where nothing was picked yet: it finds nothing, as in Dify."""
     written = entry.get("variables") or []
     if not isinstance(written, list):
         configuration.problem("variables must be a list of selectors")
         return ()
-    selectors = (as_selector(item) if item else None for item in written)
-    return tuple(selector for selector in selectors if selector is not None)
+    return tuple(configuration.selector(item, "a candidate") for item in written)
