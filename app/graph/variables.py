@@ -31,8 +31,12 @@ class VariablePool(msgspec.Struct, frozen=True):
         self.values[node_id] = outputs
 
     def assign(self, selector: Selector, value: Value) -> None:
-        """Sets one variable. What others hold of the same node's outputs does not change."""
-        self.values[selector[0]] = {**self.values.get(selector[0], {}), selector[1]: value}
+        """Gives the variable (node id or namespace, name) a new value, for every node that reads it from now on.
+
+        A node may call it while it executes. Values are replaced and never changed in place: append makes a new list.
+        """
+        owner, name = selector[0], selector[1]
+        self.values[owner] = {**self.values.get(owner, {}), name: value}
 
     def get(self, selector: Selector, default: Value = MISSING) -> Value:
         """The value, or `default` where there is none; a null that a node gave is a value."""

@@ -19,7 +19,6 @@ from app.errors import InvalidParam, NodeFailed
 from app.graph.answer import due_chunks
 from app.graph.execute import WorkerCall, first_pool, merge_outputs
 from app.graph.graph import Graph, Node
-from app.graph.nodes.assigner import Assigner, assignments
 from app.graph.plan import ending, predecessor, ready_nodes
 
 _INNER_CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
@@ -185,9 +184,6 @@ class Movement:
             self._ended[step.node_id] = step
         if step.outputs is not None:
             self._pool.add(step.node_id, step.outputs)
-        if step.kind == Assigner.kind:
-            for selector, value in assignments(step.process_data):
-                self._pool.assign(selector, value)
 
     def _release_chunks(self) -> None:
         for chunk in due_chunks(self._graph, self._steps, self._pool, self._released):

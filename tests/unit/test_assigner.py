@@ -4,14 +4,15 @@ from drawing import draw, end, node, start
 from app.errors import DocumentInvalid, NodeFailed
 from app.graph.execute import execute
 from app.graph.graph import load_graph
-from app.graph.nodes.assigner import assignments
 from app.graph.nodes.operations import MOST_ITEMS
 from app.graph.variables import VariablePool
 
 
 def run(assigner, **values):
+    """What the step shows, and the variables after it."""
     graph = load_graph(draw([start(), assigner, end()], ["start > set", "set > end"]))
-    return execute(graph.nodes["set"], VariablePool.of({"start": values}))
+    pool = VariablePool.of({"start": values})
+    return execute(graph.nodes["set"], pool), pool.values["start"]
 
 
 def item(operation, value=None, input_type="constant", target="x"):
@@ -19,14 +20,13 @@ def item(operation, value=None, input_type="constant", target="x"):
 
 
 def change(current, operation, value=None, input_type="constant", **others):
-    done = run(node("set", "assigner", version="2", items=[item(operation, value, input_type)]), x=current, **others)
-    return dict(assignments(done.process_data)).get(("start", "x"), "nothing was set")
+    items = [item(operation, value, input_type)]
+    return run(node("set", "assigner", version="2", items=items), x=current, **others)[1]["x"]
 
 
 def change_v1(current, mode, **others):
     old = {"assigned_variable_selector": ["start", "x"], "input_variable_selector": ["start", "y"], "write_mode": mode}
-    done = run(node("set", "assigner", **old), x=current, **others)
-    return dict(assignments(done.process_data))["start", "x"]
+    return run(node("set", "assigner", **old), x=current, **others)[1]["x"]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_constants(current, operation, value, after):
         ("a", "clear", None, ""),
         (5, "clear", None, 0),
         ([1], "clear", None, []),
-        ("a", "over-write", None, "nothing was set"),
+        ("a", "over-write", None, "a"),
     ],
 )
 def test_variables(current, operation, given, after):
@@ -96,9 +96,25 @@ def test_a_variable_that_is_not_there_can_not_be_set():
 
 def test_later_items_see_what_earlier_ones_have_set():
     items = [item("+=", 1), item("over-write", ["start", "x"], "variable", "y"), item("+=", 1)]
-    done = run(node("set", "assigner", version="2", items=items), x=1, y=0)
-    assert dict(assignments(done.process_data)) == {("start", "x"): 3, ("start", "y"): 2}
-    assert (done.process_data["x"], done.outputs) == (3, {})
+    done, left = run(node("set", "assigner", version="2", items=items), x=1, y=0)
+    assert left == {"x": 3, "y": 2}
+    assert (done.outputs, done.process_data["x"], done.inputs) == ({}, 3, {"items": items})
+    assert done.process_data["__updated_variables"][1] == {
+        "name": "y",
+        "selector": ["start", "y"],
+        "value_type": "integer",
+        "new_value": 2,
+    }
+
+
+def test_an_assigner_that_fails_has_set_nothing():
+    graph = load_graph(
+        draw([start(), node("set", "assigner", items=[item("+=", 1), item("set", "a")]), end()], ["start > set"])
+    )
+    pool = VariablePool.of({"start": {"x": 1}})
+    with pytest.raises(NodeFailed, match="Invalid input value a"):
+        execute(graph.nodes["set"], pool)
+    assert pool.values["start"] == {"x": 1}
 
 
 def test_a_list_that_doubles_comes_to_an_end():

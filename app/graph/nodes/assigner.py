@@ -1,12 +1,12 @@
 """assigner: sets variables that live longer than one node, those of a loop above all.
 
-An assigner has no outputs. What it sets lies in its step's process data, so a run that is rebuilt from its log sets
-the same again (`assignments`).
+An assigner has no outputs: it assigns in the pool, and the run's log keeps what it did. All its items are looked at
+before the first is set, so one that fails has set nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Self
 
 import msgspec
@@ -18,15 +18,7 @@ from app.graph.selectors import MISSING, Selector, as_selector
 from app.graph.values import Value
 from app.graph.variables import VariablePool
 
-_UPDATED = "__updated_variables"
-
 Find = Callable[[Selector], Any]
-
-
-def assignments(process_data: Mapping[str, Any] | None) -> Iterator[tuple[Selector, Value]]:
-    """What an assigner's step has set, as (selector, value)."""
-    for entry in (process_data or {}).get(_UPDATED, ()):
-        yield tuple(entry["selector"]), entry["new_value"]
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -97,7 +89,7 @@ class Assigner(NodeKind, frozen=True):
                 yield item.source
 
     def execute(self, pool: VariablePool) -> Completed:
-        """Later items see what earlier ones have set; the pool itself changes only with the step."""
+        """Later items see what earlier ones will set."""
         set_here: dict[Selector, Value] = {}
 
         def find(selector: Selector) -> Value:
@@ -107,13 +99,15 @@ class Assigner(NodeKind, frozen=True):
             value = item.apply(find)
             if value is not MISSING:
                 set_here[item.target] = value
+        for target, value in set_here.items():
+            pool.assign(target, value)
         updated = [
             {"name": target[1], "selector": list(target), "value_type": type_of(value), "new_value": value}
             for target, value in set_here.items()
         ]
         named = {} if not self.shown else {target[1]: value for target, value in set_here.items()}
         inputs = self.shown or {"value": updated[0]["new_value"]}
-        return Completed(inputs, {}, process_data={**named, _UPDATED: updated})
+        return Completed(inputs, {}, process_data={**named, "__updated_variables": updated})
 
 
 def _current(target: Selector, find: Find) -> Value:
