@@ -103,8 +103,10 @@ def _is_storable(number: float) -> bool:
 
 
 def zero_of(value: Value) -> Value:
-    """What a cleared variable holds: the empty value of its type."""
-    return None if value is None else type(value)()
+    """What a cleared variable holds: the empty value of its type. Raises NodeFailed for null, which has none."""
+    if value is None:
+        raise NodeFailed("unsupported variable type: none", error_type="WorkflowNodeError")
+    return type(value)()
 
 
 def _refuse(text: str) -> NodeFailed:

@@ -47,20 +47,19 @@ def _boolean(value: Value) -> bool:
     return bool(parsed)
 
 
-def _same(actual: Value, expected: Value) -> bool:
-    """Equality in the actual value's type: the document can only write texts."""
-    if isinstance(actual, bool):
-        return str(expected).strip().lower() in (("true", "1") if actual else ("false", "0"))
-    if _is_number(actual) and isinstance(expected, str):
-        try:
-            return bool(actual == float(expected))
-        except ValueError:
-            return False
-    return bool(actual == expected)
-
-
 def _holds(items: list[Any], expected: Value) -> bool:
-    return any(_same(item, expected) for item in items)
+    """Whether the expected value is one of the items. A document writes booleans as text; nothing else is converted."""
+    if items and all(isinstance(item, bool) for item in items):
+        return any(_is_boolean(item, expected) for item in items)
+    return expected in items
+
+
+def _is_boolean(actual: bool, expected: Value) -> bool:
+    """What is no boolean is another value, and no reason to fail."""
+    try:
+        return actual is _boolean(expected)
+    except NodeFailed:
+        return False
 
 
 def _contains(actual: Value, expected: Value) -> bool:
@@ -99,7 +98,7 @@ def _in(actual: Value, expected: Value) -> bool:
         return False
     if not isinstance(expected, list):
         raise _refuse("Invalid expected value type: array")
-    return any(_same(actual, item) for item in expected)
+    return any(_is_boolean(actual, item) if isinstance(actual, bool) else actual == item for item in expected)
 
 
 def _equal(actual: Value, expected: Value) -> bool:
