@@ -22,8 +22,8 @@ LISTS = st.one_of(
 )
 VALUES = st.one_of(SCALARS, OBJECTS, LISTS, st.dictionaries(st.just("k"), st.one_of(OBJECTS, LISTS), max_size=1))
 INPUTS = st.one_of(
-    st.fixed_dictionaries({name: VALUES for name in NAMES}),
-    st.fixed_dictionaries({name: TEXTS for name in NAMES}),
+    st.fixed_dictionaries(dict.fromkeys(NAMES, VALUES)),
+    st.fixed_dictionaries(dict.fromkeys(NAMES, TEXTS)),
     st.fixed_dictionaries({"a": TEXTS, "b": st.integers(-3, 3), "c": LISTS}),
     st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=3),
 )
