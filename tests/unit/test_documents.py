@@ -82,16 +82,6 @@ def test_every_version_is_read(version):
             ["start > agent_1"],
             "node 'agent_1' (Ask the model): kind 'agent' is not supported; supported kinds: ",
         ),
-        (
-            [start(), branch("choose", yes=[]), end()],
-            ["start > choose", "choose maybe > end"],
-            "node 'choose': an edge leaves by unknown handle 'maybe'; handles: false, yes",
-        ),
-        (
-            [start(), end()],
-            ["start fail-branch > end"],
-            "node 'start': an edge leaves by 'fail-branch', which is not supported yet",
-        ),
         ([start(), end(x=[7])], ["start > end"], "node 'end': 'x' needs a selector [node id, variable], got [7]"),
         (
             [start(), branch("b", yes=[condition(["start", "v"], "almost")])],
@@ -110,9 +100,9 @@ def test_every_version_is_read(version):
             "node 'start': variable 'a': type 'external_data_tool' is not supported; supported types: text-input, ",
         ),
         (
-            [start(), node("x", "template-transform", template="", error_strategy="fail-branch")],
+            [start(), node("x", "template-transform", template="", error_strategy="pray")],
             ["start > x"],
-            "node 'x': error_strategy 'fail-branch' is not supported yet",
+            "node 'x': error_strategy 'pray' is not known; known strategies: fail-branch, default-value",
         ),
     ],
 )
