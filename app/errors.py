@@ -266,7 +266,7 @@ class NodeFailed(AtelierError):
     ) -> None:
         """`outputs` and `process_data` are what the step shows all the same."""
         super().__init__(message)
-        self.error_type = error_type or self.default_type
+        self.error_type = self.default_type if error_type is None else error_type
         self.outputs, self.process_data = outputs, process_data
 
 
