@@ -24,7 +24,7 @@ _TAIL = 65_535 + 22
 
 def refuse_bomb(mime_type: str, head: bytes, whole: BinaryIO) -> tuple[int, int] | None:
     """The (width, height) of a picture, as far as its head tells them. Raises FileTooLarge."""
-    if mime_type == ZIP or mime_type.startswith("application/") and head[:2] == b"PK":
+    if mime_type == ZIP or (mime_type.startswith("application/") and head[:2] == b"PK"):
         _refuse_archive(whole)
         return None
     size = picture_size(mime_type, head, whole) if mime_type.startswith("image/") else None

@@ -72,7 +72,7 @@ class Incoming:
     """
 
     def __init__(self, extension: str, limits: Limits) -> None:
-        self._extension = extension
+        self.extension = extension
         self._limits = limits
         self._head = b""
         self._limit = 0
@@ -94,9 +94,9 @@ class Incoming:
         self.size += len(chunk)
         if len(self._head) < HEAD_BYTES:
             self._head += chunk[: HEAD_BYTES - len(self._head)]
-            _, self._limit = self._limits.of_type(sniff_head(self._head, self._extension))
+            _, self._limit = self._limits.of_type(sniff_head(self._head, self.extension))
         if self.size > self._limit:
-            called, limit = self._limits.of_type(sniff_head(self._head, self._extension))
+            called, limit = self._limits.of_type(sniff_head(self._head, self.extension))
             raise FileTooLarge(f"A {called} may have {limit / 1024 / 1024:g} MB; this one has more.")
         self._pending += chunk
         if len(self._pending) > _IN_MEMORY:
@@ -106,15 +106,15 @@ class Incoming:
         """Looks at the whole file and stores it; blocks. Raises FileTooLarge for what would unpack to too much."""
         with _translated():
             if self._file is None:
-                content = bytes(self._pending)
-                return self._keep(store, io.BytesIO(content), content)
+                whole = bytes(self._pending)
+                return self._keep(store, io.BytesIO(whole), whole)
             self._flush()
             with mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as content:
                 return self._keep(store, cast(BinaryIO, self._file), content)
 
     def _keep(self, store: ArtifactStore, whole: BinaryIO, content: bytes | memoryview) -> Received:
-        size = refuse_bomb(sniff_head(self._head, self._extension), self._head, whole)
-        mime_type = sniff(self._head, whole, self._extension)
+        size = refuse_bomb(sniff_head(self._head, self.extension), self._head, whole)
+        mime_type = sniff(self._head, whole, self.extension)
         width, height = size or (None, None)
         return Received(store.put(content), self.size, mime_type, width, height)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Mapping
 from typing import BinaryIO
 
 HEAD_BYTES = 8192
@@ -135,7 +134,7 @@ def sniff_head(head: bytes, extension: str) -> str:
     for signature, mime_type in _SIGNATURES:
         if head.startswith(signature):
             return _OLE_NAMES.get(extension.lower(), _OLE) if mime_type == _OLE else mime_type
-    if head[0] == 0xFF and len(head) > 1 and head[1] & 0xE6 in (0xE2, 0xE4, 0xE6) and _NO_TEXT.search(head):
+    if head[0] == 0xFF and len(head) > 1 and head[1] & 0xE6 in (0xE2, 0xE4) and _NO_TEXT.search(head):
         return "audio/mpeg"  # a frame without a tag before it
     if _NO_TEXT.search(head) and not head.startswith(_WIDE):
         return BINARY
@@ -181,18 +180,3 @@ def _declares(archive: zipfile.ZipFile, names: set[str]) -> bool:
 def extension_of(mime_type: str) -> str:
     """How a file of this type is called, for one that came without an extension."""
     return _EXTENSIONS.get(mime_type, ".bin")
-
-
-def declared_by(extension: str) -> str:
-    """The media type that an extension promises; empty where it promises nothing that bytes could belie."""
-    return _PROMISED.get(extension.lower(), "")
-
-
-_PROMISED: Mapping[str, str] = {
-    **dict.fromkeys((".jpg", ".jpeg"), "image/jpeg"),
-    **{f".{name}": f"image/{name}" for name in ("png", "gif", "webp", "bmp", "tiff", "avif")},
-    **dict.fromkeys((".mp4", ".mov", ".mpeg", ".webm"), "video/mp4"),
-    **dict.fromkeys((".mp3", ".m4a", ".wav", ".amr", ".mpga"), "audio/mpeg"),
-    ".pdf": "application/pdf",
-    **{extension: mime_type for mime_type, extension in _EXTENSIONS.items() if extension in (".docx", ".xlsx", ".pptx")},
-}

@@ -12,7 +12,8 @@ Value: TypeAlias = Any
 
 
 _DOCUMENTS = frozenset(
-    "txt markdown md mdx pdf html htm xlsx xls vtt properties doc docx csv eml msg ppt pptx xml epub".split()
+    {"txt", "markdown", "md", "mdx", "pdf", "html", "htm", "xml", "csv", "vtt", "properties", "epub", "eml", "msg"}
+    | {"doc", "docx", "xls", "xlsx", "ppt", "pptx"}
 )
 
 

@@ -18,6 +18,7 @@ from app.domain.run import NewWork, Run, RunStatus, Step, StepStatus, is_termina
 from app.errors import InvalidParam, NodeFailed
 from app.graph.answer import due_chunks
 from app.graph.execute import WorkerCall, first_pool, merge_outputs
+from app.graph.files import SYSTEM_FILES
 from app.graph.graph import Graph, Node
 from app.graph.plan import ending, predecessor, ready_nodes
 
@@ -212,7 +213,7 @@ def error_code(error_type: str | None) -> str:
 def system_variables(run: Run) -> dict[str, Any]:
     """What a document reads as `sys.*`."""
     return {
-        "files": [],
+        "files": run.inputs.get(SYSTEM_FILES, []),
         "user_id": run.user,
         "app_id": run.app_id,
         "workflow_id": run.workflow_id,
