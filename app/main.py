@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from app.api.dify.errors import CrossOrigin, from_framework, render_error
 from app.api.dify.events import RunEvents
+from app.api.dify.forms import FormsApi
 from app.api.dify.lists import RunLists
 from app.api.dify.routes import DifyApi
 from app.api.dify.uploads import UploadApi
@@ -42,6 +43,7 @@ from app.runs.advance import Advance
 from app.runs.calls import Calls
 from app.runs.companion import Companion
 from app.runs.given import GivenFiles
+from app.runs.forms import Forms
 from app.runs.keyring import Keyring
 from app.runs.polls import Polls
 from app.runs.publications import Publications
@@ -95,6 +97,7 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
         *RunLists(service, render).operations(),
         *UploadApi(uploads, reader, signer).operations(),
         *Permalinks(uploads, signer).operations(),
+        *FormsApi(Forms(store, advance, announcer), settings).operations(),
         *KeysApi(Keyring(store), settings).operations(),
         *WebhookApi(Webhooks(store, announcer, settings), publications, settings).operations(),
         *SignedFiles(store, reader, signer).operations(),

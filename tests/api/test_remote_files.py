@@ -110,7 +110,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Atelier]:
 
 @pytest.fixture(scope="module")
 def key(house: Atelier) -> str:
-    return publish(house, "remote", field("picture", "file", allowed_file_types=["image"]), field("several", "file-list"))
+    return publish(
+        house, "remote", field("picture", "file", allowed_file_types=["image"]), field("several", "file-list")
+    )
 
 
 def remote(url: str, kind: str = "image") -> dict[str, Any]:
@@ -164,7 +166,8 @@ def test_what_can_not_be_had_is_refused_before_there_is_a_run(
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://example.com/a", "http://", "http://169.254.169.254/latest", "http://[::1]/a", "http://u:p@example.com/"]
+    "url",
+    ["ftp://example.com/a", "http://", "http://169.254.169.254/latest", "http://[::1]/a", "http://u:p@example.com/"],
 )
 def test_an_address_that_is_nobodys_business_is_refused_at_once(house: Atelier, key: str, url: str) -> None:
     answer = house.run({"picture": remote(url)}, key)
