@@ -42,8 +42,8 @@ from app.events.standings import Standings
 from app.runs.advance import Advance
 from app.runs.calls import Calls
 from app.runs.companion import Companion
-from app.runs.given import GivenFiles
 from app.runs.forms import Forms
+from app.runs.given import GivenFiles
 from app.runs.keyring import Keyring
 from app.runs.polls import Polls
 from app.runs.publications import Publications

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 from urllib.parse import unquote
 
+import httpcore
 import httpx
 
 from app.errors import InvalidParam
@@ -49,7 +50,7 @@ async def fetched(client: httpx.AsyncClient, url: str, field: str, within_s: flo
         raise _refusal(field, host, f"it took more than {within_s:g} s") from None
     except httpx.TooManyRedirects:
         raise _refusal(field, host, f"it redirects more than {_MOST_REDIRECTS} times") from None
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, httpcore.UnsupportedProtocol) as error:
         raise _refusal(field, host, str(error)[:200] or type(error).__name__) from None
 
 

@@ -11,7 +11,7 @@ import httpx
 from app.artifacts.incoming import Incoming, read_filename
 from app.domain.artifact import Upload
 from app.domain.request import RunRequest
-from app.errors import AtelierError, FileTooLarge, InvalidParam
+from app.errors import FileTooLarge, InvalidParam
 from app.graph.files import SYSTEM_FILES, GivenFile, app_rules, given_files, place_files, read_app_files
 from app.graph.graph import Graph
 from app.graph.inputs import file_rules
@@ -62,7 +62,7 @@ class GivenFiles:
         try:
             async with asyncio.TaskGroup() as fetching:
                 tasks = [fetching.create_task(self._fetch(each, request)) for each in remote]
-        except* AtelierError as failed:
+        except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
         return [task.result() for task in tasks]
 

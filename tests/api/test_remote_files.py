@@ -86,7 +86,7 @@ def site() -> Iterator[Site]:
             "/around": page(b"", 302, Location="/around"),
             "/file": page(b"", 302, Location="file:///etc/passwd"),
             "/gone": page(b"", 404),
-            "/huge": page(b"", Content_Length="999999999"),
+            "/huge": page(b"", announces=False, Content_Length="999999999"),
             "/endless": endless,
             "/silent": silent,
             "/bomb.png": page(media.png_bomb()),
