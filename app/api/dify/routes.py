@@ -27,6 +27,7 @@ from app.errors import (
     AppUnavailable,
     CheckpointUnavailable,
     DocumentInvalid,
+    FileTooLarge,
     IdempotencyConflict,
     TooManyRequests,
     Unavailable,
@@ -40,7 +41,10 @@ _RUN_ANSWERS: Mapping[int, Content] = {
     200: (BlockingAnswer, PausedAnswer, EVENT_STREAM),
     202: (RunningAnswer, AcceptedRun),
 }
-_REFUSALS = (AppUnavailable, CheckpointUnavailable, IdempotencyConflict, DocumentInvalid, TooManyRequests)
+_REFUSALS = (
+    *(AppUnavailable, CheckpointUnavailable, IdempotencyConflict, DocumentInvalid),
+    *(FileTooLarge, TooManyRequests),
+)
 
 
 class DifyApi:
