@@ -13,6 +13,7 @@ from app.domain.run import Run, RunStatus, Step, StepStatus, is_terminal
 from app.graph.answer import due_chunks
 from app.graph.calls import Callee
 from app.graph.execute import first_pool, merge_outputs
+from app.graph.files import SYSTEM_FILES
 from app.graph.graph import Graph
 from app.graph.nodes.loop import LoopEnd
 from app.runs.scopes import Scope, Scopes
@@ -148,7 +149,7 @@ class Record:
 def system_variables(run: Run) -> dict[str, Any]:
     """What a document reads as `sys.*`."""
     return {
-        "files": [],
+        "files": run.inputs.get(SYSTEM_FILES, []),
         "user_id": run.user,
         "app_id": run.app_id,
         "workflow_id": run.workflow_id,

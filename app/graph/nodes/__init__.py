@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from app.graph.nodes.assigner import Assigner
 from app.graph.nodes.end import End
 from app.graph.nodes.http_request import HttpRequest
 from app.graph.nodes.human_input import HumanInput
@@ -15,6 +16,7 @@ from app.graph.nodes.loop import Loop, LoopEnd, LoopStart
 from app.graph.nodes.start import Start
 from app.graph.nodes.template_transform import TemplateTransform
 from app.graph.nodes.tool import ToolCall
+from app.graph.nodes.variable_aggregator import OLD_NAME, VariableAggregator
 from app.graph.nodes.workflow_tool import WorkflowTool
 
 _ALL: tuple[type[NodeKind], ...] = (
@@ -22,6 +24,8 @@ _ALL: tuple[type[NodeKind], ...] = (
     End,
     TemplateTransform,
     IfElse,
+    VariableAggregator,
+    Assigner,
     ToolCall,
     Iteration,
     IterationStart,
@@ -32,7 +36,7 @@ _ALL: tuple[type[NodeKind], ...] = (
     HttpRequest,
 )
 
-KINDS: Mapping[str, type[NodeKind]] = {kind.kind: kind for kind in _ALL}
+KINDS: Mapping[str, type[NodeKind]] = {kind.kind: kind for kind in _ALL} | {OLD_NAME: VariableAggregator}
 
 
 def kind_of(entries: Mapping[str, Any]) -> type[NodeKind] | None:
