@@ -228,9 +228,18 @@ class NodeFailed(AtelierError):
     is_answer = False
     default_type: ClassVar[str] = "NodeFailed"
 
-    def __init__(self, message: str, *, error_type: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        error_type: str | None = None,
+        outputs: dict[str, Any] | None = None,
+        process_data: dict[str, Any] | None = None,
+    ) -> None:
+        """`outputs` and `process_data` are what the step shows all the same."""
         super().__init__(message)
         self.error_type = error_type or self.default_type
+        self.outputs, self.process_data = outputs, process_data
 
 
 class OutOfMemory(NodeFailed):

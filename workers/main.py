@@ -44,14 +44,14 @@ def main(descriptor: int, worker_id: str, work_classes: tuple[str, ...]) -> None
     catalogue = open_catalogue(settings.checkpoints_dir, settings.default_checkpoint)
     store = Store(settings)
     publications = Publications(store)
-    nodes: dict[str, WorkerNode] = {"template-transform": RenderTemplate(store, publications)}
+    nodes: dict[str, WorkerNode] = {"template-transform": RenderTemplate()}
     resident = _nothing
     if "gpu" in work_classes:
         engine = _engine(settings, catalogue)
         nodes["tool"] = TextToImage(engine, catalogue, open_artifacts(settings))
         resident = _last_of(engine)
     advance = Advance(publications.graph_of, SettleImages(catalogue), settings)
-    runner = StepRunner(store, advance, Announcer(link, link), link, nodes)
+    runner = StepRunner(store, publications, advance, Announcer(link, link), link, nodes)
     link.tell(Ready())
     Drain(store, runner, link, worker_id, settings).serve(work_classes, resident)
     os._exit(0)

@@ -33,8 +33,10 @@ class Edge(msgspec.Struct, frozen=True):
 
 
 class Graph(msgspec.Struct, frozen=True):
-    """A workflow that can be run: one start, no cycle, every node reachable, every selector answered by an ancestor.
+    """A workflow that can be run: one start, no cycle, every node reachable.
 
+    `warnings` tell its author what is odd but does no harm, in Dify neither: a node that nothing leads to (it is left
+    out), a selector that no ancestor answers (it finds nothing), an edge from or to nowhere.
     `nodes` are in graph order: each after all its parents, the same for every load of the same text. `incoming` has
     its edges in the graph order of their sources. `branches` gives each node's branching ancestors; `is_branching` is
     False when every edge is always taken, so that no node can be skipped. `heard` are the nodes whose completion may
@@ -49,6 +51,7 @@ class Graph(msgspec.Struct, frozen=True):
     heard: frozenset[str]
     start_id: str
     ends: Mapping[str, End]
+    warnings: tuple[str, ...] = ()
 
     @property
     def start(self) -> Start:
@@ -71,7 +74,7 @@ def build_graph(document: Document) -> Graph:
     edges = draft.read_edges()
     order = draft.sort(edges)
     ancestors = _ancestors(order, edges)
-    draft.check_reachable(ancestors)
+    order, edges = draft.leave_out_unreachable(order, edges, ancestors)
     draft.check_selectors(ancestors)
     if draft.problems:
         raise DocumentInvalid(draft.problems)
@@ -89,6 +92,7 @@ def build_graph(document: Document) -> Graph:
         start_id=draft.start_ids[0],
         heard=_heard(ends) | frozenset().union(*(ancestors[end_id] & branching for end_id in ends)),
         ends=ends,
+        warnings=tuple(draft.warnings),
     )
 
 
@@ -103,6 +107,7 @@ class _Draft:
     def __init__(self, document: Document) -> None:
         self.document = document
         self.problems: list[str] = []
+        self.warnings: list[str] = []
         self.titles: dict[str, str] = {}
         self.start_ids: list[str] = []
         self.nodes: dict[str, Node] = {}
@@ -113,6 +118,9 @@ class _Draft:
 
     def problem(self, node_id: str, text: str) -> None:
         self.problems.append(problem_of(node_id, self.titles[node_id], text))
+
+    def warn(self, node_id: str, text: str) -> None:
+        self.warnings.append(problem_of(node_id, self.titles[node_id], text))
 
     def _read_node(self, node_id: str, entries: Mapping[str, Any]) -> None:
         kind, title = str(entries["type"]), str(entries.get("title") or "")
@@ -126,7 +134,7 @@ class _Draft:
             return
         if entries.get("error_strategy") not in (None, "", "none"):
             self.problem(node_id, f"error_strategy '{entries['error_strategy']}' is not supported yet")
-        work = KINDS[kind].read(Configuration(node_id, entries, self.problems))
+        work = KINDS[kind].read(Configuration(node_id, entries, self.problems, self.warnings))
         self.nodes[node_id] = Node(node_id, kind, title, work)
 
     def check_starts(self) -> None:
@@ -142,7 +150,7 @@ class _Draft:
             ends = {end: str(entry.get(end, "")) for end in ("source", "target")}
             unknown = [end for end, node_id in ends.items() if node_id not in self.titles]
             for end in unknown:
-                self.problems.append(f"edge '{entry.get('id')}' references unknown {end} node '{ends[end]}'")
+                self.warnings.append(f"edge '{entry.get('id')}' references unknown {end} node '{ends[end]}'")
             if not unknown:
                 handle = self._read_handle(ends["source"], entry.get("sourceHandle"))
                 edges.append(Edge(ends["source"], ends["target"], handle))
@@ -173,10 +181,19 @@ class _Draft:
             self.problem(cycle[0], f"the edges form a cycle: {' → '.join(cycle)}")
             return list(self.titles)
 
-    def check_reachable(self, ancestors: Mapping[str, frozenset[str]]) -> None:
-        for node_id in self.titles:
-            if self.start_ids and node_id not in self.start_ids and self.start_ids[0] not in ancestors[node_id]:
-                self.problem(node_id, f"can't be reached from start node '{self.start_ids[0]}'")
+    def leave_out_unreachable(
+        self, order: list[str], edges: list[Edge], ancestors: Mapping[str, frozenset[str]]
+    ) -> tuple[list[str], list[Edge]]:
+        """What the start node leads to; the rest can't run, in Dify neither."""
+        if not self.start_ids:
+            return order, edges
+        start_id = self.start_ids[0]
+        lost = {node_id for node_id in order if node_id not in self.start_ids and start_id not in ancestors[node_id]}
+        for node_id in lost:
+            self.warn(node_id, f"can't be reached from start node '{start_id}', so it never runs")
+            self.nodes.pop(node_id, None)
+        order = [node_id for node_id in order if node_id not in lost]
+        return order, [edge for edge in edges if edge.source not in lost]
 
     def check_selectors(self, ancestors: Mapping[str, frozenset[str]]) -> None:
         for node in self.nodes.values():
@@ -187,12 +204,12 @@ class _Draft:
         origin, written = selector[0], ".".join(selector)
         if origin == "env":
             if selector[1] not in self.document.environment:
-                self.problem(node_id, f"'{written}' names no environment variable of the document")
+                self.warn(node_id, f"'{written}' names no environment variable of the document")
         elif origin in self.titles:
             if origin not in ancestors:
-                self.problem(node_id, f"'{written}' reads node '{origin}', which does not come before it")
+                self.warn(node_id, f"'{written}' reads node '{origin}', which does not come before it")
         elif origin and origin != "sys":
-            self.problem(node_id, f"'{written}' reads node '{origin}', which does not exist")
+            self.warn(node_id, f"'{written}' reads node '{origin}', which does not exist")
 
 
 def _ancestors(order: Iterable[str], edges: Iterable[Edge]) -> dict[str, frozenset[str]]:

@@ -64,7 +64,7 @@ class Advance:
         if tx.again and runs.find_run(tx, run.id) is not None:
             return Notice(run.id, frozenset(movement.rings))  # it was committed, only the answer got lost
         if asked is not None and movement.new_work and not is_terminal(run.status):
-            self._admission.admit(tx, asked.caller, movement.new_work[0][0].work_class or "cpu")
+            self._admission.admit(tx, asked.caller, movement.new_work[0].step.work_class or "cpu")
         deadline_s = asked.deadline_s if asked is not None else None
         runs.insert_run(tx, task, run, movement.new_entries, self._settings.run_timeout_s, deadline_s)
         notice = self._write_work(tx, run, movement)
@@ -159,9 +159,10 @@ def _finished(held: Step, outcome: Succeeded | Failed) -> Step:
         return msgspec.structs.replace(
             held,
             status=StepStatus.SUCCEEDED,
-            handle="source",
+            handle=outcome.handle,
             outputs=outcome.outputs,
             process_data=outcome.process_data,
+            metadata=outcome.metadata,
             error=None,
             error_type=None,
             finished_at=clock.time(),
@@ -169,6 +170,8 @@ def _finished(held: Step, outcome: Succeeded | Failed) -> Step:
     return msgspec.structs.replace(
         held,
         status=StepStatus.FAILED,
+        outputs=outcome.outputs,
+        process_data=outcome.process_data,
         error=outcome.error,
         error_type=outcome.error_type,
         finished_at=clock.time(),

@@ -14,7 +14,7 @@ import msgspec
 from app import clock, ids
 from app.domain.event import Entry, Event, EventKind
 from app.domain.request import RunRequest
-from app.domain.run import Run, RunStatus, Step, StepStatus, is_terminal
+from app.domain.run import NewWork, Run, RunStatus, Step, StepStatus, is_terminal
 from app.errors import InvalidParam, NodeFailed
 from app.graph.answer import due_chunks
 from app.graph.execute import WorkerCall, first_pool, merge_outputs
@@ -54,7 +54,7 @@ class Movement:
         self._told = run.last_seq
         self._total_steps = run.total_steps
         self._exceptions_count = run.exceptions_count
-        self.new_work: list[tuple[Step, str | None]] = []
+        self.new_work: list[NewWork] = []
         self.new_entries: list[Entry] = []
         self.rings: set[str] = set()
         self._graph = graph
@@ -122,16 +122,18 @@ class Movement:
     def _start(self, node: Node, *, refuse: bool) -> None:
         begun_at = clock.time()
         status, error, error_type = _SUCCEEDED, None, None
-        handle = outputs = process_data = work_class = checkpoint = None
+        handle = outputs = process_data = metadata = work_class = checkpoint = None
+        arguments: Mapping[str, Any] = {}
         inputs: Mapping[str, Any] | None = None
         try:
             done = node.work.execute(self._pool)
             if isinstance(done, WorkerCall):
                 settled = self._settle(done)
                 status, work_class = _READY, done.work_class
-                inputs, checkpoint = settled.inputs, settled.checkpoint
+                inputs, checkpoint, arguments = settled.inputs, settled.checkpoint, done.arguments
             else:
                 handle, inputs, outputs, process_data = done.handle, done.inputs, done.outputs, done.process_data
+                metadata = done.metadata
         except (NodeFailed, InvalidParam) as reason:
             if refuse and isinstance(reason, InvalidParam):
                 reason.at_node(node.id, node.title)
@@ -156,6 +158,7 @@ class Movement:
             error_type=error_type,
             created_at=begun_at,
             finished_at=None if work_class else clock.time(),
+            metadata=metadata,
         )
         self._total_steps += 1
         if work_class is None:
@@ -163,7 +166,7 @@ class Movement:
             self._settle_step(step)
         else:
             self.new_entries.append(Entry(EventKind.STEP_STARTED, step))
-            self.new_work.append((step, checkpoint))
+            self.new_work.append(NewWork(step, checkpoint, arguments))
             self.rings.add(work_class)
             self._note(step)
 

@@ -157,7 +157,7 @@ class RunService:
         if done.posts:
             self._announcer.post()
         self._announcer.tally.count("accepted", request.dialect, movement.run.status.value)
-        waits_for = movement.new_work[0][0].work_class if movement.new_work else None
+        waits_for = movement.new_work[0].step.work_class if movement.new_work else None
         return Accepted(movement.run, waits_for=waits_for)
 
     async def _replay(self, request: RunRequest, made: Replayed) -> Accepted:

@@ -18,18 +18,23 @@ from sqlalchemy.dialects import postgresql
 from app.domain.key import KeyTerms, in_order
 from app.domain.request import CALLER_SCOPES, Caller, Scope
 from app.store.engine import Row, Tx
+from app.store.rows import from_json, to_json_or_null
 from app.store.schema import apps, keys, now_s, revisions, webhooks, workflows
 
 KeyState = Literal["live", "expired", "revoked"]
 
 
 class PublishedWorkflow(msgspec.Struct, frozen=True):
-    """One version of an app's workflow: its id, its version text and the document as published."""
+    """One version of an app's workflow: its id, its version text and the document as published.
+
+    `environment` has values in place of the document's own environment variables.
+    """
 
     id: str
     app_id: str
     version: str
     document: str
+    environment: Mapping[str, Any] | None = None
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -91,7 +96,7 @@ _key_by_hash = (
     .join(apps, apps.c.id == keys.c.app_id)
     .where(keys.c.hash == bindparam("hash"), keys.c.revoked_at.is_(None))
 )
-_workflow_columns = (workflows.c.id, workflows.c.app_id, workflows.c.version, workflows.c.document)
+_workflow_columns = tuple(workflows.c[name] for name in PublishedWorkflow.__struct_fields__)
 _workflow_by_id = select(*_workflow_columns).where(workflows.c.id == bindparam("workflow_id"))
 _app_by_name = select(apps.c.id, apps.c.workflow_id).where(apps.c.name == bindparam("name"))
 _all_apps = select(apps.c.name, workflows.c.id, workflows.c.version).join(
@@ -190,7 +195,9 @@ def find_key(tx: Tx, hashed: str) -> OpenedApp | None:
 
 def find_workflow(tx: Tx, workflow_id: str) -> PublishedWorkflow | None:
     row = tx.row(_workflow_by_id, {"workflow_id": workflow_id})
-    return PublishedWorkflow(*row) if row else None
+    if row is None:
+        return None
+    return PublishedWorkflow(row[0], row[1], row[2], row[3], from_json(row[4]))
 
 
 def find_app(tx: Tx, name: str) -> tuple[str, str] | None:
@@ -227,10 +234,19 @@ def publish(tx: Tx, name: str, published: PublishedWorkflow, now: float) -> None
         app = find_app(tx, name)
     if app is not None:
         current = find_workflow(tx, app[1])
-        if current is not None and current.document == published.document:
+        if current is not None and (current.document, current.environment) == (
+            published.document,
+            published.environment,
+        ):
             return
     app_id = app[0] if app else published.app_id
-    row = {"id": published.id, "app_id": app_id, "version": published.version, "document": published.document}
+    row: dict[str, Any] = {
+        "id": published.id,
+        "app_id": app_id,
+        "version": published.version,
+        "document": published.document,
+    }
+    row["environment"] = to_json_or_null(published.environment)
     tx.run(_insert_workflow, {**row, "created_at": now})
     if app is not None:
         tx.run(_point_app, {"app": app_id, "version_id": published.id})

@@ -71,20 +71,16 @@ def test_every_version_is_read(version):
             ["start > end", "second > end"],
             "node 'second': a graph has one start node, and 'start' is it already",
         ),
-        ([start(), end()], [], "node 'end': can't be reached from start node 'start'"),
         ([start(), end(), end()], ["start > end"], "node 'end': the id is used by more than one node"),
-        ([start()], ["start > ghost"], "edge 'start > ghost' references unknown target node 'ghost'"),
-        ([start()], ["ghost > start"], "edge 'ghost > start' references unknown source node 'ghost'"),
         (
             [start(), template("a"), template("b")],
             ["start > a", "a > b", "b > a"],
             "node 'a': the edges form a cycle: a → b → a",
         ),
         (
-            [start(), node("llm_1", "llm", title="Ask the model")],
-            ["start > llm_1"],
-            "node 'llm_1' (Ask the model): kind 'llm' is not supported; "
-            "supported kinds: end, if-else, start, template-transform, tool",
+            [start(), node("agent_1", "agent", title="Ask the model")],
+            ["start > agent_1"],
+            "node 'agent_1' (Ask the model): kind 'agent' is not supported; supported kinds: ",
         ),
         (
             [start(), branch("choose", yes=[]), end()],
@@ -95,26 +91,6 @@ def test_every_version_is_read(version):
             [start(), end()],
             ["start fail-branch > end"],
             "node 'start': an edge leaves by 'fail-branch', which is not supported yet",
-        ),
-        (
-            [start(), end(x=["ghost", "y"])],
-            ["start > end"],
-            "node 'end': 'ghost.y' reads node 'ghost', which does not exist",
-        ),
-        (
-            [start(), template("a"), end(x=["a", "output"])],
-            ["start > a", "start > end"],
-            "node 'end': 'a.output' reads node 'a', which does not come before it",
-        ),
-        (
-            [start(), tool(prompt="{{#ghost.text#}}")],
-            ["start > paint"],
-            "node 'paint': 'ghost.text' reads node 'ghost', which does not exist",
-        ),
-        (
-            [start(), end(x=["env", "key"])],
-            ["start > end"],
-            "node 'end': 'env.key' names no environment variable of the document",
         ),
         ([start(), end(x=[])], ["start > end"], "node 'end': 'x' needs a selector [node id, variable], got []"),
         (
@@ -144,9 +120,48 @@ def test_each_problem_names_its_node(nodes, edges, problem):
     assert [line for line in problems_of(draw(nodes, edges)) if line.startswith(problem)]
 
 
+@pytest.mark.parametrize(
+    ("nodes", "edges", "warning"),
+    [
+        ([start(), end()], [], "node 'end': can't be reached from start node 'start'"),
+        ([start()], ["start > ghost"], "edge 'start > ghost' references unknown target node 'ghost'"),
+        ([start()], ["ghost > start"], "edge 'ghost > start' references unknown source node 'ghost'"),
+        (
+            [start(), end(x=["ghost", "y"])],
+            ["start > end"],
+            "node 'end': 'ghost.y' reads node 'ghost', which does not exist",
+        ),
+        (
+            [start(), template("a"), end(x=["a", "output"])],
+            ["start > a", "start > end"],
+            "node 'end': 'a.output' reads node 'a', which does not come before it",
+        ),
+        (
+            [start(), tool(prompt="{{#ghost.text#}}")],
+            ["start > paint"],
+            "node 'paint': 'ghost.text' reads node 'ghost', which does not exist",
+        ),
+        (
+            [start(), end(x=["env", "key"])],
+            ["start > end"],
+            "node 'end': 'env.key' names no environment variable of the document",
+        ),
+    ],
+)
+def test_what_does_no_harm_is_a_warning(nodes, edges, warning):
+    assert [line for line in load_graph(draw(nodes, edges)).warnings if line.startswith(warning)]
+
+
+def test_a_node_that_nothing_leads_to_is_left_out():
+    assert list(load_graph(draw([start(), template("alone"), end()], ["start > end", "alone > end"])).nodes) == [
+        "start",
+        "end",
+    ]
+
+
 def test_all_problems_are_told_at_once():
-    nodes = [start(), node("a", "llm"), node("b", "code"), end(x=["ghost", "y"])]
-    assert len(problems_of(draw(nodes, ["start > a", "start > b"]))) == 4
+    nodes = [start(), node("a", "knowledge-retrieval"), node("b", "agent"), end(x=[])]
+    assert len(problems_of(draw(nodes, ["start > a", "start > b"]))) == 3
 
 
 def test_notes_and_nodes_without_a_type_are_ignored():

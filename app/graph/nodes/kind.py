@@ -16,38 +16,55 @@ SOURCE = "source"
 
 
 class Completed(msgspec.Struct, frozen=True):
-    """A node that ran inline. `handle` names the outgoing edges that are taken."""
+    """A node that ran inline. `handle` names the outgoing edges that are taken; `metadata` is Dify's
+    `execution_metadata`."""
 
     inputs: Mapping[str, Any]
     outputs: Mapping[str, Any]
     process_data: Mapping[str, Any] | None = None
     handle: str = SOURCE
+    metadata: Mapping[str, Any] | None = None
 
 
 class WorkerCall(msgspec.Struct, frozen=True):
-    """A node that needs a worker of a class (`cpu`, `gpu`), with inputs that are checked and complete."""
+    """A node that needs a worker of a class (`cpu`, `gpu`), with inputs that are checked and complete.
+
+    `inputs` are shown to callers and kept in the run's log. `arguments` are what the worker needs besides: they are
+    kept with the step alone and shown to nobody, so they may hold secrets.
+    """
 
     work_class: str
     inputs: Mapping[str, Any]
+    arguments: Mapping[str, Any] = {}
 
 
 class Configuration:
     """A node's `data` while its kind reads it.
 
     What is wrong goes to `problems` and the reading goes on with a stand-in, so that an author hears everything at
-    once; a graph with problems is never built.
+    once; a graph with problems is never built. A warning is a note for the author: the graph is built all the same.
     """
 
-    __slots__ = ("_problems", "entries", "node_id", "title")
+    __slots__ = ("_problems", "_warnings", "entries", "node_id", "title")
 
-    def __init__(self, node_id: str, entries: Mapping[str, Any], problems: list[str]) -> None:
+    def __init__(
+        self,
+        node_id: str,
+        entries: Mapping[str, Any],
+        problems: list[str],
+        warnings: list[str] | None = None,
+    ) -> None:
         self.node_id = node_id
         self.title = str(entries.get("title") or "")
         self.entries = entries
         self._problems = problems
+        self._warnings = [] if warnings is None else warnings
 
     def problem(self, text: str) -> None:
         self._problems.append(problem_of(self.node_id, self.title, text))
+
+    def warn(self, text: str) -> None:
+        self._warnings.append(problem_of(self.node_id, self.title, text))
 
     def text(self, key: str) -> str:
         value = self.entries.get(key)
@@ -92,6 +109,8 @@ class NodeKind(msgspec.Struct, frozen=True):
     """One node's checked configuration. A subclass is a kind: it says what it reads and what it does."""
 
     kind: ClassVar[str]
+    retries: ClassVar[bool] = False
+    """Whether the document's `retry_config` is heeded."""
 
     @classmethod
     def read(cls, configuration: Configuration) -> Self:
