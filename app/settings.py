@@ -192,7 +192,7 @@ class Settings(BaseSettings):
         return not self.database_url.startswith("postgresql://")
 
     def llm_endpoint(self, provider: str, model: str) -> LlmEndpoint | None:
-        """The endpoint of a document's model: by provider and model, by provider, else the default; None: there is none.
+        """The endpoint of a document's model, by provider and model, by provider, or the default; None: there is none.
 
         A provider is found by its whole id (`langgenius/openai/openai`) and by the last part of it.
         """

@@ -19,6 +19,7 @@ from app.domain.run import Failed, Retry, Run, RunStatus, Step, StepStatus, Succ
 from app.graph.graph import Graph
 from app.runs.admission import Admission
 from app.runs.movement import Movement, Settle
+from app.runs.voice import part
 from app.settings import Settings
 from app.store import deliveries, files, runs, steps, webhooks
 from app.store.engine import Tx
@@ -38,6 +39,13 @@ class Notice(msgspec.Struct, frozen=True):
     rings: frozenset[str] = frozenset()
     halts: tuple[str, ...] = ()
     posts: bool = False
+
+
+class Said(msgspec.Struct, frozen=True):
+    """How far a step's text was told when its run's log ended with fact `seq`; `told` is None before its turn."""
+
+    seq: int
+    told: str | None
 
 
 class Advance:
@@ -111,6 +119,25 @@ class Advance:
         movement.step_retried(msgspec.structs.replace(held, error=why.error, error_type=why.error_type))
         notice = self._write(tx, movement)
         return msgspec.structs.replace(notice, rings=frozenset({held.work_class or "cpu"}))
+
+    def say(self, tx: Tx, held: Step, text: str, before: Said | None) -> tuple[Said, Notice | None] | None:
+        """Tells what is new in the text so far of a step that is still at it, if it is its turn to speak.
+
+        `before` is what the last call gave: it spares the next one the run's log while nothing else has happened. None:
+        the attempt has lost its step, nothing is written. A text that does not go on where the told one ends is told
+        with its end, by `complete`.
+        """
+        run = runs.lock_run(tx, held.run_id)
+        if run is None or is_terminal(run.status) or not steps.is_held(tx, held):
+            return None
+        told = self._movement(tx, run).told_by(held) if before is None or before.seq != run.last_seq else before.told
+        if told is None or len(text) <= len(told) or not text.startswith(told):
+            return Said(run.last_seq, told), None
+        entry = part(held, text[len(told) :])
+        run = msgspec.structs.replace(run, last_seq=run.last_seq + 1)
+        runs.save_run(tx, run)
+        runs.insert_entries(tx, run, [entry])
+        return Said(run.last_seq, text), Notice(run.id)
 
     def end_run(self, tx: Tx, run_id: str, status: RunStatus, error: str, code: str | None = None) -> Notice | None:
         """Ends a run from outside: a stop, a deadline. None when it has ended already or does not exist."""

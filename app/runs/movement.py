@@ -16,10 +16,10 @@ from app.domain.event import Entry, Event, EventKind
 from app.domain.request import RunRequest
 from app.domain.run import NewWork, Run, RunStatus, Step, StepStatus, is_terminal
 from app.errors import InvalidParam, NodeFailed
-from app.graph.answer import due_chunks
 from app.graph.execute import WorkerCall, first_pool, merge_outputs
 from app.graph.graph import Graph, Node
 from app.graph.plan import ending, predecessor, ready_nodes
+from app.runs.voice import Voice
 
 _INNER_CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -28,7 +28,7 @@ MOST_STEPS = 500  # a run that starts more nodes than Dify allows has lost its w
 
 # Looking up an enum's member is a call into Python, and this is the inner loop of every run.
 _READY, _SUCCEEDED, _FAILED = StepStatus.READY, StepStatus.SUCCEEDED, StepStatus.FAILED
-_EXCEPTION, _STEP_FINISHED, _TEXT_CHUNK = StepStatus.EXCEPTION, EventKind.STEP_FINISHED, EventKind.TEXT_CHUNK
+_EXCEPTION, _STEP_FINISHED = StepStatus.EXCEPTION, EventKind.STEP_FINISHED
 _RUN_STARTED, _RUN_FINISHED = Entry(EventKind.RUN_STARTED), Entry(EventKind.RUN_FINISHED)
 _STEP_STARTED = Entry(EventKind.STEP_STARTED)
 
@@ -54,17 +54,18 @@ class Movement:
         self._told = run.last_seq
         self._total_steps = run.total_steps
         self._exceptions_count = run.exceptions_count
+        self._total_tokens = run.total_tokens
         self.new_work: list[NewWork] = []
         self.new_entries: list[Entry] = []
         self.rings: set[str] = set()
         self._graph = graph
         self._settle = settle
-        self._released = 0
+        self._voice = Voice()
         self._steps: dict[str, Step] = {}
         self._ended: dict[str, Step] = {}  # in the order in which they ended
         self._pool = first_pool(graph, run.inputs, system_variables(run))
         for event in told:
-            self._released += event.kind is _TEXT_CHUNK
+            self._voice.note(event)
             if event.step is not None:
                 self._note(event.step)
 
@@ -92,6 +93,10 @@ class Movement:
         self._total_steps += 1
         lost = {"retry_index": step.attempt, "error": step.error, "error_type": step.error_type, "at": clock.time()}
         self.new_entries.append(Entry(EventKind.STEP_RETRIED, step, lost))
+
+    def told_by(self, step: Step) -> str | None:
+        """What has been told of the text that a running step is at; None while it is not its turn to speak."""
+        return self._voice.told_by(step, self._graph, self._steps, self._pool)
 
     def end(self, status: RunStatus, error: str | None, code: str | None = None) -> None:
         """Ends the run, once: an ended run keeps its end. `code` says to programs what `error` says to people."""
@@ -172,6 +177,8 @@ class Movement:
 
     def _settle_step(self, step: Step) -> None:
         self._note(step)
+        if step.metadata is not None:
+            self._total_tokens += int(step.metadata.get("total_tokens") or 0)
         if step.status is _EXCEPTION:
             self._exceptions_count += 1
         if step.node_id in self._graph.heard:
@@ -186,10 +193,7 @@ class Movement:
             self._pool.add(step.node_id, step.outputs)
 
     def _release_chunks(self) -> None:
-        for chunk in due_chunks(self._graph, self._steps, self._pool, self._released):
-            self._released += 1
-            said = {"selector": chunk.selector, "value": chunk.value}
-            self.new_entries.append(Entry(_TEXT_CHUNK, None, said))
+        self.new_entries += self._voice.release(self._graph, self._steps, self._pool)
 
     def _moved(self, **changes: Any) -> Run:
         return msgspec.structs.replace(
@@ -197,6 +201,7 @@ class Movement:
             last_seq=self._told + len(self.new_entries),
             total_steps=self._total_steps,
             exceptions_count=self._exceptions_count,
+            total_tokens=self._total_tokens,
             **changes,
         )
 

@@ -7,8 +7,21 @@ from collections.abc import Mapping
 from app.graph.nodes.end import End
 from app.graph.nodes.if_else import IfElse
 from app.graph.nodes.kind import NodeKind
+from app.graph.nodes.llm import Llm
+from app.graph.nodes.parameter_extractor import ParameterExtractor
+from app.graph.nodes.question_classifier import QuestionClassifier
 from app.graph.nodes.start import Start
 from app.graph.nodes.template_transform import TemplateTransform
 from app.graph.nodes.tool import ToolCall
 
-KINDS: Mapping[str, type[NodeKind]] = {kind.kind: kind for kind in (Start, End, TemplateTransform, IfElse, ToolCall)}
+_KINDS: tuple[type[NodeKind], ...] = (
+    Start,
+    End,
+    TemplateTransform,
+    IfElse,
+    ToolCall,
+    Llm,
+    ParameterExtractor,
+    QuestionClassifier,
+)
+KINDS: Mapping[str, type[NodeKind]] = {kind.kind: kind for kind in _KINDS}

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 from app.errors import NodeFailed
 from app.graph.nodes.kind import Configuration, NodeKind, WorkerCall
-from app.graph.prompts import (
+from app.graph.nodes.prompts import (
     Message,
     MessageTemplate,
     Model,

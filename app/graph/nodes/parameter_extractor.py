@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import msgspec
 
 from app.graph.nodes.kind import Configuration, NodeKind, WorkerCall
-from app.graph.prompts import Message, Model, Vision, read_back, with_files, written
+from app.graph.nodes.prompts import Message, Model, Vision, read_back, with_files, written
 from app.graph.replies import find_object
 from app.graph.selectors import Selector, TextTemplate, text_of
 from app.graph.values import Value
@@ -161,9 +161,7 @@ _IS: Mapping[str, Callable[[Value], bool]] = {
     "object": lambda value: isinstance(value, dict),
 }
 _OLD_TYPES = {"bool": "boolean", "select": "string"}
-_TYPES = frozenset(
-    {"string", "number", "boolean", "array[string]", "array[number]", "array[object]", "array[boolean]"}
-)
+_TYPES = frozenset({"string", "number", "boolean", "array[string]", "array[number]", "array[object]", "array[boolean]"})
 
 
 def _made(kind: str, value: Value) -> Value:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Self
 
 from app.graph.nodes.kind import Configuration, NodeKind, WorkerCall
-from app.graph.prompts import Message, Model, Vision, read_back, with_files, written
+from app.graph.nodes.prompts import Message, Model, Vision, read_back, with_files, written
 from app.graph.replies import find_object
 from app.graph.selectors import Selector, TextTemplate, text_of
 from app.graph.variables import VariablePool

@@ -116,7 +116,6 @@ class MessageTemplate(msgspec.Struct, frozen=True):
             pieces.append(text_of(value))
         return Message(self.role, "".join(pieces), tuple(files))
 
-
     def rendered(self, message: Message, values: Mapping[str, Any]) -> Message:
         """What `filled` gave, whole. Raises NodeFailed."""
         if not isinstance(self.text, jinja2.Template):
@@ -125,7 +124,7 @@ class MessageTemplate(msgspec.Struct, frozen=True):
 
 
 def read_messages(configuration: Configuration) -> tuple[MessageTemplate, ...]:
-    """`prompt_template`: a list of messages, or the one text of a completion model, which a chat model hears as user."""
+    """`prompt_template`: a list of messages, or the one text of a completion model, which is heard as the user's."""
     written = configuration.entries.get("prompt_template")
     if isinstance(written, dict):
         return (_read_message(configuration, {"role": "user", **written}),)
