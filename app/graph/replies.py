@@ -10,21 +10,25 @@ from typing import Any
 import json_repair
 
 _THOUGHT = re.compile(r"<think[^>]*>(.*?)</think>", re.IGNORECASE | re.DOTALL)
-_UNFINISHED = re.compile(r"<think[^>]*>.*\Z", re.IGNORECASE | re.DOTALL)
+_OPEN = re.compile(r"<think[^>]*(?:>.*)?\Z", re.IGNORECASE | re.DOTALL)
 _BLANK_LINES = re.compile(r"\n\s*\n")
 _FENCE = re.compile(r"```[a-zA-Z0-9]*\s*\n?(.*?)```", re.DOTALL)
 _TAG = "<think"
 
 
 def without_thoughts(text: str) -> tuple[str, str]:
-    """(the text without its <think> blocks, what they say).
-
-    A text that is still growing may be given as well: what this makes of it is the beginning of what it makes of the
-    whole.
-    """
+    """(the text without its <think> blocks, what they say), as Dify takes them apart."""
     thoughts = "\n".join(thought.strip() for thought in _THOUGHT.findall(text))
-    rest = _UNFINISHED.sub("", _THOUGHT.sub("", text))
-    return _BLANK_LINES.sub("\n\n", _without_half_a_tag(rest)).strip(), thoughts
+    return _tidied(_THOUGHT.sub("", text)), thoughts
+
+
+def certain_text(text: str) -> str:
+    """The same of a text that is still growing: the beginning of whatever `without_thoughts` makes of the whole."""
+    return _tidied(_without_half_a_tag(_OPEN.sub("", _THOUGHT.sub("", text))))
+
+
+def _tidied(text: str) -> str:
+    return _BLANK_LINES.sub("\n\n", text).strip()
 
 
 def _without_half_a_tag(text: str) -> str:

@@ -13,7 +13,7 @@ from app import clock
 from app.artifacts.store import ArtifactStore
 from app.errors import NodeFailed
 from app.graph.nodes.prompts import Message, Model
-from app.graph.replies import without_thoughts
+from app.graph.replies import certain_text, without_thoughts
 from app.settings import Settings
 from workers.run_step import Job, StepHalted
 from workers.text.engine import TextEngine, engine_of, how_to_configure
@@ -45,6 +45,7 @@ class Answer:
         self._said = self._thought = ""
         self._first_s: float | None = None
         self._took_s = 0.0
+        self.is_whole = False
         self.call = ""
         self.finish_reason: str | None = None
         self.tokens = Usage()
@@ -53,10 +54,10 @@ class Answer:
     def text(self) -> str:
         """The text so far, as far as it can't change any more: each is the beginning of the next one."""
         if self._separates:
-            return without_thoughts(self._said)[0]
+            return without_thoughts(self._said)[0] if self.is_whole else certain_text(self._said)
         if not self._thought:
             return self._said
-        closed = f"\n</think>\n\n{self._said}" if self._said or self.finish_reason else ""
+        closed = f"\n</think>\n\n{self._said}" if self._said or self.is_whole else ""
         return f"<think>\n{self._thought}{closed}"
 
     @property
@@ -101,6 +102,7 @@ class Answer:
             if piece.text or piece.thought:
                 say(self.text)
         self._took_s = clock.monotonic() - self._began_s
+        self.is_whole = True
 
 
 class Asker:
