@@ -2,12 +2,15 @@
 
     AtelierError                    500 internal_server_error
     ├── InvalidParam                400 invalid_param            the caller's value; `params` names the field
-    │   └── CheckpointUnavailable   400 invalid_param            no such checkpoint, or its file can't be used
+    │   ├── CheckpointUnavailable   400 invalid_param            no such checkpoint, or its file can't be used
+    │   └── InvalidFormData         400 invalid_form_data        a form of a paused run, filled in wrong
     ├── BadRequest                  400 bad_request              not a request that can be read
     ├── AppUnavailable              400 app_unavailable
     ├── Unauthorized                401 unauthorized
     ├── Forbidden                   403 forbidden
     ├── NotFound                    404 not_found
+    ├── FormSubmitted               412 human_input_form_submitted
+    ├── FormExpired                 412 human_input_form_expired
     ├── MethodNotAllowed            405 method_not_allowed
     ├── IdempotencyConflict         422 idempotency_conflict     the Idempotency-Key has made a run of another body
     ├── BodyTooLarge                413 request_entity_too_large
@@ -72,6 +75,31 @@ class CheckpointUnavailable(InvalidParam):
 
     where = "starting a run"
     field = "model_name"
+
+
+class InvalidFormData(InvalidParam):
+    """The form is filled in wrong; the message names the field or the action. The form still waits: send it again."""
+
+    code = "invalid_form_data"
+    where = "filling in a form"
+    field = "`inputs` or `action`"
+    has_node = False
+
+
+class FormSubmitted(AtelierError):
+    """Somebody else has filled in the form already, and the run has gone on with that. Read the run."""
+
+    code = "human_input_form_submitted"
+    status = 412
+    where = "reading or filling in a form"
+
+
+class FormExpired(AtelierError):
+    """Nobody filled in the form in time, or its run has ended without it. Read the run to see how it went on."""
+
+    code = "human_input_form_expired"
+    status = 412
+    where = "reading or filling in a form"
 
 
 class BadRequest(AtelierError):

@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from app.api.dify.errors import CrossOrigin, from_framework, render_error
 from app.api.dify.events import RunEvents
+from app.api.dify.forms import FormsApi
 from app.api.dify.lists import RunLists
 from app.api.dify.routes import DifyApi
 from app.api.dify.wire import Wire
@@ -40,6 +41,7 @@ from app.events.standings import Standings
 from app.runs.advance import Advance
 from app.runs.calls import Calls
 from app.runs.companion import Companion
+from app.runs.forms import Forms
 from app.runs.keyring import Keyring
 from app.runs.polls import Polls
 from app.runs.publications import Publications
@@ -88,6 +90,7 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
         *DifyApi(service, polls, render, events, settings).operations(),
         *events.operations(),
         *RunLists(service, render).operations(),
+        *FormsApi(Forms(store, advance, announcer), settings).operations(),
         *Permalinks(service, signer).operations(),
         *KeysApi(Keyring(store), settings).operations(),
         *WebhookApi(Webhooks(store, announcer, settings), publications, settings).operations(),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.graph.graph import Graph, Node
-from app.graph.nodes.kind import Completed, WorkerCall
+from app.graph.nodes.kind import AskForm, Completed, WorkerCall
 from app.graph.variables import VariablePool
 
 __all__ = ["Completed", "WorkerCall", "execute", "first_pool", "merge_outputs"]
@@ -17,7 +17,7 @@ def first_pool(graph: Graph, inputs: Mapping[str, Any], system: Mapping[str, Any
     return VariablePool({"sys": system, "env": graph.document.environment, graph.start_id: inputs})
 
 
-def execute(node: Node, pool: VariablePool) -> Completed | WorkerCall:
+def execute(node: Node, pool: VariablePool) -> Completed | WorkerCall | AskForm:
     """Run a pure node to its end, or say what a worker must do.
 
     The start node's inputs and outputs are what the pool holds under its id (`first_pool`). Raises NodeFailed, or

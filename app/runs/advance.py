@@ -8,20 +8,25 @@ the loser finds a status or an attempt number that has moved on, and writes noth
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from app import clock
 from app.domain.artifact import Artifact
+from app.domain.event import EventKind
+from app.domain.form import Form, FormStatus
 from app.domain.request import RunRequest
 from app.domain.run import Failed, Retry, Run, RunStatus, Step, StepStatus, Succeeded, Task, Timings, is_terminal
+from app.errors import FormExpired, FormSubmitted, NotFound
 from app.graph.graph import Graph
+from app.graph.nodes.human_input import TIMEOUT, fill
 from app.runs.admission import Admission
 from app.runs.movement import Movement, Settle
 from app.runs.voice import part
 from app.settings import Settings
-from app.store import deliveries, files, runs, steps, webhooks
+from app.store import deliveries, files, forms, runs, steps, webhooks
 from app.store.engine import Tx
 
 STOPPED_BY_USER = ("Stopped by user.", "stopped_by_user")
@@ -75,6 +80,8 @@ class Advance:
             self._admission.admit(tx, asked.caller, movement.new_work[0].step.work_class or "cpu")
         deadline_s = asked.deadline_s if asked is not None else None
         runs.insert_run(tx, task, run, movement.new_entries, self._settings.run_timeout_s, deadline_s)
+        if run.status is RunStatus.PAUSED:
+            runs.mark_paused(tx, run.id)
         notice = self._write_work(tx, run, movement)
         posting = movement.posting
         if posting is None:
@@ -139,6 +146,38 @@ class Advance:
         runs.insert_entries(tx, run, [entry])
         return Said(run.last_seq, text), Notice(run.id)
 
+    def fill_form(self, tx: Tx, token: str, given: Mapping[str, Any], action: str, user: str) -> Notice:
+        """A person has filled in a form; the run goes on. Of two who do, the first to lock the run is heard.
+
+        Raises NotFound, InvalidFormData, FormSubmitted, FormExpired; then nothing is written.
+        """
+        form = forms.find_form(tx, token)
+        if form is None:
+            raise NotFound("Form not found")
+        run = runs.lock_run(tx, form.run_id)
+        form = forms.find_form(tx, token) or form  # as it is now that nobody else can change it
+        check_waits(form)
+        outputs = fill(form.definition, given, action)
+        if run is None or is_terminal(run.status) or not forms.mark_submitted(tx, form, outputs, user):
+            raise FormExpired(f"This form has expired, form_id={form.id}")
+        return self._answer_form(tx, run, form, EventKind.FORM_FILLED, outputs, action)
+
+    def expire_form(self, tx: Tx, expired: Form) -> Notice | None:
+        """Nobody has filled in the form in time: the run goes on by the timeout's branch. None: somebody did."""
+        run = runs.lock_run(tx, expired.run_id)
+        if not forms.mark_expired(tx, expired) or run is None or is_terminal(run.status):
+            return None
+        return self._answer_form(tx, run, expired, EventKind.FORM_EXPIRED, {}, TIMEOUT)
+
+    def _answer_form(
+        self, tx: Tx, run: Run, form: Form, kind: EventKind, outputs: dict[str, Any], handle: str
+    ) -> Notice:
+        if run.status is RunStatus.PAUSED:
+            runs.mark_resumed(tx, run.id)
+        movement = self._movement(tx, run)
+        movement.form_answered(form.step_id, kind, outputs, handle)
+        return self._write(tx, movement)
+
     def end_run(self, tx: Tx, run_id: str, status: RunStatus, error: str, code: str | None = None) -> Notice | None:
         """Ends a run from outside: a stop, a deadline. None when it has ended already or does not exist."""
         run = runs.lock_run(tx, run_id)
@@ -155,11 +194,15 @@ class Advance:
     def _write(self, tx: Tx, movement: Movement) -> Notice:
         run = movement.run
         runs.save_run(tx, run)
+        if run.status is RunStatus.PAUSED:
+            runs.mark_paused(tx, run.id)
         runs.insert_entries(tx, run, movement.new_entries)
         notice = self._write_work(tx, run, movement)
         if not is_terminal(run.status):
             return notice
         deliveries.tell(tx, run)
+        if movement.has_forms:
+            forms.close_forms(tx, run.id)
         # Whatever ended it, a stop or a failed node: what its steps were doing has no use any more.
         return Notice(run.id, halts=tuple(steps.stop_open(tx, run.id, clock.time())), posts=True)
 
@@ -168,6 +211,7 @@ class Advance:
             # It may have ended beside a step that was to wait for a worker: nobody is to begin that.
             return Notice(run.id)
         steps.insert_steps(tx, run, movement.new_work)
+        forms.insert_forms(tx, run, movement.new_forms)
         return Notice(run.id, frozenset(movement.rings))
 
     def _delay_s(self, attempt: int, why: Retry) -> float:
@@ -179,6 +223,14 @@ class Advance:
             return 0.0
         full_s: float = self._settings.retry_delay_s * 2 ** (attempt - 1)
         return full_s * (0.5 + random.random() / 2)
+
+
+def check_waits(form: Form) -> None:
+    """Raises FormSubmitted or FormExpired for a form that waits no more."""
+    if form.status is FormStatus.SUBMITTED:
+        raise FormSubmitted(f"This form has already been submitted by another user, form_id={form.id}")
+    if form.status is FormStatus.EXPIRED:
+        raise FormExpired(f"This form has expired, form_id={form.id}")
 
 
 def _finished(held: Step, outcome: Succeeded | Failed) -> Step:

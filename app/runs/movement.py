@@ -13,11 +13,13 @@ import msgspec
 
 from app import clock, ids
 from app.domain.event import Entry, Event, EventKind
+from app.domain.form import NewForm
 from app.domain.request import RunRequest
 from app.domain.run import NewWork, Run, RunStatus, Step, StepStatus, is_terminal
 from app.errors import InvalidParam, NodeFailed
 from app.graph.execute import WorkerCall, first_pool, merge_outputs
 from app.graph.graph import Graph, Node
+from app.graph.nodes.kind import AskForm
 from app.graph.plan import ending, predecessor, ready_nodes
 from app.runs.voice import Voice
 
@@ -29,6 +31,7 @@ MOST_STEPS = 500  # a run that starts more nodes than Dify allows has lost its w
 # Looking up an enum's member is a call into Python, and this is the inner loop of every run.
 _READY, _SUCCEEDED, _FAILED = StepStatus.READY, StepStatus.SUCCEEDED, StepStatus.FAILED
 _EXCEPTION, _STEP_FINISHED = StepStatus.EXCEPTION, EventKind.STEP_FINISHED
+_PAUSED = StepStatus.PAUSED
 _RUN_STARTED, _RUN_FINISHED = Entry(EventKind.RUN_STARTED), Entry(EventKind.RUN_FINISHED)
 _STEP_STARTED = Entry(EventKind.STEP_STARTED)
 
@@ -57,10 +60,12 @@ class Movement:
         self._total_tokens = run.total_tokens
         self.new_work: list[NewWork] = []
         self.new_entries: list[Entry] = []
+        self.new_forms: list[NewForm] = []
         self.rings: set[str] = set()
         self._graph = graph
         self._settle = settle
         self._voice = Voice()
+        self._asked: dict[str, Mapping[str, Any]] = {}  # what each step's form shows
         self._steps: dict[str, Step] = {}
         self._ended: dict[str, Step] = {}  # in the order in which they ended
         self._pool = first_pool(graph, run.inputs, system_variables(run))
@@ -68,6 +73,8 @@ class Movement:
             self._voice.note(event)
             if event.step is not None:
                 self._note(event.step)
+                if event.kind is EventKind.FORM_REQUIRED:
+                    self._asked[event.step.id] = event.payload or {}
 
     @property
     def run(self) -> Run:
@@ -98,6 +105,21 @@ class Movement:
         """What has been told of the text that a running step is at; None while it is not its turn to speak."""
         return self._voice.told_by(step, self._graph, self._steps, self._pool)
 
+    def form_answered(self, step_id: str, kind: EventKind, outputs: dict[str, Any], handle: str) -> None:
+        """A form was filled in, or nobody did in time (`kind` says which): the run leaves its node by the handle."""
+        step = next(step for step in self._steps.values() if step.id == step_id)
+        if self._run.status is RunStatus.PAUSED:
+            self.new_entries.append(Entry(EventKind.RUN_RESUMED))
+            self._run = self._moved(status=RunStatus.RUNNING)
+        self.new_entries.append(Entry(kind, step, {"outputs": outputs, "form": self._asked.get(step_id)}))
+        done = {"status": _SUCCEEDED, "handle": handle, "outputs": outputs, "finished_at": clock.time()}
+        self.step_finished(msgspec.structs.replace(step, **done))
+
+    @property
+    def has_forms(self) -> bool:
+        """True when a form of this run may still be waiting."""
+        return bool(self._asked)
+
     def end(self, status: RunStatus, error: str | None, code: str | None = None) -> None:
         """Ends the run, once: an ended run keeps its end. `code` says to programs what `error` says to people."""
         if is_terminal(self._run.status):
@@ -117,7 +139,10 @@ class Movement:
             if self._steps[node_id].status is _FAILED:
                 break
         status = ending(self._graph, self._steps)
-        if status is not None:
+        if status is None:
+            if self._asked:
+                self._pause_if_idle()
+        else:
             failed = self._first_failed()
             if failed is None:
                 self.end(status, None)
@@ -130,9 +155,12 @@ class Movement:
         handle = outputs = process_data = metadata = work_class = checkpoint = None
         arguments: Mapping[str, Any] = {}
         inputs: Mapping[str, Any] | None = None
+        form: AskForm | None = None
         try:
             done = node.work.execute(self._pool)
-            if isinstance(done, WorkerCall):
+            if isinstance(done, AskForm):
+                status, inputs, form = _PAUSED, done.inputs, done
+            elif isinstance(done, WorkerCall):
                 settled = self._settle(done)
                 status, work_class = _READY, done.work_class
                 inputs, checkpoint, arguments = settled.inputs, settled.checkpoint, done.arguments
@@ -162,11 +190,13 @@ class Movement:
             error=error,
             error_type=error_type,
             created_at=begun_at,
-            finished_at=None if work_class else clock.time(),
+            finished_at=None if work_class or form else clock.time(),
             metadata=metadata,
         )
         self._total_steps += 1
-        if work_class is None:
+        if form is not None:
+            self._ask(step, form)
+        elif work_class is None:
             self.new_entries.append(_STEP_STARTED)
             self._settle_step(step)
         else:
@@ -174,6 +204,36 @@ class Movement:
             self.new_work.append(NewWork(step, checkpoint, arguments))
             self.rings.add(work_class)
             self._note(step)
+
+    def _ask(self, step: Step, asked: AskForm) -> None:
+        form = NewForm(ids.new_id(), ids.new_token(), step.id, step.node_id, asked.form, asked.timeout_s)
+        self.new_forms.append(form)
+        self.new_entries.append(Entry(EventKind.STEP_STARTED, step))
+        shown = {
+            "form_id": form.id,
+            "node_id": step.node_id,
+            "node_title": step.title,
+            **asked.form,
+            "display_in_ui": False,
+            "form_token": form.token,
+            "expiration_time": int(clock.time() + asked.timeout_s),
+        }
+        self._asked[step.id] = shown
+        self.new_entries.append(Entry(EventKind.FORM_REQUIRED, step, shown))
+        self._note(step)
+
+    def _pause_if_idle(self) -> None:
+        """Where nothing goes on but forms that wait for people, the run pauses: it holds no worker, its time stops."""
+        waiting = [step for step in self._steps.values() if step.finished_at is None]
+        if not waiting or any(step.status is not _PAUSED for step in waiting):
+            return
+        told = {
+            "paused_nodes": [step.node_id for step in waiting],
+            "reasons": [self._asked[step.id] for step in waiting],
+            "at": clock.time(),
+        }
+        self.new_entries.append(Entry(EventKind.RUN_PAUSED, None, told))
+        self._run = self._moved(status=RunStatus.PAUSED)
 
     def _settle_step(self, step: Step) -> None:
         self._note(step)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 import msgspec
 
@@ -165,18 +165,18 @@ class RunService:
         return Accepted(await self.get(request.caller, made.run_id), replayed=True)
 
     async def wait(self, run: Run) -> Run:
-        """The run once it has ended, however long that takes."""
-        return run if is_terminal(run.status) else await self._feed.wait(run.id, run.last_seq)
+        """The run once it has ended or waits for a person, however long that takes."""
+        return run if run.status is not RunStatus.RUNNING else await self._feed.wait(run.id, run.last_seq)
 
     def call_ended(self, run: Run, *, answered: bool) -> None:
         """A blocking call for this run has got its answer, or its connection broke before."""
         self._calls.ended(run.id, answered=answered)
 
     def follow(
-        self, run_id: str, silence_s: float, after: int = 0
+        self, run_id: str, silence_s: float, after: int = 0, *, through_pauses: bool = False
     ) -> AsyncIterator[Fact | Tick | QueuePosition | Silence]:
         """The run's events with a number above `after` to the one that ends it, and its progress between them."""
-        return self._feed.follow(run_id, silence_s, after)
+        return self._feed.follow(run_id, silence_s, after, through_pauses=through_pauses)
 
     async def get(self, caller: Caller, run_id: str) -> Run:
         """Raises NotFound, also for a run of another app."""
@@ -185,6 +185,11 @@ class RunService:
             raise NotFound("Workflow run not found.")
         subject().run = run.id
         return run
+
+    async def pause(self, run: Run) -> Mapping[str, Any]:
+        """What a run that is paused waits for: the payload of its last fact."""
+        last = await self._store.read(lambda tx: run_rows.events_after(tx, run.id, run.last_seq - 1))
+        return (last[0].payload or {}) if last else {}
 
     async def get_of_user(self, caller: Caller, run_id: str, user: str) -> Run:
         """The same for one of the caller's users; raises NotFound also for another user's run."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import bindparam, insert, literal_column, or_, select, union_all, update
+from sqlalchemy import bindparam, func, insert, literal_column, or_, select, union_all, update
 
 from app.domain.event import Entry, Event
 from app.domain.run import Run, RunStatus, Task, is_terminal
@@ -28,6 +28,14 @@ _save_run = update(runs).where(runs.c.id == bindparam("run_id"), _is_open)
 _moved = {"updated_at": now_s()}
 _count_run = _save_run.values(_moved | {name: bindparam(f"new_{name}") for name in _COUNTERS})
 _finish_run = _save_run.values(_moved | {name: bindparam(f"new_{name}") for name in (*_COUNTERS, *_END)})
+_this_run = update(runs).where(runs.c.id == bindparam("run_id"))
+_pause_run = _this_run.values(status=RunStatus.PAUSED.value, paused_at=now_s())
+# What it had left of its time when it paused it has left now.
+_resume_run = _this_run.values(
+    status=RunStatus.RUNNING.value,
+    deadline_at=runs.c.deadline_at + (now_s() - func.coalesce(runs.c.paused_at, now_s())),
+    paused_at=None,
+)
 _run_by_id = select(*RUN_COLUMNS).where(runs.c.id == bindparam("run_id"))
 _run_to_change = _run_by_id.with_for_update()
 _run_by_task = select(*RUN_COLUMNS).join(tasks, tasks.c.run_id == runs.c.id).where(tasks.c.id == bindparam("task_id"))
@@ -81,6 +89,16 @@ def save_run(tx: Tx, run: Run) -> None:
     end = {"new_status": run.status.value, "new_outputs": to_json(run.outputs), "new_error": run.error}
     end["new_error_code"] = run.error_code
     tx.put(_finish_run, row | end | {"new_finished_at": run.finished_at})
+
+
+def mark_paused(tx: Tx, run_id: str) -> None:
+    """The run's time stands still from now on. Its lock is held."""
+    tx.put(_pause_run, {"run_id": run_id})
+
+
+def mark_resumed(tx: Tx, run_id: str) -> None:
+    """Its time goes on, from where it was. Its lock is held."""
+    tx.put(_resume_run, {"run_id": run_id})
 
 
 def lock_run(tx: Tx, run_id: str) -> Run | None:

@@ -38,11 +38,11 @@ def post(house: Atelier, content: bytes = b"{}", content_type: str = "applicatio
     return house.http.post(RUN, content=content, headers={"content-type": content_type})
 
 
-def key_of(house: Atelier, app: str) -> str:
-    """A key of an app of its own, which echoes."""
+def key_of(house: Atelier, app: str, document: Path = ECHO) -> str:
+    """A key of an app of its own; if nothing else is said it echoes."""
     kept = house.data_dir / f"key-{app}"
     if not kept.exists():
-        kept.write_text(house.app_key(ECHO, app))
+        kept.write_text(house.app_key(document, app))
     return kept.read_text()
 
 
@@ -85,10 +85,24 @@ def a_damaged_picture(house: Atelier) -> httpx.Response:
     return house.http.get(next(iter(outputs.values()))[0]["url"])
 
 
+def filled_in(house: Atelier, action: str, times: int = 1, *, stopped: bool = False) -> httpx.Response:
+    """The last answer to a form that is filled in so often."""
+    key = key_of(house, "approval", ROOT / "tests" / "documents" / "approval.yml")
+    run = house.run({"topic": "cats"}, key).json()
+    form = f"/v1/form/human_input/{run['data']['reasons'][0]['form_token']}"
+    body = {"inputs": {"comment": "c", "tone": "dry"}, "action": action, "user": "abc-123"}
+    if stopped:
+        house.http.post(f"/v1/workflows/tasks/{run['task_id']}/stop", json=body, headers=house.bearer(key))
+    return [house.http.post(form, json=body, headers=house.bearer(key)) for _ in range(times)][-1]
+
+
 PROVOKED: dict[type[AtelierError], Callable[[Atelier], httpx.Response]] = {
     errors.AtelierError: a_row_that_cannot_be,
     errors.InvalidParam: lambda house: house.run({"prompt": "p", "width": 65}),
     errors.CheckpointUnavailable: lambda house: house.run({"prompt": "p", "model_name": "none"}),
+    errors.InvalidFormData: lambda house: filled_in(house, "burn"),
+    errors.FormSubmitted: lambda house: filled_in(house, "approve", 2),
+    errors.FormExpired: lambda house: filled_in(house, "approve", stopped=True),
     errors.BadRequest: lambda house: post(house, b"{"),
     errors.AppUnavailable: an_app_without_workflow,
     errors.Unauthorized: lambda house: house.http.get("/v1/info", headers=house.bearer("app-none")),

@@ -10,9 +10,9 @@ from starlette.types import ASGIApp
 from app.api.answer import Answer, Header, NoContent, json_answer
 from app.api.body import read_object
 from app.api.dify import pages, wire
-from app.api.dify.answers import BlockingAnswer, RunningAnswer, StopAnswer
+from app.api.dify.answers import BlockingAnswer, PausedAnswer, RunningAnswer, StopAnswer
 from app.api.dify.asked import RunBody, RunHeaders, UserBody, read_run_request, read_user
-from app.api.dify.events import RunEvents
+from app.api.dify.events import RunEvents, known_number
 from app.api.dify.pages import AppInfo, AppParameters
 from app.api.dify.polls import Conditional, Poll
 from app.api.dify.shapes import AcceptedRun, RunObject, RunQuery, read_parts
@@ -21,7 +21,7 @@ from app.api.operation import EVENT_STREAM, Operation, read_query
 from app.api.sse import unless_gone
 from app.api.waiting import WaitingAnswer
 from app.domain.request import Caller, Scope
-from app.domain.run import Run, is_terminal
+from app.domain.run import Run, RunStatus, is_terminal
 from app.errors import (
     AppUnavailable,
     CheckpointUnavailable,
@@ -57,7 +57,7 @@ class DifyApi:
                 "at once with its ids (async). Whatever becomes of the connection, the run goes on.",
                 body=RunBody,
                 headers=RunHeaders,
-                answers={200: (BlockingAnswer, EVENT_STREAM), 202: (RunningAnswer, AcceptedRun)},
+                answers={200: (BlockingAnswer, PausedAnswer, EVENT_STREAM), 202: (RunningAnswer, AcceptedRun)},
                 raises=(AppUnavailable, CheckpointUnavailable, IdempotencyConflict, DocumentInvalid, TooManyRequests),
             ),
             Operation(
@@ -109,6 +109,8 @@ class DifyApi:
         after = headers.after
         accepted = await self._service.submit(asked)
         run = accepted.run
+        # Of a run that this very request makes nobody has seen an event: the number is another run's.
+        after = known_number(run, after, "Last-Event-ID") or 0 if accepted.replayed else 0
         names = [(b"x-workflow-run-id", run.id.encode()), (b"x-task-id", run.task_id.encode())]
         if accepted.replayed:
             names.append((b"idempotency-replayed", b"true"))
@@ -118,9 +120,9 @@ class DifyApi:
             place = await self._polls.place_of(accepted, asked)
             applied = b"respond-async" if headers.is_async else None
             return self._running(run, self._wire.asynchronous_answer(run, place), names, applied)
-        if is_terminal(run.status):
+        if run.status is not RunStatus.RUNNING:
             self._service.call_ended(run, answered=True)
-            return Answer(wire.encode(self._wire.blocking_answer(run)), names)
+            return Answer(await self._answer(run), names)
         return self._blocking(run, headers.wait_s, names)
 
     def _blocking(self, run: Run, wished_s: float, names: list[Header]) -> WaitingAnswer:
@@ -135,13 +137,19 @@ class DifyApi:
         async def wait() -> bytes | None:
             try:
                 async with asyncio.timeout(wait_s or None):
-                    return wire.encode(self._wire.blocking_answer(await self._service.wait(run)))
+                    return await self._answer(await self._service.wait(run))
             except (TimeoutError, Unavailable):
                 return None
 
         return WaitingAnswer(
             wait, over, names, beat_s, lambda answered: self._service.call_ended(run, answered=answered)
         )
+
+    async def _answer(self, run: Run) -> bytes:
+        """Of a run that has ended, or waits for a person."""
+        if is_terminal(run.status):
+            return wire.encode(self._wire.blocking_answer(run))
+        return wire.encode(self._wire.paused_answer(run, await self._service.pause(run)))
 
     def _running(self, run: Run, body: object, names: list[Header], applied: bytes | None) -> Answer:
         """202: the run goes on, and where to read on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import random
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -64,6 +65,13 @@ class Wire:
                 "finished_at": seconds(run.finished_at),
             },
         }
+
+    def paused_answer(self, run: Run, pause: Mapping[str, Any]) -> dict[str, Any]:
+        """A blocking answer of a run that waits for a person: which forms, and where to read on."""
+        answer = self.blocking_answer(run)
+        told = {**_pause(pause), "elapsed_time": _since(run, pause.get("at"))}
+        answer["data"] = {**answer["data"], **told}
+        return {**answer, "location": self.place_of(run)}
 
     def running_answer(self, run: Run) -> dict[str, Any]:
         """A blocking answer whose time is over before the run's: the run as it stands, and where to read on."""
@@ -164,7 +172,7 @@ class Wire:
     def snapshot_frame(self, fact: Fact, run: Run) -> bytes | None:
         """A fact as a snapshot tells it, nodes without their values; None for what it leaves out."""
         kind, step = fact.event.kind, fact.event.step
-        if kind is EventKind.RUN_STARTED:
+        if kind in _WHOLE_IN_SNAPSHOTS:
             return self.frame(fact, run)
         if step is None or kind not in (EventKind.STEP_STARTED, EventKind.STEP_FINISHED):
             return None
@@ -195,10 +203,16 @@ class Wire:
                 return self._run_finished(run)
             case EventKind.TEXT_CHUNK:
                 return self._text_chunk(run, fact.event)
+            case EventKind.RUN_RESUMED:
+                return {**self._run_started(run), "reason": "resumption"}
+            case EventKind.RUN_PAUSED:
+                return _run_paused(run, fact.event.payload or {})
         if step is None:
             raise LookupError(f"event {fact.event.seq} of run {run.id} speaks of a step that is not there")
         if fact.event.kind == EventKind.STEP_STARTED:
             return _step_started(step)
+        if fact.event.kind in _FORM_EVENTS:
+            return _form(fact.event, step)
         finished = self._step_finished(run, step)
         if fact.event.kind == EventKind.STEP_RETRIED:
             lost = fact.event.payload or {}
@@ -302,7 +316,14 @@ _EVENT_NAMES = {
     EventKind.STEP_FINISHED: "node_finished",
     EventKind.TEXT_CHUNK: "text_chunk",
     EventKind.RUN_FINISHED: "workflow_finished",
+    EventKind.RUN_PAUSED: "workflow_paused",
+    EventKind.RUN_RESUMED: "workflow_started",
+    EventKind.FORM_REQUIRED: "human_input_required",
+    EventKind.FORM_FILLED: "human_input_form_filled",
+    EventKind.FORM_EXPIRED: "human_input_form_timeout",
 }
+_FORM_EVENTS = frozenset({EventKind.FORM_REQUIRED, EventKind.FORM_FILLED, EventKind.FORM_EXPIRED})
+_WHOLE_IN_SNAPSHOTS = _FORM_EVENTS | {EventKind.RUN_STARTED, EventKind.RUN_PAUSED, EventKind.RUN_RESUMED}
 
 
 def retry_frame() -> bytes:
@@ -338,6 +359,43 @@ def _step_started(step: Step) -> dict[str, Any]:
         "loop_id": None,
         "agent_strategy": None,
     }
+
+
+def _pause(pause: Mapping[str, Any]) -> dict[str, Any]:
+    reasons = [{"TYPE": "human_input_required", **reason} for reason in pause.get("reasons", ())]
+    return {"paused_nodes": pause.get("paused_nodes", []), "reasons": reasons}
+
+
+def _since(run: Run, at: float | None) -> float:
+    return (at or run.created_at) - run.created_at
+
+
+def _run_paused(run: Run, pause: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "workflow_run_id": run.id,
+        "paused_nodes": pause.get("paused_nodes", []),
+        "outputs": {},
+        "reasons": _pause(pause)["reasons"],
+        "status": "paused",
+        "created_at": int(run.created_at),
+        "elapsed_time": _since(run, pause.get("at")),
+        "total_tokens": run.total_tokens,
+        "total_steps": run.total_steps,
+    }
+
+
+def _form(event: Event, step: Step) -> dict[str, Any]:
+    told = event.payload or {}
+    if event.kind is EventKind.FORM_REQUIRED:
+        return told
+    head = {"node_id": step.node_id, "node_title": step.title}
+    if event.kind is EventKind.FORM_EXPIRED:
+        return {**head, "expiration_time": (told.get("form") or {}).get("expiration_time")}
+    outputs = dict(told.get("outputs") or {})
+    action_id, action_text = outputs.pop("__action_id", None), outputs.pop("__action_value", None)
+    content = outputs.pop("__rendered_content", None)
+    said = {"rendered_content": content, "action_id": action_id, "action_text": action_text}
+    return {**head, **said, "submitted_data": outputs}
 
 
 def _passing_frame(news: Tick | QueuePosition, run: Run) -> bytes:

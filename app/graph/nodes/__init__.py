@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from app.graph.nodes.end import End
+from app.graph.nodes.human_input import HumanInput
 from app.graph.nodes.if_else import IfElse
 from app.graph.nodes.kind import NodeKind
 from app.graph.nodes.llm import Llm
@@ -23,5 +24,6 @@ _KINDS: tuple[type[NodeKind], ...] = (
     Llm,
     ParameterExtractor,
     QuestionClassifier,
+    HumanInput,
 )
 KINDS: Mapping[str, type[NodeKind]] = {kind.kind: kind for kind in _KINDS}

@@ -38,6 +38,14 @@ class WorkerCall(msgspec.Struct, frozen=True):
     arguments: Mapping[str, Any] = {}
 
 
+class AskForm(msgspec.Struct, frozen=True):
+    """A node that waits for a person: the form as it is shown, and how long it may take."""
+
+    inputs: Mapping[str, Any]
+    form: Mapping[str, Any]
+    timeout_s: float
+
+
 class Configuration:
     """A node's `data` while its kind reads it.
 
@@ -126,7 +134,7 @@ class NodeKind(msgspec.Struct, frozen=True):
         """The handles of a branching node; empty for one that is always left by `source`."""
         return frozenset()
 
-    def execute(self, pool: VariablePool) -> Completed | WorkerCall:
+    def execute(self, pool: VariablePool) -> Completed | WorkerCall | AskForm:
         """Do the node's work, or say which worker must. Raises NodeFailed, or InvalidParam for a tool's argument."""
         raise NotImplementedError
 
