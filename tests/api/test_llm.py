@@ -14,7 +14,7 @@ import pytest
 from tests.llm_server import LlmServer, llm_server
 from tests.servers import ROOT, Atelier, running
 from tests.streams import Frame, begin, facts, follow, stop
-from tests.unit.drawing import branch, condition, draw, end, field, llm, model, node, start, template
+from tests.unit.drawing import branch, condition, draw, end, field, llm, model, node, start, template, tool
 
 PAINTER = {"worker_module": "tests.chaos.painter"}
 ASKED = field("q", "paragraph")
@@ -30,6 +30,29 @@ def model_server() -> Iterator[LlmServer]:
 def server(tmp_path_factory: pytest.TempPathFactory, model_server: LlmServer) -> Iterator[Atelier]:
     with running(tmp_path_factory.mktemp("llm"), **PAINTER, llm_endpoints=model_server.endpoints()) as atelier:
         atelier.until_ready()
+        yield atelier
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Atelier]:
+    """A server without any endpoint."""
+    with running(tmp_path_factory.mktemp("bare"), **PAINTER) as atelier:
+        yield atelier
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory, model_server: LlmServer) -> Iterator[Atelier]:
+    """A server with an endpoint for each of several providers; that of `openai` can do little."""
+    url = f"{model_server.url}/v1"
+    plain = {"vision": False, "tools": False, "structured_output": "prompt", "stream_usage": False}
+    endpoints = {
+        "default": {"url": url, "model": "fallback"},
+        "openai": {"url": url, "models": {"gpt-4o": "local-large"}, **plain},
+        "openai/gpt-4o-mini": {"url": url, "model": "local-small"},
+        "nowhere": {"url": "http://127.0.0.1:9/v1"},
+        "silent": {"url": url, "timeout_s": 0.3},
+    }
+    with running(tmp_path_factory.mktemp("several"), **PAINTER, llm_endpoints=json.dumps(endpoints)) as atelier:
         yield atelier
 
 
@@ -193,28 +216,23 @@ def test_a_stopped_run_leaves_the_model_alone(server: Atelier, asked: LlmServer,
     server.until("the model's server has noticed", lambda: asked.asked[0]["left"])
 
 
-def test_without_an_endpoint_the_node_says_how_to_set_one(tmp_path: Path) -> None:
-    with running(tmp_path / "server", **PAINTER) as bare:
-        done = answer_of(bare, saying(bare, tmp_path), q="x")
+def test_without_an_endpoint_the_node_says_how_to_set_one(bare: Atelier, tmp_path: Path) -> None:
+    done = answer_of(bare, saying(bare, tmp_path), q="x")
     assert done["status"] == "failed"
     assert "No endpoint is configured for the model 'echo' of the provider 'openai'" in done["error"]
     assert "ATELIER_LLM_ENDPOINTS" in done["error"]
 
 
-def test_each_model_has_its_own_endpoint(model_server: LlmServer, tmp_path: Path) -> None:
-    url = f"{model_server.url}/v1"
-    endpoints = {
-        "default": {"url": url, "model": "fallback"},
-        "openai": {"url": url, "models": {"gpt-4o": "local-large"}},
-        "openai/gpt-4o-mini": {"url": url, "model": "local-small"},
+def test_each_model_has_its_own_endpoint(several: Atelier, asked: LlmServer, tmp_path: Path) -> None:
+    names = {
+        "a": ("langgenius/openai/openai", "gpt-4o"),
+        "b": ("openai", "gpt-4o-mini"),
+        "c": ("deepseek", "chat"),
     }
-    model_server.forget()
-    with running(tmp_path / "server", **PAINTER, llm_endpoints=json.dumps(endpoints)) as atelier:
-        for provider, name in (("langgenius/openai/openai", "gpt-4o"), ("openai", "gpt-4o-mini"), ("deepseek", "chat")):
-            folder = tmp_path / name
-            folder.mkdir()
-            answer_of(atelier, saying(atelier, folder, model=model(name, provider)), q="x")
-    assert [each["body"]["model"] for each in model_server.asked] == ["local-large", "local-small", "fallback"]
+    nodes = [llm(each, "x", model=model(name, provider)) for each, (provider, name) in names.items()]
+    key = publish(several, tmp_path, [start(ASKED), *nodes, end()], ["start > a", "a > b", "b > c", "c > end"])
+    answer_of(several, key, q="x")
+    assert [each["body"]["model"] for each in asked.asked] == ["local-large", "local-small", "fallback"]
 
 
 @pytest.mark.parametrize(
@@ -231,16 +249,15 @@ def test_what_an_endpoint_refuses_is_a_sentence(server: Atelier, tmp_path: Path,
     assert error in done["error"]
 
 
-def test_an_endpoint_that_is_not_there_or_silent_is_a_sentence(model_server: LlmServer, tmp_path: Path) -> None:
-    endpoints = {
-        "default": {"url": "http://127.0.0.1:9/v1"},
-        "openai": {"url": f"{model_server.url}/v1", "timeout_s": 0.3},
-    }
-    with running(tmp_path / "server", **PAINTER, llm_endpoints=json.dumps(endpoints)) as atelier:
-        key = saying(atelier, tmp_path, model=model("hanging"))
-        assert "was silent for 0.3 s" in answer_of(atelier, key, q="x")["error"]
-        key = saying(atelier, tmp_path, model=model("x", "elsewhere"))
-        assert "http://127.0.0.1:9/v1 can't be reached" in answer_of(atelier, key, q="x")["error"]
+@pytest.mark.parametrize(
+    ("provider", "error"),
+    [("nowhere", "http://127.0.0.1:9/v1 can't be reached"), ("silent", "was silent for 0.3 s")],
+)
+def test_an_endpoint_that_is_not_there_or_silent_is_a_sentence(
+    several: Atelier, tmp_path: Path, provider: str, error: str
+) -> None:
+    key = saying(several, tmp_path, model=model("hanging", provider))
+    assert error in answer_of(several, key, q="x")["error"]
 
 
 def test_a_server_that_does_not_stream_is_understood(server: Atelier, tmp_path: Path) -> None:
@@ -367,10 +384,54 @@ def test_the_translated_workflow_paints_the_translation(server: Atelier, asked: 
     assert "ein roter Kreis" in asked.asked[0]["body"]["messages"][-1]["content"]
 
 
-def test_the_translated_workflow_paints_the_prompt_itself_without_an_endpoint(tmp_path: Path) -> None:
-    with running(tmp_path, **PAINTER) as bare:
-        key = bare.app_key(ROOT / "workflows" / "text-to-image-translated.yml")
-        done = answer_of(bare, key, prompt="ein roter Kreis", steps=2)
+def test_the_translated_workflow_paints_the_prompt_itself_without_an_endpoint(bare: Atelier) -> None:
+    key = bare.app_key(ROOT / "workflows" / "text-to-image-translated.yml")
+    done = answer_of(bare, key, prompt="ein roter Kreis", steps=2)
     assert (done["status"], done["total_steps"], done["total_tokens"]) == ("succeeded", 5, 0)
     assert len(done["outputs"]["files"]) == 1
     assert done["outputs"]["prompt"] == "ein roter Kreis"
+
+
+def test_a_model_is_shown_the_pictures_of_a_step_before_it(server: Atelier, asked: LlmServer, tmp_path: Path) -> None:
+    sees = {"enabled": True, "configs": {"variable_selector": ["paint", "files"], "detail": "low"}}
+    nodes = [
+        start(ASKED),
+        tool(prompt="{{#start.q#}}", settings={"steps": 1}),
+        llm(prompt="What is it?", vision=sees),
+        end(text=["llm", "text"]),
+    ]
+    key = publish(server, tmp_path, nodes, ["start > paint", "paint > llm", "llm > end"])
+    seen = streamed(server, key, q="a red circle")
+    picture, text = asked.asked[0]["body"]["messages"][0]["content"]
+    assert picture["image_url"]["detail"] == "low"
+    assert picture["image_url"]["url"].startswith("data:image/png;base64,iVBOR")
+    assert text == {"type": "text", "text": "What is it?"}
+    (shown,) = finished(seen, "llm")["inputs"]["#files#"]
+    assert shown["mime_type"] == "image/png"
+
+
+def test_a_model_without_eyes_is_shown_no_pictures(several: Atelier, asked: LlmServer, tmp_path: Path) -> None:
+    sees = {"enabled": True, "configs": {"variable_selector": ["paint", "files"]}}
+    nodes = [start(ASKED), tool(prompt="x", settings={"steps": 1}), llm(prompt="hm", vision=sees), end()]
+    key = publish(several, tmp_path, nodes, ["start > paint", "paint > llm", "llm > end"])
+    assert answer_of(several, key, q="x")["status"] == "succeeded"
+    assert asked.asked[0]["body"]["messages"] == [{"role": "user", "content": "hm"}]
+
+
+def test_a_server_without_schemas_and_functions_is_told_in_words(
+    several: Atelier, asked: LlmServer, tmp_path: Path
+) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "number"}}}
+    how = {"model": model("json"), "query": ["start", "q"], "reasoning_mode": "function_call"}
+    how["parameters"] = [{"name": "a", "type": "number", "description": "", "required": True}]
+    nodes = [
+        start(ASKED),
+        llm(prompt="{{#start.q#}}", name="json", structured_output_enabled=True, structured_output={"schema": schema}),
+        node("e", "parameter-extractor", **how),
+        end(one=["llm", "structured_output", "a"], two=["e", "a"]),
+    ]
+    key = publish(several, tmp_path, nodes, ["start > llm", "llm > e", "e > end"])
+    assert answer_of(several, key, q='|{"a": 4}|')["outputs"] == {"one": 4, "two": 4}
+    for request in asked.asked:
+        assert "JSON schema" in request["body"]["messages"][0]["content"]
+        assert not request["body"].keys() & {"response_format", "tools", "stream_options"}
