@@ -155,7 +155,7 @@ class StepRunner:
         graph = self._publications.graph_of(tx, assigned.workflow_id)
         return Job(
             step=step,
-            work=graph.nodes[step.node_id].work,
+            work=graph.node(step.node_id).work,
             arguments=assigned.arguments,
             app_id=assigned.app_id,
             user=assigned.user,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from app.domain.event import Entry, Event, EventKind
+from app.domain.event import Entry, EventKind
 from app.domain.run import Step
 from app.graph.answer import awaited_selector, due_chunks
 from app.graph.graph import Graph
@@ -30,18 +30,19 @@ class Voice:
         self._released = 0  # whole chunks
         self._parts: dict[Selector, str] = {}
 
-    def note(self, event: Event) -> None:
-        """Takes in a fact, in their order."""
-        if event.kind is EventKind.TEXT_CHUNK:
-            chunk = event.payload or {}
-            selector = tuple(chunk.get("selector", ()))
-            if chunk.get(_PART):
-                self._parts[selector] = self._parts.get(selector, "") + chunk["value"]
-            else:
-                self._released += 1
-                self._parts.pop(selector, None)
-        elif event.kind is EventKind.STEP_RETRIED and event.step is not None:
-            self._parts.pop((event.step.node_id, SPOKEN), None)
+    def hear(self, chunk: Mapping[str, Any]) -> None:
+        """What was told before, from the log, in its order."""
+        selector = tuple(chunk.get("selector", ()))
+        if chunk.get(_PART):
+            self._parts[selector] = self._parts.get(selector, "") + chunk["value"]
+        else:
+            self._released += 1
+            self._parts.pop(selector, None)
+
+    def begin_again(self, step: Step) -> None:
+        """The step is tried again; what it has told does not count."""
+        if self._parts and not step.scope:
+            self._parts.pop((step.node_id, SPOKEN), None)
 
     def release(self, graph: Graph, states: Mapping[str, StepState], pool: VariablePool) -> Iterator[Entry]:
         """The chunks that are due, each whole or what is left of it. They count as told from here on."""

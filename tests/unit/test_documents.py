@@ -82,16 +82,6 @@ def test_every_version_is_read(version):
             ["start > agent_1"],
             "node 'agent_1' (Ask the model): kind 'agent' is not supported; supported kinds: ",
         ),
-        (
-            [start(), branch("choose", yes=[]), end()],
-            ["start > choose", "choose maybe > end"],
-            "node 'choose': an edge leaves by unknown handle 'maybe'; handles: false, yes",
-        ),
-        (
-            [start(), end()],
-            ["start fail-branch > end"],
-            "node 'start': an edge leaves by 'fail-branch', which is not supported yet",
-        ),
         ([start(), end(x=[])], ["start > end"], "node 'end': 'x' needs a selector [node id, variable], got []"),
         (
             [start(), branch("b", yes=[condition(["start", "v"], "almost")])],
@@ -110,9 +100,9 @@ def test_every_version_is_read(version):
             "node 'start': variable 'a': type 'external_data_tool' is not supported; supported types: text-input, ",
         ),
         (
-            [start(), node("x", "template-transform", template="", error_strategy="fail-branch")],
+            [start(), node("x", "template-transform", template="", error_strategy="pray")],
             ["start > x"],
-            "node 'x': error_strategy 'fail-branch' is not supported yet",
+            "node 'x': error_strategy 'pray' is not known; known strategies: fail-branch, default-value",
         ),
     ],
 )
@@ -145,6 +135,16 @@ def test_each_problem_names_its_node(nodes, edges, problem):
             [start(), end(x=["env", "key"])],
             ["start > end"],
             "node 'end': 'env.key' names no environment variable of the document",
+        ),
+        (
+            [start(), branch("choose", yes=[]), end()],
+            ["start > choose", "choose maybe > end"],
+            "node 'choose': an edge leaves by unknown handle 'maybe' and is never taken; handles: false, yes",
+        ),
+        (
+            [start(), end()],
+            ["start fail-branch > end"],
+            "node 'start': an edge leaves by 'fail-branch', which the node does not have: it is taken as 'source'",
         ),
     ],
 )

@@ -7,15 +7,17 @@ from collections.abc import Mapping
 from app.graph.nodes.end import End
 from app.graph.nodes.human_input import HumanInput
 from app.graph.nodes.if_else import IfElse
+from app.graph.nodes.iteration import Iteration, IterationStart
 from app.graph.nodes.kind import NodeKind
 from app.graph.nodes.llm import Llm
+from app.graph.nodes.loop import Loop, LoopEnd, LoopStart
 from app.graph.nodes.parameter_extractor import ParameterExtractor
 from app.graph.nodes.question_classifier import QuestionClassifier
 from app.graph.nodes.start import Start
 from app.graph.nodes.template_transform import TemplateTransform
 from app.graph.nodes.tool import ToolCall
 
-_KINDS: tuple[type[NodeKind], ...] = (
+_ALL: tuple[type[NodeKind], ...] = (
     Start,
     End,
     TemplateTransform,
@@ -24,6 +26,12 @@ _KINDS: tuple[type[NodeKind], ...] = (
     Llm,
     ParameterExtractor,
     QuestionClassifier,
+    Iteration,
+    IterationStart,
+    Loop,
+    LoopStart,
+    LoopEnd,
     HumanInput,
 )
-KINDS: Mapping[str, type[NodeKind]] = {kind.kind: kind for kind in _KINDS}
+
+KINDS: Mapping[str, type[NodeKind]] = {kind.kind: kind for kind in _ALL}

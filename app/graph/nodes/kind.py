@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import msgspec
 
 from app.errors import Problem
 from app.graph.selectors import Selector, TextTemplate, as_selector
 from app.graph.variables import VariablePool
+
+if TYPE_CHECKING:
+    from app.graph.rounds import Rounds
 
 SOURCE = "source"
 """The handle by which every node but a branching one is left."""
@@ -134,8 +137,11 @@ class NodeKind(msgspec.Struct, frozen=True):
         """The handles of a branching node; empty for one that is always left by `source`."""
         return frozenset()
 
-    def execute(self, pool: VariablePool) -> Completed | WorkerCall | AskForm:
-        """Do the node's work, or say which worker must. Raises NodeFailed, or InvalidParam for a tool's argument."""
+    def execute(self, pool: VariablePool) -> Completed | WorkerCall | AskForm | Rounds:
+        """Do the node's work, or say which worker must, or which rounds of its own nodes do it.
+
+        Raises NodeFailed, or InvalidParam for a tool's argument.
+        """
         raise NotImplementedError
 
 

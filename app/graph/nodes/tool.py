@@ -65,6 +65,7 @@ class ToolCall(NodeKind, frozen=True):
     """`arguments` in the order of the document; what is null there is absent here."""
 
     kind: ClassVar[str] = "tool"
+    retries: ClassVar[bool] = True
     tool: Tool
     arguments: tuple[tuple[str, Argument], ...]
 
