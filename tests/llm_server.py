@@ -109,20 +109,20 @@ class _Door(http.server.BaseHTTPRequestHandler):
                 message = {"role": "assistant", "content": text}
                 self.whole(200, {"choices": [{"message": message, "finish_reason": "stop"}], "usage": USAGE})
                 return
-            self.stream(body, deltas)
+            self.stream(body, deltas, nth)
         except Refusal as refusal:
             self.whole(refusal.status, refusal.body)
         except OSError:
             note["left"] = True
 
-    def stream(self, body: dict[str, Any], deltas: Iterator[dict[str, Any]]) -> None:
+    def stream(self, body: dict[str, Any], deltas: Iterator[dict[str, Any]], nth: int) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         for delta in deltas:
             self.event({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
-        if body["model"] == "torn":
+        if body["model"] == "torn" or (body["model"] == "cut once" and nth == 1):
             self.chunk(b"")
             return
         reason = "tool_calls" if body["model"] == "caller" else "stop"
@@ -181,6 +181,13 @@ def second(door: _Door, body: dict[str, Any], nth: int) -> Iterator[dict[str, An
     if nth == 1:
         yield from waiting(door)
     yield {"content": "done."}
+
+
+def cut_once(door: _Door, body: dict[str, Any], nth: int) -> Iterator[dict[str, Any]]:
+    """Its first stream breaks off."""
+    yield {"content": f"Try {nth}: "}
+    if nth > 1:
+        yield {"content": "done."}
 
 
 def waiting(door: _Door) -> Iterator[dict[str, Any]]:
@@ -248,6 +255,7 @@ def slow(door: _Door, body: dict[str, Any], nth: int) -> Iterator[dict[str, Any]
 MODELS: dict[str, Any] = {
     "gated": gated,
     "second": second,
+    "cut once": cut_once,
     "thinker": thinker,
     "reasoner": reasoner,
     "json": jsonist,

@@ -14,7 +14,21 @@ import pytest
 from tests.llm_server import LlmServer, llm_server
 from tests.servers import ROOT, Atelier, running
 from tests.streams import Frame, begin, facts, follow, stop
-from tests.unit.drawing import branch, condition, draw, end, field, llm, model, node, start, template, tool
+from tests.unit.drawing import (
+    branch,
+    condition,
+    draw,
+    end,
+    field,
+    inside,
+    iteration,
+    llm,
+    model,
+    node,
+    start,
+    template,
+    tool,
+)
 
 PAINTER = {"worker_module": "tests.chaos.painter"}
 ASKED = field("q", "paragraph")
@@ -390,6 +404,53 @@ def test_the_translated_workflow_paints_the_prompt_itself_without_an_endpoint(ba
     assert (done["status"], done["total_steps"], done["total_tokens"]) == ("succeeded", 5, 0)
     assert len(done["outputs"]["files"]) == 1
     assert done["outputs"]["prompt"] == "ein roter Kreis"
+
+
+def test_the_translated_workflow_paints_the_prompt_itself_when_the_model_fails(
+    several: Atelier, tmp_path: Path
+) -> None:
+    document = (ROOT / "workflows" / "text-to-image-translated.yml").read_text()
+    broken = tmp_path / "broken.yml"
+    broken.write_text(document.replace("langgenius/openai/openai", "nowhere"))
+    done = answer_of(several, several.app_key(broken), prompt="ein roter Kreis", steps=2)
+    assert (done["status"], done["total_steps"]) == ("partial-succeeded", 5)
+    assert done["outputs"]["prompt"] == "ein roter Kreis"
+
+
+def test_a_retry_that_the_document_wants_tells_the_text_again(
+    server: Atelier, asked: LlmServer, tmp_path: Path
+) -> None:
+    retry = {"retry_enabled": True, "max_retries": 1, "retry_interval": 10}
+    key = saying(server, tmp_path, model=model("cut once"), retry_config=retry)
+    seen = streamed(server, key, q="x")
+    names = [frame.name for frame in seen]
+    retried = names.index("node_retry")
+    assert spoken(seen[:retried]) == ["Try 1: "]
+    assert "".join(spoken(seen[retried:])) == "Try 2: done."
+    assert seen[-1].event["data"]["status"] == "succeeded"  # type: ignore[index]
+
+
+def test_a_default_value_takes_the_place_of_a_text_that_broke_off(server: Atelier, tmp_path: Path) -> None:
+    default = [{"key": "text", "type": "string", "value": "instead"}]
+    key = saying(server, tmp_path, model=model("torn"), error_strategy="default-value", default_value=default)
+    seen = streamed(server, key, q="words")
+    assert spoken(seen)[-1] == "instead"
+    assert seen[-1].event["data"]["outputs"] == {"text": "instead"}  # type: ignore[index]
+
+
+def test_models_that_are_asked_in_rounds_speak_to_nobody_and_are_counted(server: Atelier, tmp_path: Path) -> None:
+    rounds = inside(
+        iteration("each", ["split", "parameters"], ["llm", "text"]), llm(prompt="Say {{#each.item#}}", name="echo")
+    )
+    words = {"name": "parameters", "type": "array[string]", "description": "", "required": True}
+    how = {"model": model("json"), "query": ["start", "q"], "reasoning_mode": "prompt", "parameters": [words]}
+    nodes = [start(ASKED), node("split", "parameter-extractor", **how), *rounds, end(texts=["each", "output"])]
+    edges = ["start > split", "split > each", "eachstart > llm", "each > end"]
+    seen = streamed(server, publish(server, tmp_path, nodes, edges), q='|{"parameters": ["a", "b"]}|')
+    run = seen[-1].event["data"]  # type: ignore[index]
+    assert (run["outputs"], run["total_tokens"]) == ({"texts": ["Say a", "Say b"]}, 36)
+    assert spoken(seen) == []
+    assert finished(seen, "llm")["execution_metadata"]["iteration_index"] == 0
 
 
 def test_a_model_is_shown_the_pictures_of_a_step_before_it(server: Atelier, asked: LlmServer, tmp_path: Path) -> None:
