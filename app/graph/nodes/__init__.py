@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from app.graph.nodes.assigner import Assigner
 from app.graph.nodes.end import End
 from app.graph.nodes.http_request import HttpRequest
 from app.graph.nodes.human_input import HumanInput
@@ -17,12 +18,15 @@ from app.graph.nodes.question_classifier import QuestionClassifier
 from app.graph.nodes.start import Start
 from app.graph.nodes.template_transform import TemplateTransform
 from app.graph.nodes.tool import ToolCall
+from app.graph.nodes.variable_aggregator import OLD_NAME, VariableAggregator
 
 _ALL: tuple[type[NodeKind], ...] = (
     Start,
     End,
     TemplateTransform,
     IfElse,
+    VariableAggregator,
+    Assigner,
     ToolCall,
     Llm,
     ParameterExtractor,
@@ -36,4 +40,4 @@ _ALL: tuple[type[NodeKind], ...] = (
     HttpRequest,
 )
 
-KINDS: Mapping[str, type[NodeKind]] = {kind.kind: kind for kind in _ALL}
+KINDS: Mapping[str, type[NodeKind]] = {kind.kind: kind for kind in _ALL} | {OLD_NAME: VariableAggregator}

@@ -53,12 +53,12 @@ class Condition(msgspec.Struct, frozen=True):
 
 
 class Case(msgspec.Struct, frozen=True):
-    """`group` is the case as the document has it, shown in the step's process data."""
+    """`group` is the case as the document has it, or `default` for the one without an id; the step shows it."""
 
     case_id: str
     logical_operator: str
     conditions: tuple[Condition, ...]
-    group: Mapping[str, Any]
+    group: Mapping[str, Any] | str
 
 
 class IfElse(NodeKind, frozen=True):
@@ -72,6 +72,7 @@ class IfElse(NodeKind, frozen=True):
         if not written and configuration.entries.get("conditions"):
             keys = ("logical_operator", "conditions")
             written = [{"case_id": "true"} | {key: configuration.entries.get(key) for key in keys}]
+            return cls((msgspec.structs.replace(read_case(written[0], configuration), group="default"),))
         return cls(tuple(read_case(entry, configuration) for entry in written))
 
     @property

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 SOURCE = "source"
 """The handle by which every node but a branching one is left."""
 
+NOWHERE: Selector = ("", "")
+"""Finds nothing."""
+
 
 class Completed(msgspec.Struct, frozen=True):
     """A node that ran inline. `handle` names the outgoing edges that are taken; `metadata` is Dify's
@@ -101,12 +104,17 @@ class Configuration:
         return value
 
     def selector(self, value: object, use: str) -> Selector:
-        """The selector that `use` (a phrase for the problem's text) needs."""
+        """The selector that `use` (a phrase for the problem's text) needs.
+
+        The editor writes an empty or unfinished list where nothing was picked yet: it finds nothing, as in Dify.
+        """
         selector = as_selector(value)
-        if selector is None:
-            self.problem(f"{use} needs a selector [node id, variable], got {value!r}")
-            return ("", "")
-        return selector
+        if selector is not None:
+            return selector
+        unfinished = value is None or (isinstance(value, list) and all(isinstance(part, str) for part in value))
+        tell = self.warn if unfinished else self.problem
+        tell(f"{use} needs a selector [node id, variable], got {value!r}")
+        return NOWHERE
 
     def bindings(self, key: str) -> tuple[tuple[str, Selector], ...]:
         """A list of {variable, value_selector} as (name, selector) pairs."""
