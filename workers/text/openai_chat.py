@@ -173,7 +173,7 @@ class OpenAiChat:
 
 def _certificates(url: str) -> ssl.SSLContext:
     """What to trust; nothing has to be read where there is nothing to verify."""
-    return _every_authority() if url.startswith("https:") else _none()
+    return _every_authority() if url.startswith("https:") else _no_authority()
 
 
 @cache
@@ -183,7 +183,7 @@ def _every_authority() -> ssl.SSLContext:
 
 
 @cache
-def _none() -> ssl.SSLContext:
+def _no_authority() -> ssl.SSLContext:
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
