@@ -58,6 +58,11 @@ def new_webhook_secret() -> str:
     return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
 
 
+def new_token() -> str:
+    """A secret for a URL: whoever has it may open what it names."""
+    return secrets.token_urlsafe(24)
+
+
 def new_seed() -> int:
     """A seed for noise: 32 bits, as people know them from other image servers."""
     return secrets.randbits(32)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -15,10 +15,13 @@ from app.domain.artifact import Artifact
 from app.domain.event import Tick
 from app.domain.run import Failed, Outcome, Retry, Step, Stopped, Succeeded, Timings
 from app.errors import AtelierError, NodeFailed, Unavailable
+from app.graph.nodes.kind import NodeKind
 from app.logs import Subject, about, done
 from app.runs.advance import Advance
+from app.runs.publications import Publications
 from app.runs.service import Announcer
-from app.store import seen
+from app.store import steps
+from app.store.engine import Tx
 from app.store.store import Store
 from workers.link import Counted, WorkerSide
 
@@ -60,12 +63,32 @@ class Stopwatch:
         return Timings(round(self.load_s, 6), round(max(0.0, run_s), 6), round(self._upload_s, 6))
 
 
+class Job(msgspec.Struct, frozen=True):
+    """One attempt, as the node that does it sees it.
+
+    `work` is the node's configuration in the run's version of the workflow; `arguments` are what its step keeps for the
+    worker alone. `tick` tells progress, `say` the text so far of a node that speaks while it works.
+    """
+
+    step: Step
+    work: NodeKind
+    arguments: Mapping[str, Any]
+    app_id: str
+    user: str
+    tick: Callable[[Tick], None]
+    is_halted: Callable[[], bool]
+    watch: Stopwatch
+    say: Callable[[str], None]
+
+    @property
+    def inputs(self) -> Mapping[str, Any]:
+        return self.step.inputs or {}
+
+
 class WorkerNode(Protocol):
     """A kind of node that needs a worker."""
 
-    def run(
-        self, step: Step, on_tick: Callable[[Tick], None], is_halted: Callable[[], bool], watch: Stopwatch
-    ) -> NodeRun:
+    def run(self, job: Job) -> NodeRun:
         """Does the step's work. Raises AtelierError for a failure, StepHalted once `is_halted` says so."""
         ...
 
@@ -74,20 +97,28 @@ class StepRunner:
     """Runs claimed steps. Each attempt ends in exactly one outcome; one that lost its step writes nothing."""
 
     def __init__(
-        self, store: Store, advance: Advance, announcer: Announcer, link: WorkerSide, nodes: dict[str, WorkerNode]
+        self,
+        store: Store,
+        publications: Publications,
+        advance: Advance,
+        announcer: Announcer,
+        link: WorkerSide,
+        nodes: dict[str, WorkerNode],
     ) -> None:
         self._store = store
+        self._publications = publications
         self._advance = advance
         self._announcer = announcer
         self._link = link
         self._nodes = nodes
 
     def run(self, step: Step) -> None:
-        began_s, trace = clock.monotonic(), self._traceparent(step)
-        token = about(Subject(run=step.run_id, step=step.id, attempt=step.attempt, traceparent=trace))
+        began_s = clock.monotonic()
+        subject = Subject(run=step.run_id, step=step.id, attempt=step.attempt)
+        token = about(subject)
         try:
             watch = Stopwatch()
-            outcome, made = self._attempt(step, watch)
+            outcome, made = self._attempt(step, subject, watch)
             if not isinstance(outcome, Stopped):
                 self._record(step, outcome, made, watch.read())
             how = {"kind": step.kind, "outcome": type(outcome).__name__.lower()}
@@ -96,27 +127,41 @@ class StepRunner:
         finally:
             done(token)
 
-    def _traceparent(self, step: Step) -> str | None:
-        try:
-            return self._store.read_blocking(lambda tx: seen.traceparent_of(tx, step.run_id))
-        except Unavailable:  # a trace id in the log is worth no failure
-            return None
-
-    def _attempt(self, step: Step, watch: Stopwatch) -> tuple[Outcome, Sequence[Artifact]]:
+    def _attempt(self, step: Step, subject: Subject, watch: Stopwatch) -> tuple[Outcome, Sequence[Artifact]]:
         try:
             node = self._nodes.get(step.kind)
             if node is None:
                 raise NodeFailed(f"This worker can't run nodes of the kind '{step.kind}'.")
-            done = node.run(step, self._link.progress, lambda: self._link.is_halted(step), watch)
+            done = node.run(self._store.read_blocking(lambda tx: self._job(tx, step, subject, watch)))
         except StepHalted:
             return Stopped(), ()
         except AtelierError as error:
             kind = error.error_type if isinstance(error, NodeFailed) else type(error).__name__
-            return (Retry if error.retryable else Failed)(error.message, kind), ()
+            if error.retryable:
+                return Retry(error.message, kind), ()
+            shown = (error.outputs, error.process_data) if isinstance(error, NodeFailed) else (None, None)
+            return Failed(error.message, kind, *shown), ()
         except Exception as error:
             logger.exception("node failed", extra={"action": "node_failed"})
             return Failed(f"The node failed unexpectedly ({type(error).__name__}); the log has more.", "internal"), ()
         return done.succeeded, done.artifacts
+
+    def _job(self, tx: Tx, step: Step, subject: Subject, watch: Stopwatch) -> Job:
+        assigned = steps.find_assignment(tx, step)
+        if assigned is None:
+            raise StepHalted
+        subject.traceparent = assigned.traceparent
+        return Job(
+            step=step,
+            work=self._publications.graph_of(tx, assigned.workflow_id).node(step.node_id).work,
+            arguments=assigned.arguments,
+            app_id=assigned.app_id,
+            user=assigned.user,
+            tick=self._link.progress,
+            is_halted=lambda: self._link.is_halted(step),
+            watch=watch,
+            say=_unheard,
+        )
 
     def _record(
         self, step: Step, outcome: Succeeded | Failed | Retry, made: Sequence[Artifact], timings: Timings
@@ -140,3 +185,7 @@ class StepRunner:
                 self._link.tell(Counted("given_back", outcome.error_type))
             self._announcer.tell(notice)
             return
+
+
+def _unheard(text: str) -> None:
+    """What a node says while nobody listens to its text."""

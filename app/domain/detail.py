@@ -160,8 +160,8 @@ class Detail(msgspec.Struct, frozen=True):
 
 
 def step_details(run: Run, told: Mapping[str, Step], work: Mapping[str, Work], now_s: float) -> tuple[StepDetail, ...]:
-    """The steps in the order of their index: `told` by their last facts, `work` by their rows, both by node."""
-    steps = (StepDetail(_current(run, step, work.get(node)), work.get(node), now_s) for node, step in told.items())
+    """The steps in the order of their index: `told` by their last facts, `work` by their rows, both by step."""
+    steps = (StepDetail(_current(run, step, work.get(step.id)), work.get(step.id), now_s) for step in told.values())
     return tuple(sorted(steps, key=lambda each: each.step.index))
 
 

@@ -16,6 +16,14 @@ class EventKind(StrEnum):
     STEP_RETRIED = "step_retried"
     STEP_FINISHED = "step_finished"
     TEXT_CHUNK = "text_chunk"
+    ROUNDS_STARTED = "rounds_started"  # a container knows what it goes through
+    ROUND_STARTED = "round_started"
+    ROUND_FINISHED = "round_finished"
+    RUN_PAUSED = "run_paused"
+    RUN_RESUMED = "run_resumed"
+    FORM_REQUIRED = "form_required"
+    FORM_FILLED = "form_filled"
+    FORM_EXPIRED = "form_expired"
     RUN_FINISHED = "run_finished"
 
 

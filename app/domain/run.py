@@ -1,7 +1,8 @@
 """Runs and steps: their statuses, and how an attempt can end.
 
-A run goes from `running` to one of the others, once. A step of a worker goes from `ready` to `running` and back, any
-number of times, then to one of the others, once. Every UPDATE that makes such a step names the status that it leaves.
+A run goes from `running` to one of its ends, once; until then it may be `paused` and go on, any number of times. A
+step of a worker goes from `ready` to `running` and back, any number of times, then to one of its ends, once. Every
+UPDATE that makes such a step names the status that it leaves.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import msgspec
 
 class RunStatus(StrEnum):
     RUNNING = "running"
+    PAUSED = "paused"  # waits for a person; holds no worker, and its time stands still
     SUCCEEDED = "succeeded"
     PARTIAL_SUCCEEDED = "partial-succeeded"
     FAILED = "failed"
@@ -24,17 +26,18 @@ class RunStatus(StrEnum):
 class StepStatus(StrEnum):
     READY = "ready"  # waits for a worker; a ready row is the outbox of the doorbell
     RUNNING = "running"  # a worker holds its lease
+    PAUSED = "paused"  # waits for a person
     SUCCEEDED = "succeeded"
     EXCEPTION = "exception"  # failed, and an error strategy took it from there
     FAILED = "failed"
     STOPPED = "stopped"
 
 
-_RUNNING = RunStatus.RUNNING  # looking up an enum's member is a call into Python
+_RUNNING, _PAUSED = RunStatus.RUNNING, RunStatus.PAUSED  # looking up an enum's member is a call into Python
 
 
 def is_terminal(status: RunStatus) -> bool:
-    return status is not _RUNNING
+    return status is not _RUNNING and status is not _PAUSED
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -74,6 +77,7 @@ class Run(msgspec.Struct, frozen=True):
     finished_at: float | None = None
     key_id: str = ""
     error_code: str | None = None
+    total_tokens: int = 0
 
     @property
     def elapsed_s(self) -> float:
@@ -83,6 +87,8 @@ class Run(msgspec.Struct, frozen=True):
 class Step(msgspec.Struct, frozen=True, array_like=True):
     """One node's execution inside a run. `attempt` counts the tries and fences their writes.
 
+    `scope` is where an inner step is: the containers around it, from the outermost on, each as (node id, round from 0).
+    `metadata` is Dify's `execution_metadata`.
     Facts hold steps as arrays, to keep them short: new fields go to the end and have a default.
     """
 
@@ -104,6 +110,16 @@ class Step(msgspec.Struct, frozen=True, array_like=True):
     error_type: str | None = None
     created_at: float = 0.0
     finished_at: float | None = None
+    scope: tuple[tuple[str, int], ...] = ()
+    metadata: Mapping[str, Any] | None = None
+
+
+class NewWork(msgspec.Struct, frozen=True):
+    """A step for a worker, with the checkpoint that it needs, if any, and the arguments that nobody else is to see."""
+
+    step: Step
+    checkpoint: str | None = None
+    arguments: Mapping[str, Any] = {}
 
 
 class Timings(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -115,13 +131,19 @@ class Timings(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Succeeded(msgspec.Struct, frozen=True, tag="succeeded"):
+    """`handle` names the outgoing edges that are taken: a worker's node may be one that branches."""
+
     outputs: dict[str, Any]
     process_data: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
+    handle: str = "source"
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
     error: str
     error_type: str
+    outputs: dict[str, Any] | None = None
+    process_data: dict[str, Any] | None = None
 
 
 class Retry(msgspec.Struct, frozen=True, tag="retry"):

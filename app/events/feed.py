@@ -37,20 +37,21 @@ class Feed:
         self._is_closing = False
 
     async def wait(self, run_id: str, after: int = 0) -> Run:
-        """The run once it has ended. `after`: a fact that did not end it. Raises NotFound, Unavailable."""
+        """The run once it has ended or pauses. `after`: a fact that did neither. Raises NotFound, Unavailable."""
         with self._listen(run_id, after, _LONG_S) as listener:
             while True:
                 for fact in listener.topic.facts_for(listener):
                     listener.after = fact.event.seq
-                    if fact.event.kind is EventKind.RUN_FINISHED:
+                    if listener.topic.stands_still_at(fact):
                         return fact.run
                 await listener.wait()
 
     async def follow(
-        self, run_id: str, silence_s: float, after: int = 0
+        self, run_id: str, silence_s: float, after: int = 0, *, through_pauses: bool = False
     ) -> AsyncIterator[Fact | Tick | QueuePosition | Silence]:
         """Every fact with a number above `after`, once and in order, until the one that ends the run; ticks between.
 
+        It ends where the run pauses, too, unless it is to go `through_pauses`.
         A run that had ended by `after` gives nothing. Raises NotFound; Unavailable when it can't go on, but might
         elsewhere or later: the database is away for too long, or this process ends.
         """
@@ -62,6 +63,8 @@ class Feed:
                     yield fact
                     listener.after = fact.event.seq
                     if fact.event.kind is EventKind.RUN_FINISHED:
+                        return
+                    if not through_pauses and topic.stands_still_at(fact):
                         return
                 if topic.is_over and topic.seq <= listener.after:
                     return

@@ -11,7 +11,7 @@ import msgspec
 
 from app import clock
 from app.domain.event import Event, EventKind, QueuePosition, Tick
-from app.domain.run import Run, is_terminal
+from app.domain.run import Run, RunStatus, is_terminal
 from app.errors import AtelierError, NotFound, Unavailable
 from app.events.wakeups import Note, Wake
 from app.store import runs as run_rows
@@ -142,6 +142,12 @@ class Topic:
             self.read()
             return []
         return self._facts[listener.after - self._start :]
+
+    def stands_still_at(self, fact: Fact) -> bool:
+        """True when nothing follows this fact for now: the run has ended with it, or waits for a person."""
+        if fact.event.kind is EventKind.RUN_PAUSED:
+            return fact.event.seq == self.seq and fact.run.status is RunStatus.PAUSED
+        return fact.event.kind is EventKind.RUN_FINISHED
 
     def ticks_for(self, listener: Listener) -> list[Tick | QueuePosition]:
         """The ticks since the last call, or what is left of them."""

@@ -8,19 +8,24 @@ the loser finds a status or an attempt number that has moved on, and writes noth
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
 from app import clock
 from app.domain.artifact import Artifact
+from app.domain.event import EventKind
+from app.domain.form import Form, FormStatus
 from app.domain.request import RunRequest
 from app.domain.run import Failed, Retry, Run, RunStatus, Step, StepStatus, Succeeded, Task, Timings, is_terminal
+from app.errors import FormExpired, FormSubmitted, NotFound
 from app.graph.graph import Graph
+from app.graph.nodes.human_input import TIMEOUT, fill
 from app.runs.admission import Admission
 from app.runs.movement import Movement, Settle
 from app.settings import Settings
-from app.store import deliveries, files, runs, steps, webhooks
+from app.store import deliveries, files, forms, runs, steps, webhooks
 from app.store.engine import Tx
 
 STOPPED_BY_USER = ("Stopped by user.", "stopped_by_user")
@@ -64,9 +69,11 @@ class Advance:
         if tx.again and runs.find_run(tx, run.id) is not None:
             return Notice(run.id, frozenset(movement.rings))  # it was committed, only the answer got lost
         if asked is not None and movement.new_work and not is_terminal(run.status):
-            self._admission.admit(tx, asked.caller, movement.new_work[0][0].work_class or "cpu")
+            self._admission.admit(tx, asked.caller, movement.new_work[0].step.work_class or "cpu")
         deadline_s = asked.deadline_s if asked is not None else None
         runs.insert_run(tx, task, run, movement.new_entries, self._settings.run_timeout_s, deadline_s)
+        if run.status is RunStatus.PAUSED:
+            runs.mark_paused(tx, run.id)
         notice = self._write_work(tx, run, movement)
         posting = movement.posting
         if posting is None:
@@ -90,7 +97,9 @@ class Advance:
             return None
         if isinstance(outcome, Retry):
             return self.give_back(tx, held, outcome)
-        done = _finished(held, outcome)
+        if isinstance(outcome, Failed):
+            return self._fail(tx, run, held, outcome, timings)
+        done = _succeeded(held, outcome)
         if not steps.finish(tx, done, timings):
             return None
         files.insert_artifacts(tx, made, clock.time())
@@ -104,13 +113,74 @@ class Advance:
         if run is None or is_terminal(run.status):
             return None
         if held.attempt >= self._settings.max_attempts and why.error_type != SERVER_STOPPED:
-            return self.complete(tx, held, Failed(f"{why.error} ({held.attempt} attempts)", why.error_type))
+            movement = self._movement(tx, run)
+            if held.attempt - movement.retries_of(held) >= self._settings.max_attempts:
+                lost = Failed(f"{why.error} ({held.attempt} attempts)", why.error_type)
+                return self._end_step(tx, movement, movement.failed_step(held, lost))
         if not steps.give_back(tx, held, self._delay_s(held.attempt, why), why.error, why.error_type):
             return None
         movement = self._movement(tx, run)
         movement.step_retried(msgspec.structs.replace(held, error=why.error, error_type=why.error_type))
-        notice = self._write(tx, movement)
-        return msgspec.structs.replace(notice, rings=frozenset({held.work_class or "cpu"}))
+        return self._write_retry(tx, movement, held)
+
+    def _fail(self, tx: Tx, run: Run, held: Step, why: Failed, timings: Timings | None) -> Notice | None:
+        """A failed attempt is tried again if the document wants it so; else its node's error strategy has its turn."""
+        movement = self._movement(tx, run)
+        delay_s = movement.retry_delay_s(held)
+        if delay_s is None:
+            return self._end_step(tx, movement, movement.failed_step(held, why), timings)
+        if not steps.give_back(tx, held, delay_s, why.error, why.error_type):
+            return None
+        failed = msgspec.structs.replace(held, error=why.error, error_type=why.error_type)
+        movement.step_retried(failed, configured=True)
+        return self._write_retry(tx, movement, held)
+
+    def _end_step(self, tx: Tx, movement: Movement, done: Step, timings: Timings | None = None) -> Notice | None:
+        if not steps.finish(tx, done, timings):
+            return None
+        movement.step_finished(done)
+        return self._write(tx, movement)
+
+    def _write_retry(self, tx: Tx, movement: Movement, held: Step) -> Notice:
+        return msgspec.structs.replace(self._write(tx, movement), rings=frozenset({held.work_class or "cpu"}))
+
+    def fill_form(self, tx: Tx, token: str, given: Mapping[str, Any], action: str, user: str) -> Notice:
+        """A person has filled in a form; the run goes on. Of two who do, the first to lock the run is heard.
+
+        Raises NotFound, InvalidFormData, FormSubmitted, FormExpired; then nothing is written.
+        """
+        form = forms.find_form(tx, token)
+        if form is None:
+            raise NotFound("Form not found")
+        run = runs.lock_run(tx, form.run_id)
+        form = forms.find_form(tx, token) or form  # as it is now that nobody else can change it
+        check_waits(form)
+        outputs = fill(form.definition, given, action)
+        if run is None or is_terminal(run.status) or not forms.mark_submitted(tx, form, outputs, user):
+            raise FormExpired(f"This form has expired, form_id={form.id}")
+        notice = self._answer_form(tx, run, form, EventKind.FORM_FILLED, outputs, action)
+        if notice is None:
+            raise FormExpired(f"This form has expired, form_id={form.id}")
+        return notice
+
+    def expire_form(self, tx: Tx, expired: Form) -> Notice | None:
+        """Nobody has filled in the form in time: the run goes on by the timeout's branch. None: somebody did."""
+        run = runs.lock_run(tx, expired.run_id)
+        if not forms.mark_expired(tx, expired) or run is None or is_terminal(run.status):
+            return None
+        return self._answer_form(tx, run, expired, EventKind.FORM_EXPIRED, {}, TIMEOUT)
+
+    def _answer_form(
+        self, tx: Tx, run: Run, form: Form, kind: EventKind, outputs: dict[str, Any], handle: str
+    ) -> Notice | None:
+        """None: its step was in a round that has ended without it."""
+        movement = self._movement(tx, run)
+        if not movement.is_open(form.step_id):
+            return None
+        if run.status is RunStatus.PAUSED:
+            runs.mark_resumed(tx, run.id)
+        movement.form_answered(form.step_id, kind, outputs, handle)
+        return self._write(tx, movement)
 
     def end_run(self, tx: Tx, run_id: str, status: RunStatus, error: str, code: str | None = None) -> Notice | None:
         """Ends a run from outside: a stop, a deadline. None when it has ended already or does not exist."""
@@ -128,11 +198,15 @@ class Advance:
     def _write(self, tx: Tx, movement: Movement) -> Notice:
         run = movement.run
         runs.save_run(tx, run)
+        if run.status is RunStatus.PAUSED:
+            runs.mark_paused(tx, run.id)
         runs.insert_entries(tx, run, movement.new_entries)
         notice = self._write_work(tx, run, movement)
         if not is_terminal(run.status):
             return notice
         deliveries.tell(tx, run)
+        if movement.has_forms:
+            forms.close_forms(tx, run.id)
         # Whatever ended it, a stop or a failed node: what its steps were doing has no use any more.
         return Notice(run.id, halts=tuple(steps.stop_open(tx, run.id, clock.time())), posts=True)
 
@@ -141,7 +215,9 @@ class Advance:
             # It may have ended beside a step that was to wait for a worker: nobody is to begin that.
             return Notice(run.id)
         steps.insert_steps(tx, run, movement.new_work)
-        return Notice(run.id, frozenset(movement.rings))
+        forms.insert_forms(tx, run, movement.new_forms)
+        halts = tuple(steps.stop(tx, step, clock.time()) for step in movement.halted)
+        return Notice(run.id, frozenset(movement.rings), halts)
 
     def _delay_s(self, attempt: int, why: Retry) -> float:
         """Exponential, with jitter: half of it is chance, so that a crowd does not come back as one.
@@ -154,22 +230,23 @@ class Advance:
         return full_s * (0.5 + random.random() / 2)
 
 
-def _finished(held: Step, outcome: Succeeded | Failed) -> Step:
-    if isinstance(outcome, Succeeded):
-        return msgspec.structs.replace(
-            held,
-            status=StepStatus.SUCCEEDED,
-            handle="source",
-            outputs=outcome.outputs,
-            process_data=outcome.process_data,
-            error=None,
-            error_type=None,
-            finished_at=clock.time(),
-        )
+def check_waits(form: Form) -> None:
+    """Raises FormSubmitted or FormExpired for a form that waits no more."""
+    if form.status is FormStatus.SUBMITTED:
+        raise FormSubmitted(f"This form has already been submitted by another user, form_id={form.id}")
+    if form.status is FormStatus.EXPIRED:
+        raise FormExpired(f"This form has expired, form_id={form.id}")
+
+
+def _succeeded(held: Step, outcome: Succeeded) -> Step:
     return msgspec.structs.replace(
         held,
-        status=StepStatus.FAILED,
-        error=outcome.error,
-        error_type=outcome.error_type,
+        status=StepStatus.SUCCEEDED,
+        handle=outcome.handle,
+        outputs=outcome.outputs,
+        process_data=outcome.process_data,
+        metadata={**(held.metadata or {}), **(outcome.metadata or {})} or None,
+        error=None,
+        error_type=None,
         finished_at=clock.time(),
     )

@@ -12,7 +12,7 @@ from app.queue.doorbell import Doorbell
 from app.runs.advance import WORKER_LOST, Advance
 from app.runs.service import Announcer
 from app.settings import Settings
-from app.store import runs, steps
+from app.store import forms, runs, steps
 from app.store.locks import Locks, Suspects
 from app.store.store import Store
 
@@ -45,7 +45,7 @@ class Reaper:
 
     async def watch(self) -> None:
         """Does every duty once a beat, until cancelled. A duty that fails is tried again with the next beat."""
-        duties = (self.give_back_expired, self.end_overdue, self.ring_again, self.shorten_log)
+        duties = (self.give_back_expired, self.end_overdue, self.expire_forms, self.ring_again, self.shorten_log)
         await asyncio.gather(
             self._repeat(self._settings.reaper_beat_s, duties),
             self._repeat(_LIFE_BEAT_S, (self.give_back_of_the_dead, self.end_past_deadline)),
@@ -95,6 +95,11 @@ class Reaper:
             else:
                 why = f"The run took longer than {self._settings.run_timeout_s:g} s."
                 await self._end(run_id, RunStatus.FAILED, why, "run_timeout")
+
+    async def expire_forms(self) -> None:
+        """A form that nobody has filled in in time: its run goes on without."""
+        for form in await self._store.read(forms.expired_forms):
+            self._announcer.tell(await self._store.commit(lambda tx, of=form: self._advance.expire_form(tx, of)))  # type: ignore[misc]
 
     async def end_overdue(self) -> None:
         """A run with a step past a limit fails and says which: of waiting for a worker, or of one attempt."""

@@ -62,8 +62,8 @@ def _steps(tx: Tx, run: Run, now: float) -> tuple[StepDetail, ...]:
     told: dict[str, Step] = {}
     for event in run_rows.events_after(tx, run.id, 0):
         if event.step is not None:
-            told[event.step.node_id] = event.step
-    work = {each.node_id: each for each in map(_work_from, tx.rows(_work, {"run_id": run.id}))}
+            told[event.step.id] = event.step
+    work = {each.step_id: each for each in map(_work_from, tx.rows(_work, {"run_id": run.id}))}
     return step_details(run, told, work, now)
 
 

@@ -16,6 +16,8 @@ _decoder = msgspec.json.Decoder()
 
 
 _entries_decoder = msgspec.json.Decoder(list[Entry])
+_scope_decoder = msgspec.json.Decoder(tuple[tuple[str, int], ...])
+_STEP_JSON = ("inputs", "outputs", "process_data", "metadata")
 
 RUN_COLUMNS: tuple[ColumnElement[Any], ...] = tuple(runs.c[name] for name in Run.__struct_fields__)
 STEP_COLUMNS: tuple[ColumnElement[Any], ...] = tuple(steps.c[name] for name in Step.__struct_fields__)
@@ -53,9 +55,10 @@ def step_row(step: Step) -> dict[str, Any]:
     """The Step's own columns."""
     row = msgspec.structs.asdict(step)
     row["status"] = step.status.value
-    for name in ("inputs", "outputs", "process_data"):
+    for name in _STEP_JSON:
         if row[name] is not None:
             row[name] = to_json(row[name])
+    row["scope"] = to_json(step.scope) if step.scope else None
     return row
 
 
@@ -63,8 +66,9 @@ def step_from(row: tuple[Any, ...]) -> Step:
     """A Step from STEP_COLUMNS."""
     named = dict(zip(Step.__struct_fields__, row, strict=True))
     named["status"] = StepStatus(named["status"])
-    for name in ("inputs", "outputs", "process_data"):
+    for name in _STEP_JSON:
         named[name] = from_json(named[name])
+    named["scope"] = _scope_decoder.decode(named["scope"]) if named["scope"] else ()
     return Step(**named)
 
 

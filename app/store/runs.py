@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import bindparam, insert, literal_column, select, union_all, update
+from sqlalchemy import bindparam, func, insert, literal_column, or_, select, union_all, update
 
 from app.domain.event import Entry, Event
 from app.domain.run import Run, RunStatus, Task, is_terminal
@@ -15,18 +15,27 @@ from app.store.schema import events, now_s, runs, tasks
 
 _insert_task = insert(tasks)
 _insert_events = insert(events)
-_NOT_YET = {"deadline_at", "deadline_s", "updated_at"}  # what only a run has that goes on
+_NOT_YET = {"deadline_at", "deadline_s", "updated_at", "paused_at"}  # what only a run has that goes on
 _insert_ended_run = insert(runs).values({c.name: bindparam(c.name) for c in runs.c if c.name not in _NOT_YET})
 _insert_run = insert(runs).values(
     {c.name: bindparam(c.name) for c in runs.c if c.name not in _NOT_YET}
     | {"deadline_at": now_s() + bindparam("timeout_s"), "deadline_s": bindparam("deadline_s"), "updated_at": now_s()}
 )
-_COUNTERS = ("last_seq", "total_steps", "exceptions_count")
+_COUNTERS = ("last_seq", "total_steps", "exceptions_count", "total_tokens")
 _END = ("status", "outputs", "error", "error_code", "finished_at")
-_save_run = update(runs).where(runs.c.id == bindparam("run_id"), runs.c.status == RunStatus.RUNNING.value)
+_is_open = or_(runs.c.status == RunStatus.RUNNING.value, runs.c.status == RunStatus.PAUSED.value)
+_save_run = update(runs).where(runs.c.id == bindparam("run_id"), _is_open)
 _moved = {"updated_at": now_s()}
 _count_run = _save_run.values(_moved | {name: bindparam(f"new_{name}") for name in _COUNTERS})
 _finish_run = _save_run.values(_moved | {name: bindparam(f"new_{name}") for name in (*_COUNTERS, *_END)})
+_this_run = update(runs).where(runs.c.id == bindparam("run_id"))
+_pause_run = _this_run.values(status=RunStatus.PAUSED.value, paused_at=now_s())
+# What it had left of its time when it paused it has left now.
+_resume_run = _this_run.values(
+    status=RunStatus.RUNNING.value,
+    deadline_at=runs.c.deadline_at + (now_s() - func.coalesce(runs.c.paused_at, now_s())),
+    paused_at=None,
+)
 _run_by_id = select(*RUN_COLUMNS).where(runs.c.id == bindparam("run_id"))
 _run_to_change = _run_by_id.with_for_update()
 _run_by_task = select(*RUN_COLUMNS).join(tasks, tasks.c.run_id == runs.c.id).where(tasks.c.id == bindparam("task_id"))
@@ -72,7 +81,7 @@ def insert_entries(tx: Tx, run: Run, new: Sequence[Entry]) -> None:
 
 
 def save_run(tx: Tx, run: Run) -> None:
-    """Writes a run that `lock_run` gave as running and that has moved on since. An ended run keeps its end."""
+    """Writes a run that `lock_run` gave as not ended and that has moved on since. An ended run keeps its end."""
     row: dict[str, Any] = {"run_id": run.id} | {f"new_{name}": getattr(run, name) for name in _COUNTERS}
     if not is_terminal(run.status):
         tx.put(_count_run, row)
@@ -80,6 +89,16 @@ def save_run(tx: Tx, run: Run) -> None:
     end = {"new_status": run.status.value, "new_outputs": to_json(run.outputs), "new_error": run.error}
     end["new_error_code"] = run.error_code
     tx.put(_finish_run, row | end | {"new_finished_at": run.finished_at})
+
+
+def mark_paused(tx: Tx, run_id: str) -> None:
+    """The run's time stands still from now on. Its lock is held."""
+    tx.put(_pause_run, {"run_id": run_id})
+
+
+def mark_resumed(tx: Tx, run_id: str) -> None:
+    """Its time goes on, from where it was. Its lock is held."""
+    tx.put(_resume_run, {"run_id": run_id})
 
 
 def lock_run(tx: Tx, run_id: str) -> Run | None:

@@ -26,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement, GenericFunction
 
-SCHEMA_HEAD = "20261124_promises"
+SCHEMA_HEAD = "20261125_workflow_apps"
 
 metadata = MetaData(
     naming_convention={
@@ -111,6 +111,7 @@ apps = Table(
     Column("webhook_secret", Text),  # signs its deliveries; made when it is first needed
     Column("webhook_old_secret", Text),
     Column("webhook_old_until", Double),  # until then the secret before signs too
+    Column("site", Text),  # what its page shows where it differs from the document, as JSON
 )
 
 # Each row is one published version of an app's workflow and never changes.
@@ -122,6 +123,7 @@ workflows = Table(
     Column("version", Text, nullable=False),
     Column("document", Text, nullable=False),
     Column("created_at", Double, nullable=False),
+    Column("environment", Text),  # values in place of the document's own environment variables, as JSON
 )
 
 keys = Table(
@@ -187,6 +189,8 @@ runs = Table(
         "deadline_s", Double
     ),  # the caller's own, if it has one: how long after its acceptance the run is to be stopped
     Column("updated_at", Double),
+    Column("total_tokens", Integer, nullable=False, server_default="0"),
+    Column("paused_at", Double),  # since when its time stands still
     Index("ix_runs_app_id_created_at", "app_id", "created_at"),
     Index("ix_runs_open", "deadline_at", **_where("status = 'running'")),
     Index("ix_runs_active_app", "app_id", **_where("status = 'running'")),
@@ -200,8 +204,8 @@ steps = Table(
     "steps",
     metadata,
     Column("run_id", String(36), primary_key=True),
-    Column("node_id", String(255), primary_key=True),
-    Column("id", String(36), nullable=False),
+    Column("id", String(36), primary_key=True),
+    Column("node_id", String(255), nullable=False),
     Column("kind", String(40), nullable=False),
     Column("title", Text, nullable=False),
     Column("index", Integer, nullable=False),
@@ -230,6 +234,9 @@ steps = Table(
     Column("progress_step", Integer),
     Column("progress_steps", Integer),
     Column("progress_eta_s", Double),
+    Column("scope", Text),  # the rounds that an inner step is in
+    Column("arguments", Text),  # what its worker needs and nobody else sees
+    Column("metadata", Text),
     Index("ix_steps_ready_key", "key_id", **_where("status = 'ready'")),
     Index("ix_steps_ready", "work_class", "ready_at", **_where("status = 'ready'")),
     Index("ix_steps_running", "lease_expires_at", **_where("status = 'running'")),
@@ -262,6 +269,55 @@ artifacts = Table(
     Column("width", Integer),
     Column("height", Integer),
     Column("seed", BigInteger),
+)
+
+# A file that a caller gave, under the user that it belongs to; `source_url` is where it was fetched from, if anywhere.
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("app_id", String(36), ForeignKey("apps.id"), nullable=False),
+    Column("user", Text, nullable=False),
+    Column("sha256", String(64), nullable=False, index=True),
+    Column("size", BigInteger, nullable=False),
+    Column("mime_type", Text, nullable=False),
+    Column("extension", String(32), nullable=False),
+    Column("filename", Text, nullable=False),
+    Column("source_url", Text),
+    Column("created_at", Double, nullable=False),
+    Column("width", Integer),
+    Column("height", Integer),
+    Index("ix_uploads_app_id_created_at", "app_id", "created_at"),
+)
+
+# A form that a paused run waits for. `token` opens it; `definition` and `filled` are JSON.
+forms = Table(
+    "forms",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("token", String(64), nullable=False, unique=True),
+    Column("app_id", String(36), nullable=False),
+    Column("run_id", String(36), nullable=False, index=True),
+    Column("step_id", String(36), nullable=False),
+    Column("node_id", String(255), nullable=False),
+    Column("definition", Text, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("filled", Text),
+    Column("filled_by", Text),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Column("filled_at", Double),
+    Index("ix_forms_waiting", "expires_at", **_where("status = 'waiting'")),
+)
+
+# A user whom an app has seen. The id is made from the app and the name: see `ids.end_user_id`.
+end_users = Table(
+    "end_users",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("app_id", String(36), nullable=False),
+    Column("user", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
 )
 
 # An Idempotency-Key of a caller's key, and the run that it made; after `expires_at` it may make another.

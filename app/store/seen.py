@@ -11,7 +11,7 @@ from sqlalchemy import ColumnClause, Double, String, bindparam, cast, func, lite
 
 from app.domain.run import RunStatus, StepStatus
 from app.store.engine import Tx
-from app.store.schema import apps, now_s, runs, steps, tasks
+from app.store.schema import apps, now_s, runs, steps
 
 _READY, _RUNNING = StepStatus.READY.value, StepStatus.RUNNING.value
 _HOUR_S = 3600.0
@@ -125,9 +125,6 @@ _last_ended = (
     .order_by(_both.c.finished_at.desc(), _both.c.id.desc())
     .limit(bindparam("most"))
 )
-_traceparent = (
-    select(tasks.c.traceparent).join(runs, runs.c.task_id == tasks.c.id).where(runs.c.id == bindparam("run_id"))
-)
 
 
 def counts(tx: Tx) -> Counts:
@@ -155,9 +152,3 @@ def held_steps(tx: Tx) -> list[HeldStep]:
 def last_ended(tx: Tx, most: int) -> list[EndedRun]:
     """The runs that ended last, at most so many. Of those that needed no worker only the newest 50 are looked at."""
     return [EndedRun(*row) for row in tx.rows(_last_ended, {"most": most})]
-
-
-def traceparent_of(tx: Tx, run_id: str) -> str | None:
-    """The W3C trace context that the run's task was asked with, or was given for its work."""
-    row = tx.row(_traceparent, {"run_id": run_id})
-    return row[0] if row else None

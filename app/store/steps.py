@@ -5,14 +5,16 @@ Only a step that needs a worker has a row here. What became of a run's steps is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
+import msgspec
 from sqlalchemy import bindparam, case, func, insert, or_, select, update
 
 from app.domain.event import Tick
-from app.domain.run import Run, Step, StepStatus, Timings
+from app.domain.run import NewWork, Run, Step, StepStatus, Timings
 from app.store.engine import Tx
-from app.store.rows import STEP_COLUMNS, step_from, step_row, to_json_or_null
+from app.store.rows import STEP_COLUMNS, from_json, step_from, step_row, to_json, to_json_or_null
 from app.store.schema import keys, now_s, runs, steps, tasks
 
 READY, RUNNING, STOPPED = StepStatus.READY.value, StepStatus.RUNNING.value, StepStatus.STOPPED.value
@@ -32,7 +34,7 @@ _priority = (
 )
 _run_ends_at = select(runs.c.deadline_at).where(runs.c.id == bindparam("of_run")).scalar_subquery()
 _insert_step = insert(steps).values(
-    {name: bindparam(name) for name in (*Step.__struct_fields__, "checkpoint", "key_id")}
+    {name: bindparam(name) for name in (*Step.__struct_fields__, "checkpoint", "key_id", "arguments")}
     | {
         "ready_at": now_s() + bindparam("delay_s"),
         "priority": func.coalesce(_priority, 0),
@@ -47,7 +49,7 @@ THEN_BY_KEY = func.coalesce(keys.c.served_at, 0.0)
 IN_TIME = or_(steps.c.expires_at.is_(None), steps.c.expires_at > _now)
 
 _best_ready = (
-    select(steps.c.run_id, steps.c.node_id)
+    select(steps.c.run_id, steps.c.id)
     .select_from(READY_AND_KEY)
     .where(steps.c.status == READY, steps.c.work_class == bindparam("work_class"), steps.c.ready_at <= _now, IN_TIME)
     .order_by(
@@ -62,7 +64,7 @@ _best_ready = (
 )
 _claim = (
     update(steps)
-    .where(steps.c.run_id == _best_ready.c.run_id, steps.c.node_id == _best_ready.c.node_id, steps.c.status == READY)
+    .where(steps.c.run_id == _best_ready.c.run_id, steps.c.id == _best_ready.c.id, steps.c.status == READY)
     .values(
         status=RUNNING,
         attempt=steps.c.attempt + 1,
@@ -79,11 +81,11 @@ _key_to_serve = (
 _serve = update(keys).where(keys.c.id.in_(_key_to_serve)).values(served_at=now_s())
 _held = (
     steps.c.run_id == bindparam("held_run"),
-    steps.c.node_id == bindparam("held_node"),
+    steps.c.id == bindparam("held_step"),
     steps.c.status == RUNNING,
     steps.c.attempt == bindparam("held_attempt"),
 )
-_OUTCOME = ("status", "handle", "outputs", "process_data", "error", "error_type", "finished_at")
+_OUTCOME = ("status", "handle", "outputs", "process_data", "metadata", "error", "error_type", "finished_at")
 _finish = (
     update(steps)
     .where(*_held)
@@ -125,15 +127,22 @@ _renew_with_progress = _renew.values(
         for name in ("progress_step", "progress_steps", "progress_eta_s")
     }
 )
-_stop_open = (
+_stop = (
     update(steps)
     .where(steps.c.run_id == bindparam("of_run"), or_(steps.c.status == READY, steps.c.status == RUNNING))
     .values(status=STOPPED, finished_at=bindparam("now"), lease_expires_at=None)
-    .returning(steps.c.id)
 )
+_stop_open = _stop.returning(steps.c.id)
+_stop_one = _stop.where(steps.c.id == bindparam("of_step"))
 _held_by = select(*STEP_COLUMNS).where(steps.c.worker_id == bindparam("worker_id"), steps.c.status == RUNNING)
 _held_by_any = select(*STEP_COLUMNS).where(steps.c.status == RUNNING)
 _holders = select(steps.c.worker_id).where(steps.c.status == RUNNING).distinct()
+_assignment = (
+    select(steps.c.arguments, runs.c.app_id, runs.c.workflow_id, runs.c.user, tasks.c.traceparent)
+    .join(runs, runs.c.id == steps.c.run_id)
+    .join(tasks, tasks.c.id == runs.c.task_id)
+    .where(steps.c.run_id == bindparam("of_run"), steps.c.id == bindparam("of_step"))
+)
 _expired = _held_by_any.where(steps.c.lease_expires_at < now_s()).limit(50)
 _unclaimed = (
     select(steps.c.run_id, steps.c.title, steps.c.work_class)
@@ -152,11 +161,28 @@ _waiting = (
 )
 
 
-def insert_steps(tx: Tx, run: Run, new: Iterable[tuple[Step, str | None]]) -> None:
-    """Puts steps of the run where workers find them, each with the checkpoint that it needs, if any."""
+class Assignment(msgspec.Struct, frozen=True):
+    """What the worker of a step has to know besides the step."""
+
+    arguments: Mapping[str, Any]
+    app_id: str
+    workflow_id: str
+    user: str
+    traceparent: str | None
+
+
+def insert_steps(tx: Tx, run: Run, new: Iterable[NewWork]) -> None:
+    """Puts steps of the run where workers find them."""
     of_run = {"of_run": run.id, "of_task": run.task_id, "key_id": run.key_id, "delay_s": 0.0}
-    for step, checkpoint in new:
-        tx.put(_insert_step, step_row(step) | of_run | {"checkpoint": checkpoint})
+    for work in new:
+        hidden = to_json(work.arguments) if work.arguments else None
+        tx.put(_insert_step, step_row(work.step) | of_run | {"checkpoint": work.checkpoint, "arguments": hidden})
+
+
+def find_assignment(tx: Tx, step: Step) -> Assignment | None:
+    """None when the step is gone."""
+    row = tx.row(_assignment, {"of_run": step.run_id, "of_step": step.id})
+    return Assignment(from_json(row[0]) or {}, *row[1:]) if row else None
 
 
 def claim(tx: Tx, worker_id: str, work_class: str, resident: str | None, lease_s: float) -> Step | None:
@@ -188,7 +214,8 @@ def finish(tx: Tx, step: Step, timings: Timings | None = None) -> bool:
     """Writes the outcome of the attempt `step.attempt`; False when it has lost the step: nothing is written."""
     new = {f"new_{name}": getattr(step, name) for name in _OUTCOME}
     new["new_status"] = step.status.value
-    new["new_outputs"], new["new_process_data"] = map(to_json_or_null, (step.outputs, step.process_data))
+    for name in ("outputs", "process_data", "metadata"):
+        new[f"new_{name}"] = to_json_or_null(getattr(step, name))
     new["new_timings"] = to_json_or_null(timings)
     return tx.run(_finish, _fence(step) | new) > 0
 
@@ -201,12 +228,18 @@ def give_back(tx: Tx, step: Step, delay_s: float, error: str, error_type: str) -
 
 def _fence(step: Step) -> dict[str, object]:
     """What names a held attempt: whoever has lost it changes no row."""
-    return {"held_run": step.run_id, "held_node": step.node_id, "held_attempt": step.attempt}
+    return {"held_run": step.run_id, "held_step": step.id, "held_attempt": step.attempt}
 
 
 def stop_open(tx: Tx, run_id: str, now: float) -> list[str]:
     """Ends every step of the run that waits or runs; returns their ids. Their workers' late outcomes are refused."""
     return [row[0] for row in tx.rows(_stop_open, {"of_run": run_id, "now": now})]
+
+
+def stop(tx: Tx, step: Step, now: float) -> str:
+    """Ends a step that waits or runs, in a run that goes on; returns its id. A late outcome of it is refused."""
+    tx.put(_stop_one, {"of_run": step.run_id, "of_step": step.id, "now": now})
+    return step.id
 
 
 def held_steps(tx: Tx, worker_id: str | None = None) -> list[Step]:

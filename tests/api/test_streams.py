@@ -270,3 +270,11 @@ def is_reset(listener: socket.socket) -> bool:
 def memory_of(server: Atelier) -> int:
     pages = int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[1])
     return pages * 4096
+
+
+def test_a_new_run_is_told_from_its_beginning_whatever_event_was_seen_last(painter: Atelier) -> None:
+    """A client that comes back with the number of another run's event must not wait for events that have been."""
+    body = {"inputs": {"prompt": "a red circle", "steps": 1}, "response_mode": "streaming", "user": "abc-123"}
+    with painter.http.stream("POST", "/v1/workflows/run", json=body, headers={"last-event-id": "500"}) as stream:
+        told = list(facts(stream.iter_lines()))
+    assert (told[0].id, told[-1].name) == ("1", "workflow_finished")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from app import ids
@@ -11,8 +11,9 @@ from app.checkpoints.catalogue import Catalogue
 from app.domain.artifact import Artifact
 from app.domain.event import Tick
 from app.domain.run import Step, Succeeded
+from app.graph.nodes.tool import ToolCall
 from workers.diffusion.request import Image, ImageRequest, Progress, StopRequested
-from workers.run_step import NodeRun, StepHalted, Stopwatch
+from workers.run_step import Job, NodeRun, StepHalted
 
 if TYPE_CHECKING:
     from workers.diffusion.engine import Engine
@@ -26,27 +27,26 @@ class TextToImage:
         self._catalogue = catalogue
         self._artifacts = artifacts
 
-    def run(
-        self, step: Step, on_tick: Callable[[Tick], None], is_halted: Callable[[], bool], watch: Stopwatch
-    ) -> NodeRun:
-        request = self._request(step.inputs or {})
+    def run(self, job: Job) -> NodeRun:
+        step, watch = job.step, job.watch
+        request = self._request(job.inputs)
 
         def on_progress(progress: Progress) -> None:
-            on_tick(Tick(step.run_id, step.id, step.node_id, progress.step, progress.steps, progress.eta_s))
+            job.tick(Tick(step.run_id, step.id, step.node_id, progress.step, progress.steps, progress.eta_s))
 
         watch.load_s += self._engine.warm(request.checkpoint_name, request.checkpoint_path, request.family)
         try:
-            pictures = self._engine.paint(request, on_progress, is_halted)
+            pictures = self._engine.paint(request, on_progress, job.is_halted)
         except StopRequested:
             raise StepHalted from None
         with watch.uploading():
             made = tuple(self._store(step, picture) for picture in pictures)
-        outputs = {
-            "text": "",
-            "files": [artifact.to_value() for artifact in made],
-            "json": [{"model": request.checkpoint_name, "seeds": [picture.seed for picture in pictures]}],
-        }
-        return NodeRun(Succeeded(outputs), made)
+        told = {"model": request.checkpoint_name, "seeds": [picture.seed for picture in pictures]}
+        told |= {name: job.inputs[name] for name in ("asked_model",) if name in job.inputs}
+        told |= job.arguments  # what was asked and could not be done
+        outputs = {"text": "", "files": [artifact.to_value() for artifact in made], "json": [told]}
+        metadata = {"tool_info": dict(job.work.info)} if isinstance(job.work, ToolCall) and job.work.info else None
+        return NodeRun(Succeeded(outputs, metadata=metadata), made)
 
     def _request(self, inputs: Mapping[str, Any]) -> ImageRequest:
         checkpoint = self._catalogue.get(inputs["model_name"])

@@ -25,7 +25,7 @@ class RunResult(Struct, frozen=True):
     outputs: Annotated[dict[str, Any], Meta(description="what the end nodes gave, files with signed URLs")]
     error: Annotated[str | None, Meta(description="why it failed or was stopped")]
     elapsed_time: Annotated[float, Meta(description="seconds from acceptance to end")]
-    total_tokens: Annotated[int, Meta(description="always 0")]
+    total_tokens: Annotated[int, Meta(description="what its language models used")]
     total_steps: Annotated[int, Meta(description="nodes begun, each retry counted")]
     created_at: Seconds
     finished_at: Annotated[int | None, Meta(description="seconds since 1970; null until it has ended")]
@@ -45,6 +45,22 @@ class RunningAnswer(Struct, frozen=True):
     task_id: TaskId
     workflow_run_id: RunId
     data: RunResult
+    location: Location
+
+
+class PausedResult(RunResult, frozen=True, kw_only=True):
+    """How a run stands that waits for a person."""
+
+    paused_nodes: Annotated[list[str], Meta(description="the nodes whose forms it waits for")]
+    reasons: Annotated[list[dict[str, Any]], Meta(description="the forms; each has a `form_token` that opens it")]
+
+
+class PausedAnswer(Struct, frozen=True):
+    """The answer to a blocking call for a run that waits for a person."""
+
+    task_id: TaskId
+    workflow_run_id: RunId
+    data: PausedResult
     location: Location
 
 

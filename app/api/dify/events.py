@@ -38,7 +38,9 @@ class EventsQuery(msgspec.Struct, frozen=True):
     include_state_snapshot: Annotated[
         bool, msgspec.Meta(description="Begin with how the run stands: its nodes, without their values.")
     ] = False
-    continue_on_pause: Annotated[bool, msgspec.Meta(description="Has no effect: runs don't pause.")] = False
+    continue_on_pause: Annotated[
+        bool, msgspec.Meta(description="Stay while the run is paused; else the stream ends with `workflow_paused`.")
+    ] = False
     after: Annotated[
         Number | None, msgspec.Meta(description="Everything after this event, as `Last-Event-ID` asks for it.")
     ] = None
@@ -76,30 +78,34 @@ class RunEvents:
         query, resume = read_query(request, EventsQuery), read_headers(request, Resume)
         user = read_user({"user": query.user})
         run = await self._service.get_of_user(caller, request.path_params["run_id"], user)
-        after = _number(run, resume.last_event_id, "Last-Event-ID")
+        after = known_number(run, resume.last_event_id, "Last-Event-ID")
         if after is None:
-            after = _number(run, query.after, "after")
+            after = known_number(run, query.after, "after")
         if after is not None:
             if after == run.last_seq and is_terminal(run.status):
                 return NoContent()  # which also tells an EventSource not to come back
-            return self.stream(run, after=after)
+            return self._streams.stream(self._frames(run, after, through_pauses=query.continue_on_pause))
         if is_terminal(run.status):
             return self._streams.stream(self._end(run))
         if query.include_state_snapshot:
-            return self._streams.stream(self._frames(run, 0, snapshot_to=run.last_seq))
-        return self.stream(run, after=run.last_seq)
+            through = query.continue_on_pause
+            return self._streams.stream(self._frames(run, 0, snapshot_to=run.last_seq, through_pauses=through))
+        return self._streams.stream(self._frames(run, run.last_seq, through_pauses=query.continue_on_pause))
 
-    async def _frames(self, run: Run, after: int, snapshot_to: int = 0) -> AsyncGenerator[bytes, None]:
+    async def _frames(
+        self, run: Run, after: int, *, snapshot_to: int = 0, through_pauses: bool = False
+    ) -> AsyncGenerator[bytes, None]:
         yield wire.HELLO
         try:
-            async for news in self._service.follow(run.id, self._ping_s, after):
+            async for news in self._service.follow(run.id, self._ping_s, after, through_pauses=through_pauses):
                 if isinstance(news, Fact) and news.event.seq <= snapshot_to:
                     frame = self._wire.snapshot_frame(news, run)
                     if frame is None:
                         continue
                 else:
                     frame = self._wire.frame(news, run)
-                yield frame
+                if frame:
+                    yield frame
         except Unavailable:
             yield wire.retry_frame()
         except AtelierError as error:
@@ -115,7 +121,7 @@ class RunEvents:
         yield self._wire.end_frame(run)
 
 
-def _number(run: Run, number: int | None, field: str) -> int | None:
+def known_number(run: Run, number: int | None, field: str) -> int | None:
     """The number of an event that the run has. Raises InvalidParam for one that it does not have (yet)."""
     if number is not None and number > run.last_seq:
         raise InvalidParam(f"{field}: the run has no event {number}, its last is {run.last_seq}", params=field)

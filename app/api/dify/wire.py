@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import random
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from app import clock, ids
 from app.api.answer import seconds
+from app.api.dify import containers
 from app.api.dify.errors import envelope
 from app.api.dify.parts import render_parts
 from app.api.dify.shapes import AcceptedRun, RunObject, ToldRun
@@ -22,8 +24,9 @@ from app.errors import AtelierError
 from app.events.feed import Silence
 from app.events.topic import Fact
 from app.graph.answer import markdown
-from app.runs.movement import system_variables
+from app.graph.values import type_of
 from app.runs.queue_view import Place
+from app.runs.record import system_variables
 
 PING = b"event: ping\n\n"
 _RETRY_MS = 1000
@@ -44,7 +47,6 @@ class Wire:
 
     def __init__(self, signer: UrlSigner) -> None:
         self._signer = signer
-        self._sign = signer.sign
         self._last_tick: tuple[Tick | QueuePosition | None, bytes] = (None, b"")
 
     def blocking_answer(self, run: Run) -> dict[str, Any]:
@@ -58,12 +60,19 @@ class Wire:
                 "outputs": self._value(run, run.outputs),
                 "error": run.error,
                 "elapsed_time": run.elapsed_s,
-                "total_tokens": 0,
+                "total_tokens": run.total_tokens,
                 "total_steps": run.total_steps,
                 "created_at": int(run.created_at),
                 "finished_at": seconds(run.finished_at),
             },
         }
+
+    def paused_answer(self, run: Run, pause: Mapping[str, Any]) -> dict[str, Any]:
+        """A blocking answer of a run that waits for a person: which forms, and where to read on."""
+        answer = self.blocking_answer(run)
+        told = {**_pause(pause), "elapsed_time": _since(run, pause.get("at"))}
+        answer["data"] = {**answer["data"], **told}
+        return {**answer, "location": self.place_of(run)}
 
     def running_answer(self, run: Run) -> dict[str, Any]:
         """A blocking answer whose time is over before the run's: the run as it stands, and where to read on."""
@@ -101,7 +110,7 @@ class Wire:
             "outputs": self._value(run, run.outputs),
             "error": run.error,
             "total_steps": run.total_steps,
-            "total_tokens": 0,
+            "total_tokens": run.total_tokens,
             "created_at": int(run.created_at),
             "finished_at": seconds(run.finished_at),
             "elapsed_time": run.elapsed_s,
@@ -123,7 +132,7 @@ class Wire:
                 "triggered_from": "app-run",
                 "error": run.error,
                 "elapsed_time": run.elapsed_s,
-                "total_tokens": 0,
+                "total_tokens": run.total_tokens,
                 "total_steps": run.total_steps,
                 "created_at": int(run.created_at),
                 "finished_at": seconds(run.finished_at),
@@ -145,7 +154,7 @@ class Wire:
     def frame(self, news: Fact | Tick | QueuePosition | Silence, run: Run) -> bytes:
         """An event as one SSE frame: `data: {json}` and an empty line, a fact with its number before it as `id:`.
 
-        All listeners of a fact are sent the same bytes, made once.
+        All listeners of a fact are sent the same bytes, made once: none for a fact that Dify does not tell.
         """
         if isinstance(news, Silence):
             return PING
@@ -157,20 +166,21 @@ class Wire:
         made = news.frames.get("dify")
         if made is None or made[0] < now_s - _FRESH_S:
             event = news.event
-            made = now_s, _frame(event.seq, _EVENT_NAMES[event.kind], run, self._fields(news))
+            named = self._named(news)
+            made = now_s, b"" if named is None else _frame(event.seq, named[0], run, named[1])
             news.frames["dify"] = made
         return made[1]
 
     def snapshot_frame(self, fact: Fact, run: Run) -> bytes | None:
         """A fact as a snapshot tells it, nodes without their values; None for what it leaves out."""
         kind, step = fact.event.kind, fact.event.step
-        if kind is EventKind.RUN_STARTED:
+        if kind in _WHOLE_IN_SNAPSHOTS:
             return self.frame(fact, run)
         if step is None or kind not in (EventKind.STEP_STARTED, EventKind.STEP_FINISHED):
             return None
         bare = msgspec.structs.replace(step, inputs=None, outputs=None, process_data=None)
-        fields = _step_started(bare) if kind is EventKind.STEP_STARTED else self._step_finished(run, bare)
-        return _frame(fact.event.seq, _EVENT_NAMES[kind], run, fields)
+        named = self._named(msgspec.structs.replace(fact, event=msgspec.structs.replace(fact.event, step=bare)))
+        return None if named is None else _frame(fact.event.seq, named[0], run, named[1])
 
     def end_frame(self, run: Run) -> bytes:
         """The end of a run that nobody follows any more. As in Dify its task is named by the run's own id."""
@@ -186,6 +196,15 @@ class Wire:
         body = {"event": "error", "workflow_run_id": run.id, "task_id": run.task_id}
         return b"data: " + encode({**body, **envelope(error)}) + b"\n\n"
 
+    def _named(self, fact: Fact) -> tuple[str, dict[str, Any]] | None:
+        """(name, fields) of the event; None for one that Dify does not tell."""
+        event = fact.event
+        if event.kind in containers.ROUND_EVENTS:
+            return containers.round_event(event, lambda value: self._value(fact.run, value))
+        if event.kind is EventKind.STEP_FINISHED and event.step is not None and event.step.kind in containers.KINDS:
+            return containers.completed(event.step, lambda value: self._value(fact.run, value))
+        return _EVENT_NAMES[event.kind], self._fields(fact)
+
     def _fields(self, fact: Fact) -> dict[str, Any]:
         run, step = fact.run, fact.event.step
         match fact.event.kind:
@@ -195,10 +214,16 @@ class Wire:
                 return self._run_finished(run)
             case EventKind.TEXT_CHUNK:
                 return self._text_chunk(run, fact.event)
+            case EventKind.RUN_RESUMED:
+                return {**self._run_started(run), "reason": "resumption"}
+            case EventKind.RUN_PAUSED:
+                return _run_paused(run, fact.event.payload or {})
         if step is None:
             raise LookupError(f"event {fact.event.seq} of run {run.id} speaks of a step that is not there")
         if fact.event.kind == EventKind.STEP_STARTED:
             return _step_started(step)
+        if fact.event.kind in _FORM_EVENTS:
+            return _form(fact.event, step)
         finished = self._step_finished(run, step)
         if fact.event.kind == EventKind.STEP_RETRIED:
             lost = fact.event.payload or {}
@@ -224,7 +249,7 @@ class Wire:
             "outputs": outputs,
             "error": run.error,
             "elapsed_time": run.elapsed_s,
-            "total_tokens": 0,
+            "total_tokens": run.total_tokens,
             "total_steps": run.total_steps,
             "created_by": {"id": ids.end_user_id(run.app_id, run.user), "user": run.user},
             "created_at": int(run.created_at),
@@ -245,21 +270,20 @@ class Wire:
             "status": step.status.value,
             "error": step.error,
             "elapsed_time": (step.finished_at or step.created_at) - step.created_at,
-            "execution_metadata": None,
+            "execution_metadata": step.metadata,
             "created_at": int(step.created_at),
             "finished_at": seconds(step.finished_at),
             "files": _files(outputs or {}),
-            "iteration_id": None,
-            "loop_id": None,
+            **containers.place(step),
         }
 
     def _text_chunk(self, run: Run, event: Event) -> dict[str, Any]:
         chunk = event.payload or {}
-        text = markdown(chunk.get("value"), lambda file: self._sign(file[MARK], file["extension"]))
+        text = markdown(chunk.get("value"), self._signer.of_file)
         return {"text": text, "from_variable_selector": list(chunk.get("selector", ()))}
 
     def _inputs(self, run: Run) -> dict[str, Any]:
-        system = {f"sys.{name}": value for name, value in system_variables(run).items()}
+        system = {f"sys.{name}": self._value(run, value) for name, value in system_variables(run).items()}
         return {**self._value(run, run.inputs), **system}
 
     def _value(self, run: Run, value: Any) -> Any:
@@ -276,22 +300,22 @@ class Wire:
 
     def _file(self, run: Run, file: dict[str, Any]) -> dict[str, Any]:
         record = base64.urlsafe_b64encode(encode({"record_id": file[MARK]})).decode()
-        kind = file["mime_type"].partition("/")[0]
+        method, url = file.get("transfer_method", "tool_file"), self._signer.of_file(file)
         return {
             "dify_model_identity": "__dify__file__",
             "__variant": "FileVar",
             "id": None,
             "tenant_id": run.app_id,
-            "type": kind if kind in ("image", "audio", "video") else "document",
-            "transfer_method": "tool_file",
-            "remote_url": None,
+            "type": type_of(file),
+            "transfer_method": method,
+            "remote_url": None if method == "tool_file" else url,
             "reference": f"dify-file-ref:{record}",
             "filename": file["filename"],
             "extension": file["extension"],
             "mime_type": file["mime_type"],
             "size": file["size"],
             "related_id": file[MARK],
-            "url": self._sign(file[MARK], file["extension"]),
+            "url": url,
         }
 
 
@@ -302,7 +326,14 @@ _EVENT_NAMES = {
     EventKind.STEP_FINISHED: "node_finished",
     EventKind.TEXT_CHUNK: "text_chunk",
     EventKind.RUN_FINISHED: "workflow_finished",
+    EventKind.RUN_PAUSED: "workflow_paused",
+    EventKind.RUN_RESUMED: "workflow_started",
+    EventKind.FORM_REQUIRED: "human_input_required",
+    EventKind.FORM_FILLED: "human_input_form_filled",
+    EventKind.FORM_EXPIRED: "human_input_form_timeout",
 }
+_FORM_EVENTS = frozenset({EventKind.FORM_REQUIRED, EventKind.FORM_FILLED, EventKind.FORM_EXPIRED})
+_WHOLE_IN_SNAPSHOTS = _FORM_EVENTS | {EventKind.RUN_STARTED, EventKind.RUN_PAUSED, EventKind.RUN_RESUMED}
 
 
 def retry_frame() -> bytes:
@@ -334,10 +365,46 @@ def _step_started(step: Step) -> dict[str, Any]:
         "inputs_truncated": False,
         "created_at": int(step.created_at),
         "extras": {},
-        "iteration_id": None,
-        "loop_id": None,
+        **containers.place(step),
         "agent_strategy": None,
     }
+
+
+def _pause(pause: Mapping[str, Any]) -> dict[str, Any]:
+    reasons = [{"TYPE": "human_input_required", **reason} for reason in pause.get("reasons", ())]
+    return {"paused_nodes": pause.get("paused_nodes", []), "reasons": reasons}
+
+
+def _since(run: Run, at: float | None) -> float:
+    return (at or run.created_at) - run.created_at
+
+
+def _run_paused(run: Run, pause: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "workflow_run_id": run.id,
+        "paused_nodes": pause.get("paused_nodes", []),
+        "outputs": {},
+        "reasons": _pause(pause)["reasons"],
+        "status": "paused",
+        "created_at": int(run.created_at),
+        "elapsed_time": _since(run, pause.get("at")),
+        "total_tokens": run.total_tokens,
+        "total_steps": run.total_steps,
+    }
+
+
+def _form(event: Event, step: Step) -> dict[str, Any]:
+    told = event.payload or {}
+    if event.kind is EventKind.FORM_REQUIRED:
+        return told
+    head = {"node_id": step.node_id, "node_title": step.title}
+    if event.kind is EventKind.FORM_EXPIRED:
+        return {**head, "expiration_time": (told.get("form") or {}).get("expiration_time")}
+    outputs = dict(told.get("outputs") or {})
+    action_id, action_text = outputs.pop("__action_id", None), outputs.pop("__action_value", None)
+    content = outputs.pop("__rendered_content", None)
+    said = {"rendered_content": content, "action_id": action_id, "action_text": action_text}
+    return {**head, **said, "submitted_data": outputs}
 
 
 def _passing_frame(news: Tick | QueuePosition, run: Run) -> bytes:

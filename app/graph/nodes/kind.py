@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import msgspec
 
@@ -11,43 +11,74 @@ from app.errors import Problem
 from app.graph.selectors import Selector, TextTemplate, as_selector
 from app.graph.variables import VariablePool
 
+if TYPE_CHECKING:
+    from app.graph.rounds import Rounds
+
 SOURCE = "source"
 """The handle by which every node but a branching one is left."""
 
+NOWHERE: Selector = ("", "")
+"""Finds nothing."""
+
 
 class Completed(msgspec.Struct, frozen=True):
-    """A node that ran inline. `handle` names the outgoing edges that are taken."""
+    """A node that ran inline. `handle` names the outgoing edges that are taken; `metadata` is Dify's
+    `execution_metadata`."""
 
     inputs: Mapping[str, Any]
     outputs: Mapping[str, Any]
     process_data: Mapping[str, Any] | None = None
     handle: str = SOURCE
+    metadata: Mapping[str, Any] | None = None
 
 
 class WorkerCall(msgspec.Struct, frozen=True):
-    """A node that needs a worker of a class (`cpu`, `gpu`), with inputs that are checked and complete."""
+    """A node that needs a worker of a class (`cpu`, `gpu`), with inputs that are checked and complete.
+
+    `inputs` are shown to callers and kept in the run's log. `arguments` are what the worker needs besides: they are
+    kept with the step alone and shown to nobody, so they may hold secrets.
+    """
 
     work_class: str
     inputs: Mapping[str, Any]
+    arguments: Mapping[str, Any] = {}
+
+
+class AskForm(msgspec.Struct, frozen=True):
+    """A node that waits for a person: the form as it is shown, and how long it may take."""
+
+    inputs: Mapping[str, Any]
+    form: Mapping[str, Any]
+    timeout_s: float
 
 
 class Configuration:
     """A node's `data` while its kind reads it.
 
     What is wrong goes to `problems` and the reading goes on with a stand-in, so that an author hears everything at
-    once; a graph with problems is never built.
+    once; a graph with problems is never built. A warning is a note for the author: the graph is built all the same.
     """
 
-    __slots__ = ("_problems", "entries", "node_id", "title")
+    __slots__ = ("_problems", "_warnings", "entries", "node_id", "title")
 
-    def __init__(self, node_id: str, entries: Mapping[str, Any], problems: list[str]) -> None:
+    def __init__(
+        self,
+        node_id: str,
+        entries: Mapping[str, Any],
+        problems: list[str],
+        warnings: list[str] | None = None,
+    ) -> None:
         self.node_id = node_id
         self.title = str(entries.get("title") or "")
         self.entries = entries
         self._problems = problems
+        self._warnings = [] if warnings is None else warnings
 
     def problem(self, text: str) -> None:
         self._problems.append(problem_of(self.node_id, self.title, text))
+
+    def warn(self, text: str) -> None:
+        self._warnings.append(problem_of(self.node_id, self.title, text))
 
     def text(self, key: str) -> str:
         value = self.entries.get(key)
@@ -73,12 +104,17 @@ class Configuration:
         return value
 
     def selector(self, value: object, use: str) -> Selector:
-        """The selector that `use` (a phrase for the problem's text) needs."""
+        """The selector that `use` (a phrase for the problem's text) needs.
+
+        The editor writes an empty or unfinished list where nothing was picked yet: it finds nothing, as in Dify.
+        """
         selector = as_selector(value)
-        if selector is None:
-            self.problem(f"{use} needs a selector [node id, variable], got {value!r}")
-            return ("", "")
-        return selector
+        if selector is not None:
+            return selector
+        unfinished = value is None or (isinstance(value, list) and all(isinstance(part, str) for part in value))
+        tell = self.warn if unfinished else self.problem
+        tell(f"{use} needs a selector [node id, variable], got {value!r}")
+        return NOWHERE
 
     def bindings(self, key: str) -> tuple[tuple[str, Selector], ...]:
         """A list of {variable, value_selector} as (name, selector) pairs."""
@@ -92,6 +128,8 @@ class NodeKind(msgspec.Struct, frozen=True):
     """One node's checked configuration. A subclass is a kind: it says what it reads and what it does."""
 
     kind: ClassVar[str]
+    retries: ClassVar[bool] = False
+    """Whether the document's `retry_config` is heeded."""
 
     @classmethod
     def read(cls, configuration: Configuration) -> Self:
@@ -107,8 +145,11 @@ class NodeKind(msgspec.Struct, frozen=True):
         """The handles of a branching node; empty for one that is always left by `source`."""
         return frozenset()
 
-    def execute(self, pool: VariablePool) -> Completed | WorkerCall:
-        """Do the node's work, or say which worker must. Raises NodeFailed, or InvalidParam for a tool's argument."""
+    def execute(self, pool: VariablePool) -> Completed | WorkerCall | AskForm | Rounds:
+        """Do the node's work, or say which worker must, or which rounds of its own nodes do it.
+
+        Raises NodeFailed, or InvalidParam for a tool's argument.
+        """
         raise NotImplementedError
 
 
