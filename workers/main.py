@@ -25,6 +25,7 @@ from app.store.store import Store
 from workers.drain import Drain
 from workers.lease import parent_connection
 from workers.link import Ready, WorkerSide
+from workers.nodes.code import RunCode
 from workers.nodes.http.node import SendRequest
 from workers.nodes.image import TextToImage
 from workers.nodes.template import RenderTemplate
@@ -51,6 +52,7 @@ def main(descriptor: int, worker_id: str, work_classes: tuple[str, ...]) -> None
         "template-transform": RenderTemplate(),
         "tool": CallTool(None),
         "http-request": SendRequest(artifacts, settings),
+        "code": RunCode(settings),
     }
     resident = _nothing
     if "gpu" in work_classes:
