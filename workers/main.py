@@ -26,6 +26,7 @@ from workers.drain import Drain
 from workers.lease import parent_connection
 from workers.link import Ready, WorkerSide
 from workers.nodes.asking import Asker
+from workers.nodes.code import RunCode
 from workers.nodes.http.node import SendRequest
 from workers.nodes.image import TextToImage
 from workers.nodes.llm import AskLlm, ClassifyQuestion, ExtractParameters
@@ -57,6 +58,7 @@ def main(descriptor: int, worker_id: str, work_classes: tuple[str, ...]) -> None
         "llm": AskLlm(asker),
         "parameter-extractor": ExtractParameters(asker),
         "question-classifier": ClassifyQuestion(asker),
+        "code": RunCode(settings),
     }
     resident = _nothing
     if "gpu" in work_classes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from app.graph.nodes.assigner import Assigner
+from app.graph.nodes.code import Code
 from app.graph.nodes.end import End
 from app.graph.nodes.http_request import HttpRequest
 from app.graph.nodes.human_input import HumanInput
@@ -38,6 +39,7 @@ _ALL: tuple[type[NodeKind], ...] = (
     LoopEnd,
     HumanInput,
     HttpRequest,
+    Code,
 )
 
 KINDS: Mapping[str, type[NodeKind]] = {kind.kind: kind for kind in _ALL} | {OLD_NAME: VariableAggregator}
