@@ -14,7 +14,7 @@ SIZE = {"width": 128, "height": 128, "seed": 3}
 
 
 def each_painted() -> str:
-    paint = tool("paint", {**SIZE, "steps": 100}, prompt="{{#each.item#}}")
+    paint = tool("paint", {**SIZE, "steps": 40}, prompt="{{#each.item#}}")
     each = inside(iteration("each", ["start", "given", "prompts"], ["paint", "files"]), paint)
     nodes = [start(field("given", "json_object")), *each, end(files=["each", "output"])]
     return draw(nodes, ["start > each", "eachstart > paint", "each > end"])
