@@ -25,6 +25,7 @@ from app.store.store import Store
 from workers.drain import Drain
 from workers.lease import parent_connection
 from workers.link import Ready, WorkerSide
+from workers.nodes.document_extractor import ExtractDocuments
 from workers.nodes.image import TextToImage
 from workers.nodes.template import RenderTemplate
 from workers.run_step import StepRunner, WorkerNode
@@ -44,11 +45,15 @@ def main(descriptor: int, worker_id: str, work_classes: tuple[str, ...]) -> None
     catalogue = open_catalogue(settings.checkpoints_dir, settings.default_checkpoint)
     store = Store(settings)
     publications = Publications(store)
-    nodes: dict[str, WorkerNode] = {"template-transform": RenderTemplate()}
+    artifacts = open_artifacts(settings)
+    nodes: dict[str, WorkerNode] = {
+        "template-transform": RenderTemplate(),
+        "document-extractor": ExtractDocuments(artifacts),
+    }
     resident = _nothing
     if "gpu" in work_classes:
         engine = _engine(settings, catalogue)
-        nodes["tool"] = TextToImage(engine, catalogue, open_artifacts(settings))
+        nodes["tool"] = TextToImage(engine, catalogue, artifacts)
         resident = _last_of(engine)
     advance = Advance(publications.graph_of, SettleImages(catalogue), settings)
     runner = StepRunner(store, publications, advance, Announcer(link, link), link, nodes)

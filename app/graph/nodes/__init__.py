@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from app.graph.nodes.document_extractor import DocumentExtractor
 from app.graph.nodes.end import End
 from app.graph.nodes.human_input import HumanInput
 from app.graph.nodes.if_else import IfElse
 from app.graph.nodes.kind import NodeKind
+from app.graph.nodes.list_operator import ListOperator
 from app.graph.nodes.start import Start
 from app.graph.nodes.template_transform import TemplateTransform
 from app.graph.nodes.tool import ToolCall
 
 KINDS: Mapping[str, type[NodeKind]] = {
-    kind.kind: kind for kind in (Start, End, TemplateTransform, IfElse, ToolCall, HumanInput)
+    kind.kind: kind
+    for kind in (
+        Start,
+        End,
+        TemplateTransform,
+        IfElse,
+        ToolCall,
+        HumanInput,
+        ListOperator,
+        DocumentExtractor,
+    )
 }
