@@ -12,6 +12,7 @@
     ├── Unauthorized                401 unauthorized
     ├── Forbidden                   403 forbidden
     ├── NotFound                    404 not_found
+    │   ├── EndUserNotFound         404 end_user_not_found
     │   └── FileNotFound            404 file_not_found           no such file, or not this caller's
     ├── FormSubmitted               412 human_input_form_submitted
     ├── FormExpired                 412 human_input_form_expired
@@ -174,6 +175,13 @@ class NotFound(AtelierError):
     where = "any request with an id; unknown paths"
 
 
+class EndUserNotFound(NotFound):
+    """The key's app has seen no end-user with this id. Runs and uploads tell the ids of their users."""
+
+    code = "end_user_not_found"
+    where = "reading an end-user"
+
+
 class FileNotFound(NotFound):
     """There is no such file in the key's app, or it belongs to another user. Check the id, and upload it again."""
 
@@ -320,7 +328,7 @@ class NodeFailed(AtelierError):
     ) -> None:
         """`outputs` and `process_data` are what the step shows all the same."""
         super().__init__(message)
-        self.error_type = error_type or self.default_type
+        self.error_type = self.default_type if error_type is None else error_type
         self.outputs, self.process_data = outputs, process_data
 
 

@@ -15,16 +15,18 @@ from app.errors import FileTooLarge, InvalidParam
 from app.graph.files import SYSTEM_FILES, GivenFile, app_rules, given_files, place_files, read_app_files
 from app.graph.graph import Graph
 from app.graph.inputs import file_rules
-from app.outbound.addresses import check_url
 from app.outbound.downloads import fetched, fetching_client
+from app.outbound.reach import reach_of
 from app.outbound.transport import GuardedTransport
+from app.outbound.urls import check_url
 from app.runs.uploads import Owner, Uploads
 from app.settings import Settings
 from app.store import uploads as upload_rows
 from app.store.engine import Tx
 from app.store.store import Store
 
-_AT_ONCE = 4
+# One request whose files come slowly must not hold up all others.
+_AT_ONCE, _OF_ONE_REQUEST = 32, 4
 
 
 class GivenFiles:
@@ -59,19 +61,22 @@ class GivenFiles:
         """A few at a time; the first that fails ends the others."""
         if not remote:
             return []
+        turns = asyncio.Semaphore(_OF_ONE_REQUEST)
         try:
             async with asyncio.TaskGroup() as fetching:
-                tasks = [fetching.create_task(self._fetch(each, request)) for each in remote]
+                tasks = [fetching.create_task(self._fetch(each, request, turns)) for each in remote]
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
         return [task.result() for task in tasks]
 
-    async def _fetch(self, given: GivenFile, request: RunRequest) -> dict[str, Any]:
+    async def _fetch(self, given: GivenFile, request: RunRequest, turns: asyncio.Semaphore) -> dict[str, Any]:
         settings = self._settings
-        check_url(given.name, given.variable, allow_private=settings.webhook_allow_private)
+        reach = reach_of(settings)
+        check_url(given.name, given.variable, reach)
         if self._client is None:
-            self._client = fetching_client(GuardedTransport(allow_private=settings.webhook_allow_private))
+            self._client = fetching_client(GuardedTransport(reach))
         async with (
+            turns,
             self._fetches,
             fetched(self._client, given.name, given.variable, settings.remote_file_timeout_s) as answer,
         ):

@@ -102,7 +102,7 @@ def site() -> Iterator[Site]:
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Atelier]:
     """A server that may fetch from this machine, and nothing else that is private."""
     folder = tmp_path_factory.mktemp("remote")
-    allowed = {"outbound_allow": "127.0.0.1", "webhook_allow_private": "true"}
+    allowed = {"outbound_allow": "127.0.0.1"}
     limits = {"upload_file_mb": "1", "upload_video_mb": "4", "remote_file_timeout_s": "2"}
     with running(folder, worker="none", **allowed, **limits) as server:
         yield server

@@ -4,7 +4,8 @@ import json
 import pytest
 from drawing import draw, end, field, start
 
-from app.errors import InvalidParam
+from app.errors import DocumentInvalid, InvalidParam, NodeFailed
+from app.graph.execute import execute, first_pool
 from app.graph.files import GivenFile
 from app.graph.graph import load_graph
 from app.graph.inputs import input_form, read_inputs
@@ -115,3 +116,41 @@ def test_the_first_variable_that_fails_is_the_one_that_is_told():
 def test_the_input_form_is_what_the_document_declares():
     declared = field("a", "paragraph", max_length=9, hint="any")
     assert input_form(graph_of(declared)) == [{"paragraph": declared}]
+
+
+BOXED = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "fault"),
+    [
+        (BOXED, {"n": 1}, None),
+        (json.dumps(BOXED), {"n": "1"}, "'1' is not of type 'integer'"),
+        (BOXED, {"m": 1}, "'n' is a required property"),
+        ({"$ref": "http://127.0.0.1:9/schema"}, {"n": 1}, "Unresolvable: http://127.0.0.1:9/schema"),
+        ("", {"m": 1}, None),
+    ],
+)
+def test_an_object_that_does_not_match_its_schema_fails_the_start_node(schema, value, fault):
+    graph = graph_of(field("v", "json_object", json_schema=schema))
+    pool = first_pool(graph, read_inputs(graph, {"v": value}), {})
+    if fault is None:
+        assert execute(graph.nodes["start"], pool).outputs == {"v": value}
+    else:
+        with pytest.raises(NodeFailed) as failure:
+            execute(graph.nodes["start"], pool)
+        assert failure.value.message == f"JSON object for 'v' does not match schema: {fault}"
+
+
+@pytest.mark.parametrize(
+    ("schema", "problem"),
+    [
+        ("{", "json_schema is not valid JSON"),
+        ("[1]", "json_schema must be a JSON object, got list"),
+        ({"type": "nothing"}, "Invalid JSON schema: 'nothing' is not valid"),
+    ],
+)
+def test_what_is_no_schema_is_named_with_its_variable(schema, problem):
+    with pytest.raises(DocumentInvalid) as refused:
+        graph_of(field("v", "json_object", json_schema=schema))
+    assert f"variable 'v': {problem}" in refused.value.problems[0]

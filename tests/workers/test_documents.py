@@ -15,6 +15,7 @@ from workers.documents.extract import extract
 from workers.documents.reader import Halted, read_document
 from workers.documents.refusals import Unreadable, UnsupportedType
 
+BAMBOO = "一个胸有成竹的男人，在画室里画竹子。"
 OFFICE = "application/vnd.openxmlformats-officedocument."
 SLIDE = '<p:sld xmlns:p="p" xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main"><a:p><a:t>{}</a:t></a:p></p:sld>'
 TEXT = 'xmlns:text="urn:oasis:names:tc:opendocument:xmlns:text:1.0"'
@@ -53,7 +54,7 @@ def mail(text: str) -> bytes:
     [
         ("héllo".encode(), ".txt", "text/plain", "héllo"),
         ("héllo wörld, naïve façade".encode("latin-1"), ".txt", "text/plain", "héllo wörld, naïve façade"),
-        ("一个胸有成竹的男人，在画室里画竹子。".encode("gb18030"), ".txt", "text/plain", "一个胸有成竹的男人，在画室里画竹子。"),
+        (BAMBOO.encode("gb18030"), ".txt", "text/plain", BAMBOO),
         ("héllo".encode("utf-16"), ".txt", "text/plain", "héllo"),
         (b"\xef\xbb\xbfhello", ".md", "text/markdown", "hello"),
         (b"<p>hello</p>", ".html", "text/html", "<p>hello</p>"),

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 
 from app import clock
@@ -28,15 +29,18 @@ def read_document(content: bytes, extension: str, mime_type: str, is_halted: Cal
     if is_plain(extension, mime_type):
         return extract(content, extension, mime_type)
     words = [extension or ".", mime_type, str(CPU_S), str(MEMORY_MB)]
-    child = subprocess.Popen(
-        [sys.executable, "-m", "workers.documents", *words],
-        env={"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONDONTWRITEBYTECODE": "1"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
+    with tempfile.TemporaryFile() as given:
+        given.write(content)
+        given.seek(0)
+        child = subprocess.Popen(
+            [sys.executable, "-m", "workers.documents", *words],
+            env={"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONDONTWRITEBYTECODE": "1"},
+            stdin=given,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
     try:
-        told = _told(child, content, is_halted)
+        told = _told(child, is_halted)
     finally:
         child.kill()
         child.wait()
@@ -48,14 +52,12 @@ def read_document(content: bytes, extension: str, mime_type: str, is_halted: Cal
     return said["text"]
 
 
-def _told(child: subprocess.Popen[bytes], content: bytes, is_halted: Callable[[], bool]) -> bytes:
+def _told(child: subprocess.Popen[bytes], is_halted: Callable[[], bool]) -> bytes:
     until_s = clock.monotonic() + WALL_S
-    given: bytes | None = content
     while True:
         try:
-            return child.communicate(given, timeout=_LOOK_S)[0]
+            return child.communicate(timeout=_LOOK_S)[0]
         except subprocess.TimeoutExpired:
-            given = None  # the rest of it is on its way
             if is_halted():
                 raise Halted from None
             if clock.monotonic() > until_s:
