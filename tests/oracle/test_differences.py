@@ -5,7 +5,7 @@ Where there is no graphon, what it says is taken from here, and the test shows o
 
 import pytest
 
-from tests.oracle.drawn import edge, node
+from tests.oracle.drawn import condition, edge, node
 from tests.oracle.engines import PYTHON, ROOT, atelier, graphon
 
 START, END = node("start", "start", variables=[]), node("end", "end", outputs=[])
@@ -21,11 +21,24 @@ def ask():
         yield lambda asked: child.run([asked])[0]
 
 
-def deciding(operator, value, actual):
-    condition = {"variable_selector": ["start", "v"], "comparison_operator": operator, "value": value}
-    choice = node("choose", "if-else", cases=[{"case_id": "yes", "logical_operator": "and", "conditions": [condition]}])
-    graph = {"nodes": [START, choice, END], "edges": [edge("start", "choose"), edge("choose", "end", "yes")]}
-    return {"graph": graph, "inputs": {"v": actual}}
+def choosing(operator, value, selector, **more):
+    held = [condition(selector, operator, value)]
+    return node("choose", "if-else", cases=[{"case_id": "yes", "logical_operator": "and", "conditions": held}], **more)
+
+
+def deciding(operator, value, actual, **more):
+    choice = choosing(operator, value, ["start", "v"], **more)
+    return drawn([choice], [edge("start", "choose"), edge("choose", "end", "yes")], v=actual)
+
+
+def looping(constant):
+    """Once, with a list; the end is reached if the list comes out of it with something in it."""
+    settings = {"loop_count": 1, "start_node_id": "first", "break_conditions": [], "logical_operator": "and"}
+    variable = {"label": "s", "var_type": "array[string]", "value_type": "constant", "value": constant}
+    loop = node("loop", "loop", loop_variables=[variable], **settings)
+    inside = [node("first", "loop-start", loop_id="loop"), node("last", "loop-end", loop_id="loop")]
+    edges = [edge("start", "loop"), edge("first", "last"), edge("loop", "choose"), edge("choose", "end", "yes")]
+    return drawn([loop, *inside, choosing("not empty", None, ["loop", "s"])], edges)
 
 
 def rendering(text):
@@ -33,8 +46,8 @@ def rendering(text):
     return drawn([template], [edge("start", "t"), edge("t", "end")])
 
 
-def drawn(between, edges):
-    return {"graph": {"nodes": [START, *between, END], "edges": edges}, "inputs": {}}
+def drawn(between, edges, **inputs):
+    return {"graph": {"nodes": [START, *between, END], "edges": edges}, "inputs": inputs}
 
 
 def template(node_id):
@@ -52,6 +65,12 @@ DIFFERENCES = {
     "boolean-written-otherwise": (deciding("is", "True", True), FAILED, TAKEN),
     "boolean-among-other-texts": (deciding("contains", "maybe", [True]), FAILED, NOT_TAKEN),
     "boolean-asked-whether-it-is-empty": (deciding("not empty", "", True), FAILED, TAKEN),
+    "branch-with-a-default-value": (
+        deciding("is", "a", 1, error_strategy="default-value", default_value=[]),
+        FAILED,
+        ("partial-succeeded",),
+    ),
+    "list-as-a-loop-variable": (looping(["x"]), NOT_TAKEN, TAKEN),
     "edge-with-a-null-handle": (
         drawn([], [edge("start", "end") | {"sourceHandle": None}]),
         ("succeeded",),
