@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -58,6 +59,11 @@ class Settings(BaseSettings):
 
     checkpoints_dir: Path = Field(Path("checkpoints"), description="where checkpoints lie: files or diffusers folders")
     default_checkpoint: str = Field("", description="used without a model_name, if v1-5-pruned-emaonly isn't installed")
+    checkpoint_names: Annotated[dict[str, str], NoDecode] = Field(
+        {},
+        description="JSON: checkpoints for the models that other image tools ask for, as "
+        '{"kolors": "my-sdxl", "*": "my-default"}; one that is not here is painted with the default',
+    )
     resident_checkpoints: int = Field(1, ge=1, description="how many checkpoints a worker keeps in memory")
     device: str = Field("", description="cuda, cuda:1, mps or cpu; empty: the best there is")
     torch_threads: int = Field(0, ge=0, description="CPU threads of the worker's engine; 0: torch decides")
@@ -95,6 +101,15 @@ class Settings(BaseSettings):
     )
     webhook_concurrency: int = Field(16, ge=1, description="deliveries under way at once; a host gets a quarter")
     webhook_allow_private: bool = Field(False, description="true: webhooks may lead to addresses that are not public")
+    outbound_allow: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="what workflows and callers may send the server to besides public addresses, with commas: "
+        "addresses, networks (10.1.0.0/16), names (wiki.example.org, *.example.org), each with :PORT if need be",
+    )
+    http_max_text_bytes: int = Field(1024 * 1024, gt=0, description="the largest text that an http-request node takes")
+    http_max_file_bytes: int = Field(
+        10 * 1024 * 1024, gt=0, description="the largest file that an http-request node takes"
+    )
     webhook_log_days: float = Field(30.0, gt=0, description="how long the log of deliveries is kept")
     ping_s: float = Field(10.0, gt=0, description="silence on an event stream before a ping")
     slow_listener_s: float = Field(
@@ -111,10 +126,18 @@ class Settings(BaseSettings):
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
 
-    @field_validator("webhook_retry_s", mode="before")
+    @field_validator("checkpoint_names", mode="before")
     @classmethod
-    def _waits(cls, value: object) -> object:
-        return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+    def _names(cls, value: object) -> object:
+        try:
+            return json.loads(value or "{}") if isinstance(value, str) else value
+        except ValueError:
+            raise ValueError("must be a JSON object of names") from None
+
+    @field_validator("webhook_retry_s", "outbound_allow", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
     @field_validator("webhook_retry_s")
     @classmethod

@@ -25,8 +25,10 @@ from app.store.store import Store
 from workers.drain import Drain
 from workers.lease import parent_connection
 from workers.link import Ready, WorkerSide
+from workers.nodes.http.node import SendRequest
 from workers.nodes.image import TextToImage
 from workers.nodes.template import RenderTemplate
+from workers.nodes.tool import CallTool
 from workers.run_step import StepRunner, WorkerNode
 
 if TYPE_CHECKING:
@@ -44,13 +46,18 @@ def main(descriptor: int, worker_id: str, work_classes: tuple[str, ...]) -> None
     catalogue = open_catalogue(settings.checkpoints_dir, settings.default_checkpoint)
     store = Store(settings)
     publications = Publications(store)
-    nodes: dict[str, WorkerNode] = {"template-transform": RenderTemplate()}
+    artifacts = open_artifacts(settings)
+    nodes: dict[str, WorkerNode] = {
+        "template-transform": RenderTemplate(),
+        "tool": CallTool(None),
+        "http-request": SendRequest(artifacts, settings),
+    }
     resident = _nothing
     if "gpu" in work_classes:
         engine = _engine(settings, catalogue)
-        nodes["tool"] = TextToImage(engine, catalogue, open_artifacts(settings))
+        nodes["tool"] = CallTool(TextToImage(engine, catalogue, artifacts))
         resident = _last_of(engine)
-    advance = Advance(publications.graph_of, SettleImages(catalogue), settings)
+    advance = Advance(publications.graph_of, SettleImages(catalogue, settings.checkpoint_names), settings)
     runner = StepRunner(store, publications, advance, Announcer(link, link), link, nodes)
     link.tell(Ready())
     Drain(store, runner, link, worker_id, settings).serve(work_classes, resident)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from app.graph.nodes.assigner import Assigner
 from app.graph.nodes.end import End
+from app.graph.nodes.http_request import HttpRequest
 from app.graph.nodes.human_input import HumanInput
 from app.graph.nodes.if_else import IfElse
 from app.graph.nodes.iteration import Iteration, IterationStart
@@ -30,6 +31,7 @@ _ALL: tuple[type[NodeKind], ...] = (
     LoopStart,
     LoopEnd,
     HumanInput,
+    HttpRequest,
 )
 
 KINDS: Mapping[str, type[NodeKind]] = {kind.kind: kind for kind in _ALL} | {OLD_NAME: VariableAggregator}
