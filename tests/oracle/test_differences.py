@@ -42,16 +42,29 @@ def looping(constant):
 
 
 def rendering(text):
-    template = node("t", "template-transform", template=text, variables=[])
-    return drawn([template], [edge("start", "t"), edge("t", "end")])
+    return drawn([template("t", text)], [edge("start", "t"), edge("t", "end")])
 
 
 def drawn(between, edges, **inputs):
     return {"graph": {"nodes": [START, *between, END], "edges": edges}, "inputs": inputs}
 
 
-def template(node_id):
-    return node(node_id, "template-transform", template="x", variables=[])
+def template(node_id, text="x", **variables):
+    bound = [{"variable": name, "value_selector": selector} for name, selector in variables.items()]
+    return node(node_id, "template-transform", template=text, variables=bound)
+
+
+def iterating(items):
+    """In parallel, giving each item as it is; the end is reached if as many come out as went in."""
+    settings = {"is_parallel": True, "error_handle_mode": "remove-abnormal-output", "start_node_id": "first"}
+    rounds = node("each", "iteration", iterator_selector=["start", "v"], output_selector=["each", "item"], **settings)
+    counting = template("count", "{{ a | length }}", a=["each", "output"])
+    inside = [node("first", "iteration-start"), template("inner")]
+    for one in inside:
+        one["data"]["iteration_id"] = "each"
+    edges = [edge("start", "each"), edge("first", "inner"), edge("each", "count"), edge("count", "choose")]
+    choice = choosing("is", str(len(items)), ["count", "output"])
+    return drawn([rounds, *inside, counting, choice], [*edges, edge("choose", "end", "yes")], v=items)
 
 
 TAKEN, NOT_TAKEN = ("succeeded", "choose yes", "end"), ("succeeded", "choose false")
@@ -71,6 +84,7 @@ DIFFERENCES = {
         ("partial-succeeded",),
     ),
     "list-as-a-loop-variable": (looping(["x"]), NOT_TAKEN, TAKEN),
+    "null-results-of-parallel-rounds": (iterating(["x", None]), NOT_TAKEN, TAKEN),
     "edge-with-a-null-handle": (
         drawn([], [edge("start", "end") | {"sourceHandle": None}]),
         ("succeeded",),
