@@ -57,6 +57,15 @@ class Settings(BaseSettings):
     files_access_timeout_s: int = Field(300, gt=0, description="how long a signed file URL is valid")
     max_body_bytes: int = Field(2 * 1024 * 1024, gt=0, description="the largest request body")
 
+    upload_file_mb: float = Field(15.0, gt=0, description="the largest file that is no picture, sound or film, in MB")
+    upload_image_mb: float = Field(10.0, gt=0, description="the largest picture")
+    upload_audio_mb: float = Field(50.0, gt=0, description="the largest sound")
+    upload_video_mb: float = Field(100.0, gt=0, description="the largest film")
+    upload_refused_extensions: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="extensions of files that nobody may upload, with commas: exe,bat"
+    )
+    remote_file_timeout_s: float = Field(30.0, gt=0, description="how long the server of a remote file may take in all")
+
     checkpoints_dir: Path = Field(Path("checkpoints"), description="where checkpoints lie: files or diffusers folders")
     default_checkpoint: str = Field("", description="used without a model_name, if v1-5-pruned-emaonly isn't installed")
     checkpoint_names: Annotated[dict[str, str], NoDecode] = Field(
@@ -138,6 +147,13 @@ class Settings(BaseSettings):
     @classmethod
     def _listed(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("upload_refused_extensions", mode="before")
+    @classmethod
+    def _extensions(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return [f".{part.strip().lower().lstrip('.')}" for part in value.split(",") if part.strip()]
 
     @field_validator("webhook_retry_s")
     @classmethod

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from app.serving import create_key, open_store, publish_file
+from app.runs.publishing import Edition, publish
+from app.serving import create_key, open_store
 from app.settings import load_settings
 from bench.load import DIFY_RUNS_S, Post, measure
 
@@ -32,7 +33,7 @@ def serving(app: str, document: str) -> Iterator[tuple[tuple[str, int], str]]:
     with tempfile.TemporaryDirectory() as folder:
         settings = load_settings(data_dir=folder)
         with open_store(settings) as store:
-            store.commit_blocking(lambda tx: publish_file(tx, app, document))
+            store.commit_blocking(lambda tx: publish(tx, app, Edition.of(document)))
             key = store.commit_blocking(lambda tx: create_key(tx, app, "bench"))
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))

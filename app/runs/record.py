@@ -12,6 +12,7 @@ from app.domain.event import Entry, Event, EventKind
 from app.domain.run import Run, RunStatus, Step, StepStatus, is_terminal
 from app.graph.answer import due_chunks
 from app.graph.execute import first_pool, merge_outputs
+from app.graph.files import SYSTEM_FILES
 from app.graph.graph import Graph
 from app.graph.nodes.loop import LoopEnd
 from app.graph.rounds import Container
@@ -132,7 +133,7 @@ class Record:
 def system_variables(run: Run) -> dict[str, Any]:
     """What a document reads as `sys.*`."""
     return {
-        "files": [],
+        "files": run.inputs.get(SYSTEM_FILES, []),
         "user_id": run.user,
         "app_id": run.app_id,
         "workflow_id": run.workflow_id,

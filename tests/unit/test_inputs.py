@@ -1,3 +1,4 @@
+import base64
 import json
 
 import pytest
@@ -5,10 +6,12 @@ from drawing import draw, end, field, start
 
 from app.errors import DocumentInvalid, InvalidParam, NodeFailed
 from app.graph.execute import execute, first_pool
+from app.graph.files import GivenFile
 from app.graph.graph import load_graph
 from app.graph.inputs import input_form, read_inputs
 
 UPLOAD = "72fa9618-8f89-4a37-9b33-7e1178a24a67"
+REFERENCE = "dify-file-ref:" + base64.urlsafe_b64encode(json.dumps({"record_id": UPLOAD}).encode()).decode()
 
 
 def graph_of(*fields):
@@ -47,19 +50,11 @@ def read(declared, value):
             {"transfer_method": "local_file", "upload_file_id": "7"},
             "Invalid upload file id format",
         ),
-        (
-            field("v", "file"),
-            {"transfer_method": "local_file", "upload_file_id": UPLOAD},
-            "v is a file, and file inputs are not supported yet",
-        ),
+        (field("v", "file"), {"transfer_method": "tool_file", "tool_file_id": "7"}, "ToolFile 7 not found"),
         (field("v", "file-list"), {"a": 1}, "v in input form must be a list of files"),
         (field("v", "file-list"), ["a"], "v in input form must be a list of files"),
         (field("v", "file-list", max_length=1), [{}, {}], "v in input form must be less than 1 files"),
-        (
-            field("v", "file-list"),
-            [{"transfer_method": "remote_url", "url": "https://example.com/a.png"}],
-            "v is a list of files, and file inputs are not supported yet",
-        ),
+        (field("v", "file-list"), [{"transfer_method": "remote_url"}], "Invalid file url"),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused_in_difys_words(declared, value, text):
@@ -91,6 +86,16 @@ def test_a_value_that_does_not_fit_is_refused_in_difys_words(declared, value, te
         (field("v", "json_object"), {"a": 1}, {"a": 1}),
         (field("v", "json_object"), "", ""),
         (field("v", "file"), "", None),
+        (
+            field("v", "file"),
+            {"type": "image", "transfer_method": "local_file", "upload_file_id": UPLOAD.upper().replace("-", "")},
+            GivenFile("local_file", UPLOAD, "image", "v"),
+        ),
+        (
+            field("v", "file"),
+            {"transfer_method": "tool_file", "reference": REFERENCE},
+            GivenFile("tool_file", UPLOAD, None, "v"),
+        ),
         (field("v", "file-list", required=True), [], []),
     ],
 )

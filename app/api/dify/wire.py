@@ -24,6 +24,7 @@ from app.errors import AtelierError
 from app.events.feed import Silence
 from app.events.topic import Fact
 from app.graph.answer import markdown
+from app.graph.values import type_of
 from app.runs.queue_view import Place
 from app.runs.record import system_variables
 
@@ -46,7 +47,6 @@ class Wire:
 
     def __init__(self, signer: UrlSigner) -> None:
         self._signer = signer
-        self._sign = signer.sign
         self._last_tick: tuple[Tick | QueuePosition | None, bytes] = (None, b"")
 
     def blocking_answer(self, run: Run) -> dict[str, Any]:
@@ -279,11 +279,11 @@ class Wire:
 
     def _text_chunk(self, run: Run, event: Event) -> dict[str, Any]:
         chunk = event.payload or {}
-        text = markdown(chunk.get("value"), lambda file: self._sign(file[MARK], file["extension"]))
+        text = markdown(chunk.get("value"), self._signer.of_file)
         return {"text": text, "from_variable_selector": list(chunk.get("selector", ()))}
 
     def _inputs(self, run: Run) -> dict[str, Any]:
-        system = {f"sys.{name}": value for name, value in system_variables(run).items()}
+        system = {f"sys.{name}": self._value(run, value) for name, value in system_variables(run).items()}
         return {**self._value(run, run.inputs), **system}
 
     def _value(self, run: Run, value: Any) -> Any:
@@ -300,22 +300,22 @@ class Wire:
 
     def _file(self, run: Run, file: dict[str, Any]) -> dict[str, Any]:
         record = base64.urlsafe_b64encode(encode({"record_id": file[MARK]})).decode()
-        kind = file["mime_type"].partition("/")[0]
+        method, url = file.get("transfer_method", "tool_file"), self._signer.of_file(file)
         return {
             "dify_model_identity": "__dify__file__",
             "__variant": "FileVar",
             "id": None,
             "tenant_id": run.app_id,
-            "type": kind if kind in ("image", "audio", "video") else "document",
-            "transfer_method": "tool_file",
-            "remote_url": None,
+            "type": type_of(file),
+            "transfer_method": method,
+            "remote_url": None if method == "tool_file" else url,
             "reference": f"dify-file-ref:{record}",
             "filename": file["filename"],
             "extension": file["extension"],
             "mime_type": file["mime_type"],
             "size": file["size"],
             "related_id": file[MARK],
-            "url": self._sign(file[MARK], file["extension"]),
+            "url": url,
         }
 
 
