@@ -149,6 +149,16 @@ def aggregators(draw: Any, node_id: str, known: list[Node]) -> Node:
 
 
 @st.composite
+def answers(draw: Any, node_id: str, known: list[Node]) -> Node:
+    said = draw(st.lists(st.one_of(TEXTS, selectors(known)), max_size=4))
+    return node(node_id, "answer", answer="".join(one if isinstance(one, str) else _reference(one) for one in said))
+
+
+def _reference(selector: list[str]) -> str:
+    return "{{#" + ".".join(selector) + "#}}"
+
+
+@st.composite
 def assignments(draw: Any, variables: Any) -> dict[str, Any]:
     """Most of them fit what the inputs mostly are: a text, a number and a list."""
     if draw(st.integers(0, 3)) == 0:
@@ -189,7 +199,8 @@ def iterations(draw: Any, node_id: str, known: list[Node]) -> Node:
     """Templates over each item, perhaps behind a branch; some items make them fail."""
     inside = {"isInIteration": True, "iteration_id": node_id}
     item = [{"variable": "a", "value_selector": [node_id, draw(st.sampled_from(["item", "item", "index"]))]}]
-    text = draw(st.sampled_from(["{{ a }}", "{{ a + 1 }}", "{{ a | upper }}", "{{ a.k }}", "{{ a[1] }}"]))
+    fragile = st.sampled_from(["{{ a + 1 }}", "{{ a | length }}", "{{ a.k }}", "{{ a[1] }}"])
+    text = draw(st.one_of(st.sampled_from(["{{ a }}", "[{{ a }}]", "{{ a | upper }}"]), fragile))
     nodes = [
         node(f"{node_id}start", "iteration-start", **inside),
         node(f"{node_id}_t", "template-transform", template=text, variables=item, **inside),
@@ -205,7 +216,7 @@ def iterations(draw: Any, node_id: str, known: list[Node]) -> Node:
     made = node(
         node_id,
         "iteration",
-        iterator_selector=draw(st.one_of(st.just(["start", "c"]), selectors(known))),
+        iterator_selector=draw(st.one_of(*[st.just(["start", "c"])] * 3, selectors(known))),
         output_selector=draw(st.sampled_from([[last, "output"], [node_id, "item"]])),
         start_node_id=f"{node_id}start",
         is_parallel=draw(st.booleans()),
@@ -300,12 +311,14 @@ def graphs(draw: Any) -> dict[str, Any]:
         kind = draw(st.sampled_from([templates, templates, branches, aggregators, containers]))
         sheet.add(draw(strategies(draw(kind(f"n{number}", sheet.before(parents))))), ways)
     for last in [each for each in sheet.ids if not sheet.is_followed(each)]:
-        known = sheet.before([last])
+        known, handle = sheet.before([last]), draw(st.sampled_from(handles(sheet.nodes[last])))
+        if not sheet.has_answer and draw(st.integers(0, 2)) == 0:  # two of them answer in the order of their ends
+            sheet.add(draw(answers(f"say_{last}", known)), [(last, handle)])
+            continue
         outputs = [
             {"variable": f"{name}_{last}", "value_selector": draw(selectors(known))}
             for name in "xyz"[: draw(st.integers(0, 3))]
         ]
-        handle = draw(st.sampled_from(handles(sheet.nodes[last])))
         sheet.add(node(f"end_{last}", "end", outputs=outputs), [(last, handle)])
     return sheet.graph
 
@@ -329,6 +342,10 @@ class Sheet:
         self.edges += edges
         self.nodes[made["id"]] = made
         self.edges += [edge(source, made["id"], handle) for source, handle in ways]
+
+    @property
+    def has_answer(self) -> bool:
+        return any(each["data"]["type"] == "answer" for each in self.nodes.values())
 
     def is_followed(self, node_id: str) -> bool:
         return any(each["source"] == node_id for each in self.edges)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from app.graph.nodes.answer import Answer
 from app.graph.nodes.assigner import Assigner
 from app.graph.nodes.end import End
 from app.graph.nodes.http_request import HttpRequest
@@ -20,6 +21,7 @@ from app.graph.nodes.variable_aggregator import OLD_NAME, VariableAggregator
 _ALL: tuple[type[NodeKind], ...] = (
     Start,
     End,
+    Answer,
     TemplateTransform,
     IfElse,
     VariableAggregator,
