@@ -25,7 +25,7 @@ from app.store.schema import SCHEMA_HEAD
 from app.terminal import out
 from app.top import show_once, show_until_stopped
 from app.webhook_commands import webhooks
-from workers.lease import LeaseKeeper
+from workers.crew import Crew
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Requests for pictures as durable workflow runs.")
 workflows = typer.Typer(no_args_is_help=True, help="Workflow documents (Dify DSL) and the apps that run them.")
@@ -52,7 +52,7 @@ def _settings(**overrides: Any) -> Settings:
 
 
 def _server(settings: Settings) -> Server:
-    return Server(settings, LeaseKeeper(settings) if settings.worker == "embedded" else None)
+    return Server(settings, Crew(settings) if settings.worker == "embedded" else None)
 
 
 @app.command()

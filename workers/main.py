@@ -1,6 +1,6 @@
 """The worker process, started by a `LeaseKeeper` as its child; the only module that wires it.
 
-python -m workers.main PIPE_DESCRIPTOR WORKER_ID CLASS,CLASS…
+python -m workers.main PIPE_DESCRIPTOR WORKER_ID CLASS STEPS_ONE_AT_A_TIME
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from app.runs.service import Announcer
 from app.runs.settle import SettleImages
 from app.settings import Settings
 from app.store.store import Store
+from workers.child import parent_connection
 from workers.drain import Drain
-from workers.lease import parent_connection
+from workers.lanes import Lanes
 from workers.link import Ready, WorkerSide
 from workers.nodes.http.node import SendRequest
 from workers.nodes.image import TextToImage
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def main(descriptor: int, worker_id: str, work_classes: tuple[str, ...]) -> None:
+def main(descriptor: int, worker_id: str, work_class: str, alone: str = "0") -> None:
     connection = parent_connection(descriptor)
     settings = Settings.model_validate_json(connection.recv_bytes())
     set_up_logs("worker", settings.log_level, settings.log_format, worker_id)
@@ -46,19 +47,17 @@ def main(descriptor: int, worker_id: str, work_classes: tuple[str, ...]) -> None
     store = Store(settings)
     publications = Publications(store)
     artifacts = open_artifacts(settings)
-    nodes: dict[str, WorkerNode] = {
-        "template-transform": RenderTemplate(),
-        "http-request": SendRequest(artifacts, settings),
-    }
-    resident = _nothing
-    if "gpu" in work_classes:
+    if work_class == "gpu":
         engine = _engine(settings, catalogue)
-        nodes["tool"] = TextToImage(engine, catalogue, artifacts)
-        resident = _last_of(engine)
+        nodes: dict[str, WorkerNode] = {"tool": TextToImage(engine, catalogue, artifacts)}
+        resident, lanes = _last_of(engine), Lanes(1)
+    else:
+        nodes = {"template-transform": RenderTemplate(), "http-request": SendRequest(artifacts, settings)}
+        resident, lanes = _nothing, Lanes(settings.cpu_lanes, int(alone))
     advance = Advance(publications.graph_of, SettleImages(catalogue), settings)
     runner = StepRunner(store, publications, advance, Announcer(link, link), link, nodes)
     link.tell(Ready())
-    Drain(store, runner, link, worker_id, settings).serve(work_classes, resident)
+    Drain(store, runner, link, worker_id, settings).serve(work_class, lanes, resident)
     os._exit(0)
 
 
@@ -90,4 +89,4 @@ def _until_parent_goes(link: WorkerSide) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2], tuple(sys.argv[3].split(",")))
+    main(int(sys.argv[1]), *sys.argv[2:])

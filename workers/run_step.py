@@ -67,7 +67,8 @@ class Job(msgspec.Struct, frozen=True):
     """One attempt, as the node that does it sees it.
 
     `work` is the node's configuration in the run's version of the workflow; `arguments` are what its step keeps for the
-    worker alone. `tick` tells progress, `say` the text so far of a node that speaks while it works.
+    worker alone. `tick` tells progress, `say` the text so far of a node that speaks while it works; `alive` that it
+    waits for somebody else, which is no stall.
     """
 
     step: Step
@@ -79,6 +80,7 @@ class Job(msgspec.Struct, frozen=True):
     is_halted: Callable[[], bool]
     watch: Stopwatch
     say: Callable[[str], None]
+    alive: Callable[[], None]
 
     @property
     def inputs(self) -> Mapping[str, Any]:
@@ -161,6 +163,7 @@ class StepRunner:
             is_halted=lambda: self._link.is_halted(step),
             watch=watch,
             say=_unheard,
+            alive=lambda: self._link.alive(step),
         )
 
     def _record(
