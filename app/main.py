@@ -14,14 +14,17 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.api.dify.app_pages import AppPages
 from app.api.dify.errors import CrossOrigin, from_framework, render_error
 from app.api.dify.events import RunEvents
 from app.api.dify.forms import FormsApi
 from app.api.dify.lists import RunLists
+from app.api.dify.pages import DIFY_HEADERS
 from app.api.dify.routes import DifyApi
+from app.api.dify.uploads import UploadApi
 from app.api.dify.wire import Wire
 from app.api.documents.routes import document_operations
-from app.api.files import file_operations
+from app.api.files import FileReader, SignedFiles
 from app.api.health import health_operations
 from app.api.keys import KeysApi
 from app.api.metrics import metrics_operations
@@ -41,7 +44,9 @@ from app.events.standings import Standings
 from app.runs.advance import Advance
 from app.runs.calls import Calls
 from app.runs.companion import Companion
+from app.runs.end_users import EndUsers
 from app.runs.forms import Forms
+from app.runs.given import GivenFiles
 from app.runs.keyring import Keyring
 from app.runs.polls import Polls
 from app.runs.publications import Publications
@@ -51,6 +56,7 @@ from app.runs.sender import Sender
 from app.runs.service import Announcer, RunService
 from app.runs.settle import SettleImages
 from app.runs.sweep import OrphanSweep
+from app.runs.uploads import Uploads
 from app.runs.webhooks import Webhooks
 from app.settings import Settings
 from app.store.locks import open_locks
@@ -61,7 +67,7 @@ from app.tally import Tally
 _READ = ("Content-Type", "X-App-Code", "X-App-Passport", "Authorization", "X-Request-Id", "Traceparent")
 _WRITTEN = (
     *("X-Request-Id", "X-Workflow-Run-Id", "X-Task-Id", "Location", "Retry-After", "ETag"),
-    *("Idempotency-Replayed", "Preference-Applied"),
+    *("Idempotency-Replayed", "Preference-Applied", "X-Version", "X-Env", "X-Trace-Id"),
 )
 
 
@@ -73,7 +79,7 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     line, tally = open_line(settings), Tally()
     announcer = Announcer(line.doorbell, line.wakeups, tally)
     publications = Publications(store)
-    advance = Advance(publications.graph_of, SettleImages(catalogue), settings)
+    advance = Advance(publications.graph_of, SettleImages(catalogue, settings.checkpoint_names), settings)
     lookout = Lookout(store, line.wakeups)
     feed = Feed(store, lookout, tally.event_lag)
     queue_view = QueueView(store, line.wakeups)
@@ -82,19 +88,24 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     service = RunService(store, advance, publications, feed, announcer, calls)
     reaper = Reaper(store, advance, announcer, line.doorbell, locks, settings)
     signer, content = open_signer(settings), open_artifacts(settings)
+    uploads, reader = Uploads(store, content, settings), FileReader(content)
+    service.given = GivenFiles(store, uploads, settings)
     render, streams = Wire(signer), EventStreams(settings.slow_listener_s)
     sender = Sender(store, locks, announcer, render.told, settings)
     events = RunEvents(service, render, streams, settings.ping_s)
     polls = Polls(service, feed, Standings(lookout), queue_view)
+    users = EndUsers(store)
     operations = [
-        *DifyApi(service, polls, render, events, settings).operations(),
+        *DifyApi(service, polls, users, render, events, settings).operations(),
         *events.operations(),
+        *AppPages(publications, users).operations(),
         *RunLists(service, render).operations(),
+        *UploadApi(uploads, reader, signer).operations(),
+        *Permalinks(uploads, signer).operations(),
         *FormsApi(Forms(store, advance, announcer), settings).operations(),
-        *Permalinks(service, signer).operations(),
         *KeysApi(Keyring(store), settings).operations(),
         *WebhookApi(Webhooks(store, announcer, settings), publications, settings).operations(),
-        *file_operations(store, content, signer),
+        *SignedFiles(store, reader, signer).operations(),
         *health_operations(store, catalogue, companion.state),
         *(metrics_operations(store, tally) if settings.metrics == "on" else ()),
     ]
@@ -107,7 +118,7 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
         companion.start(store, advance, announcer, line.child_bell)
         await calls.begin()
         try:
-            async with _watching(reaper, sweep, publications, calls, sender, streams, queue_view):
+            async with _watching(reaper, sweep, publications, users, calls, sender, streams, queue_view):
                 yield
         finally:
             await calls.close()
@@ -154,7 +165,7 @@ def _spare_the_collector() -> None:
 def _middleware(tally: Tally | None, header_names: Iterable[str]) -> list[Middleware]:
     """What every request passes. `header_names`: those that the operations read."""
     return [
-        Middleware(RequestIds, render=render_error, tally=tally),
+        Middleware(RequestIds, render=render_error, tally=tally, always=DIFY_HEADERS),
         Middleware(
             CrossOrigin,
             allow_origins=["*"],

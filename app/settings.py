@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -56,8 +57,22 @@ class Settings(BaseSettings):
     files_access_timeout_s: int = Field(300, gt=0, description="how long a signed file URL is valid")
     max_body_bytes: int = Field(2 * 1024 * 1024, gt=0, description="the largest request body")
 
+    upload_file_mb: float = Field(15.0, gt=0, description="the largest file that is no picture, sound or film, in MB")
+    upload_image_mb: float = Field(10.0, gt=0, description="the largest picture")
+    upload_audio_mb: float = Field(50.0, gt=0, description="the largest sound")
+    upload_video_mb: float = Field(100.0, gt=0, description="the largest film")
+    upload_refused_extensions: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="extensions of files that nobody may upload, with commas: exe,bat"
+    )
+    remote_file_timeout_s: float = Field(30.0, gt=0, description="how long the server of a remote file may take in all")
+
     checkpoints_dir: Path = Field(Path("checkpoints"), description="where checkpoints lie: files or diffusers folders")
     default_checkpoint: str = Field("", description="used without a model_name, if v1-5-pruned-emaonly isn't installed")
+    checkpoint_names: Annotated[dict[str, str], NoDecode] = Field(
+        {},
+        description="JSON: checkpoints for the models that other image tools ask for, as "
+        '{"kolors": "my-sdxl", "*": "my-default"}; one that is not here is painted with the default',
+    )
     resident_checkpoints: int = Field(1, ge=1, description="how many checkpoints a worker keeps in memory")
     device: str = Field("", description="cuda, cuda:1, mps or cpu; empty: the best there is")
     torch_threads: int = Field(0, ge=0, description="CPU threads of the worker's engine; 0: torch decides")
@@ -121,10 +136,25 @@ class Settings(BaseSettings):
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
 
+    @field_validator("checkpoint_names", mode="before")
+    @classmethod
+    def _names(cls, value: object) -> object:
+        try:
+            return json.loads(value or "{}") if isinstance(value, str) else value
+        except ValueError:
+            raise ValueError("must be a JSON object of names") from None
+
     @field_validator("webhook_retry_s", "outbound_allow", mode="before")
     @classmethod
     def _listed(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("upload_refused_extensions", mode="before")
+    @classmethod
+    def _extensions(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return [f".{part.strip().lower().lstrip('.')}" for part in value.split(",") if part.strip()]
 
     @field_validator("webhook_retry_s")
     @classmethod

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from app.artifacts.store import open_artifacts
+from app.artifacts.store import ArtifactStore, open_artifacts
 from app.checkpoints.catalogue import Catalogue, open_catalogue
 from app.errors import AtelierError
 from app.logs import set_up_logs
@@ -29,6 +29,7 @@ from workers.link import Ready, WorkerSide
 from workers.nodes.http.node import SendRequest
 from workers.nodes.image import TextToImage
 from workers.nodes.template import RenderTemplate
+from workers.nodes.tool import CallTool
 from workers.run_step import StepRunner, WorkerNode
 
 if TYPE_CHECKING:
@@ -49,16 +50,24 @@ def main(descriptor: int, worker_id: str, work_class: str, alone: str = "0") -> 
     artifacts = open_artifacts(settings)
     if work_class == "gpu":
         engine = _engine(settings, catalogue)
-        nodes: dict[str, WorkerNode] = {"tool": TextToImage(engine, catalogue, artifacts)}
+        nodes: dict[str, WorkerNode] = {"tool": CallTool(TextToImage(engine, catalogue, artifacts))}
         resident, lanes = _last_of(engine), Lanes(1)
     else:
-        nodes = {"template-transform": RenderTemplate(), "http-request": SendRequest(artifacts, settings)}
+        nodes = _cpu_nodes(settings, artifacts)
         resident, lanes = _nothing, Lanes(settings.cpu_lanes, int(alone))
-    advance = Advance(publications.graph_of, SettleImages(catalogue), settings)
+    advance = Advance(publications.graph_of, SettleImages(catalogue, settings.checkpoint_names), settings)
     runner = StepRunner(store, publications, advance, Announcer(link, link), link, nodes)
     link.tell(Ready())
     Drain(store, runner, link, worker_id, settings).serve(work_class, lanes, resident)
     os._exit(0)
+
+
+def _cpu_nodes(settings: Settings, artifacts: ArtifactStore) -> dict[str, WorkerNode]:
+    return {
+        "template-transform": RenderTemplate(),
+        "tool": CallTool(None),
+        "http-request": SendRequest(artifacts, settings),
+    }
 
 
 def _nothing() -> str | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from app.checkpoints.checkpoint import Checkpoint
@@ -19,6 +20,7 @@ SHIPPED_FOLDER = Path(__file__).parent / "shipped"
 # A change of a folder within the same tick of its clock leaves its mtime as it was. So a listing is trusted only if
 # the folder had been at rest for longer than any file system's tick (FAT: 2 s) when it was made.
 _TICK_NS = 2_000_000_000
+_HASH = re.compile(r"\s*\[[0-9a-fA-F]{6,64}\]$")
 
 
 class Catalogue:
@@ -59,6 +61,22 @@ class Catalogue:
             if checkpoint and not checkpoint.problem:
                 return checkpoint
         raise CheckpointUnavailable(f"There is no default checkpoint. {self._way_out()}", params="model_name")
+
+    def stand_in(self, asked: str, names: Mapping[str, str]) -> Checkpoint:
+        """What paints where a model is asked for that may be somebody else's.
+
+        The checkpoint that `names` gives it, else the one that is called so, else the one for `*`, else the default. A
+        name may have a folder before it, and an extension or a hash behind it. Raises CheckpointUnavailable where
+        `names` gives a checkpoint that can't be used.
+        """
+        plain = bare_name(asked)
+        named = names.get(asked) or names.get(plain)
+        if named:
+            return self.get(named)
+        found = self._find(asked) or self._find(plain)
+        if found and not found.problem:
+            return found
+        return self.get(names["*"]) if "*" in names else self.default()
 
     def hash_prefix(self, checkpoint: Checkpoint) -> str:
         """The first 10 hex digits of the file's SHA-256 (of a folder: its UNet's), as other image servers show them.
@@ -127,6 +145,15 @@ def _paths_in(folders: Sequence[Path]) -> dict[str, Path]:
 def _rank(path: Path) -> tuple[int, str]:
     order = 0 if path.suffix.lower() == ".safetensors" and path.is_file() else 1 if path.is_dir() else 2
     return order, path.name
+
+
+def bare_name(asked: str) -> str:
+    """A model's name without what other image servers show with it: `SD/name.safetensors [6ce0161689]` → `name`."""
+    name = _HASH.sub("", asked.strip())
+    name = name.replace("\\", "/").rpartition("/")[2]
+    for extension in (".safetensors", ".ckpt"):
+        name = name.removesuffix(extension)
+    return name
 
 
 def open_catalogue(folder: Path, default: str) -> Catalogue:

@@ -147,8 +147,8 @@ def _checkpoints(settings: Settings) -> Iterator[Finding]:
         if checkpoint.problem:
             mend = "Replace or remove it; the others work."
             yield Finding("checkpoints", f"{checkpoint.name}: {checkpoint.problem}", mend, grave=False)
-    if settings.default_checkpoint:
-        catalogue.get(settings.default_checkpoint)
+    for name in filter(None, (settings.default_checkpoint, *settings.checkpoint_names.values())):
+        catalogue.get(name)
 
 
 def _public_url(settings: Settings) -> Iterator[Finding]:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from typing import Any
+
 from app import ids
 from app.checkpoints.catalogue import Catalogue
+from app.checkpoints.checkpoint import Checkpoint
 from app.graph.execute import WorkerCall
 from app.runs.movement import Settled
 
@@ -11,29 +16,46 @@ from app.runs.movement import Settled
 class SettleImages:
     """Settles the inputs of `text_to_image` when its step is made, so that a second attempt paints the same picture.
 
+    `stand_ins` are checkpoints for the models that other people's image tools ask for; see `Catalogue.stand_in`.
     Raises CheckpointUnavailable for a checkpoint that is not installed or can't be used.
     """
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, stand_ins: Mapping[str, str]) -> None:
         self._catalogue = catalogue
+        self._stand_ins = stand_ins
 
     def __call__(self, call: WorkerCall) -> Settled:
         asked = call.inputs
         if call.work_class != "gpu":
             return Settled(dict(asked), None)
-        name = asked.get("model_name")
-        checkpoint = self._catalogue.get(name) if name else self._catalogue.default()
+        checkpoint = self._checkpoint(asked)
+        width, height = _sides(asked.get("aspect_ratio"), checkpoint.side)
         seed = asked.get("seed")
         inputs = {
             **asked,
             "model_name": checkpoint.name,
-            "width": asked.get("width") or checkpoint.side,
-            "height": asked.get("height") or checkpoint.side,
+            "width": asked.get("width") or width,
+            "height": asked.get("height") or height,
             "guidance_scale": _or(asked.get("guidance_scale"), checkpoint.guidance_scale),
             "seed": ids.new_seed() if seed is None or seed == -1 else seed,
         }
         return Settled(inputs, checkpoint.name)
 
+    def _checkpoint(self, asked: Mapping[str, Any]) -> Checkpoint:
+        if name := asked.get("model_name"):
+            return self._catalogue.get(name)
+        if name := asked.get("asked_model"):
+            return self._catalogue.stand_in(name, self._stand_ins)
+        return self._catalogue.default()
+
 
 def _or(value: float | None, default: float) -> float:
     return default if value is None else value
+
+
+def _sides(ratio: str | None, side: int) -> tuple[int, int]:
+    """Width and height of the checkpoint's own number of pixels in a ratio `a:b`."""
+    wide, _, high = (ratio or "1:1").partition(":")
+    step = 64 if side >= 512 else 8
+    root = math.sqrt(int(wide) / int(high))
+    return max(step, round(side * root / step) * step), max(step, round(side / root / step) * step)

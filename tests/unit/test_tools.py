@@ -4,7 +4,8 @@ from drawing import draw, end, start, tool
 from app.errors import DocumentInvalid, InvalidParam, NodeFailed
 from app.graph.execute import execute
 from app.graph.graph import load_graph
-from app.graph.tools import SCHEDULERS, TEXT_TO_IMAGE, check_arguments
+from app.graph.tools.parameters import check_arguments
+from app.graph.tools.text_to_image import SCHEDULERS, TEXT_TO_IMAGE
 from app.graph.variables import VariablePool
 
 
@@ -151,8 +152,8 @@ def test_a_call_that_can_never_work_is_a_problem_of_the_document(painter, proble
 
 def test_an_unknown_tool_is_refused_by_name():
     painter = tool(prompt="cat")
-    painter["data"]["provider_id"] = "openai"
+    painter["data"]["provider_id"] = "tavily"
     with pytest.raises(
-        DocumentInvalid, match="tool 'openai text_to_image' is not known; known tools: atelier/diffusion"
+        DocumentInvalid, match="tool 'tavily text_to_image' is not known; known tools: atelier/diffusion"
     ):
         graph_of(painter)

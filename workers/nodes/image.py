@@ -11,6 +11,7 @@ from app.checkpoints.catalogue import Catalogue
 from app.domain.artifact import Artifact
 from app.domain.event import Tick
 from app.domain.run import Step, Succeeded
+from app.graph.nodes.tool import ToolCall
 from workers.diffusion.request import Image, ImageRequest, Progress, StopRequested
 from workers.run_step import Job, NodeRun, StepHalted
 
@@ -40,12 +41,12 @@ class TextToImage:
             raise StepHalted from None
         with watch.uploading():
             made = tuple(self._store(step, picture) for picture in pictures)
-        outputs = {
-            "text": "",
-            "files": [artifact.to_value() for artifact in made],
-            "json": [{"model": request.checkpoint_name, "seeds": [picture.seed for picture in pictures]}],
-        }
-        return NodeRun(Succeeded(outputs), made)
+        told = {"model": request.checkpoint_name, "seeds": [picture.seed for picture in pictures]}
+        told |= {name: job.inputs[name] for name in ("asked_model",) if name in job.inputs}
+        told |= job.arguments  # what was asked and could not be done
+        outputs = {"text": "", "files": [artifact.to_value() for artifact in made], "json": [told]}
+        metadata = {"tool_info": dict(job.work.info)} if isinstance(job.work, ToolCall) and job.work.info else None
+        return NodeRun(Succeeded(outputs, metadata=metadata), made)
 
     def _request(self, inputs: Mapping[str, Any]) -> ImageRequest:
         checkpoint = self._catalogue.get(inputs["model_name"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 import msgspec
 from msgspec import Meta
@@ -12,7 +13,7 @@ from starlette.datastructures import Headers
 from app.api.body import read_deadline, read_priority, shortest
 from app.api.operation import read_value
 from app.domain.request import Caller, ResponseMode, RunRequest, WebhookEvent
-from app.errors import InvalidParam
+from app.errors import BadRequest, InvalidParam
 from app.runs.webhooks import check_webhook
 from app.settings import Settings
 
@@ -46,7 +47,10 @@ class RunBody(msgspec.Struct, frozen=True):
     webhook_events: Annotated[
         list[WebhookEvent] | None, Meta(description="Which of them; without this: run.finished.")
     ] = None
-    files: Annotated[list[dict[str, Any]] | None, Meta(description="Not used yet: leave it out.")] = None
+    files: Annotated[
+        list[dict[str, Any]] | None,
+        Meta(description="Files of the whole app (sys.files); better: variables of the type file."),
+    ] = None
 
 
 class UserBody(msgspec.Struct, frozen=True):
@@ -143,8 +147,6 @@ def read_run_request(body: dict[str, Any], headers: RunHeaders, caller: Caller, 
     if headers is _NONE and body.keys() <= _CHECKED:  # most bring no more, and all of it has been looked at
         return RunRequest(caller, body["inputs"], user, body.get("response_mode") or "blocking")
     read = read_value(body, RunBody)
-    if read.files:
-        raise InvalidParam("files are not supported by this workflow", params="files")
     mode: ResponseMode = read.response_mode or "blocking"
     if headers.is_async and mode == "blocking":
         mode = "async"
@@ -162,7 +164,16 @@ def read_run_request(body: dict[str, Any], headers: RunHeaders, caller: Caller, 
         priority=read_priority(headers.x_priority),
         deadline_s=shortest(read_deadline(headers.cancel_after), read.deadline_s),
         webhook=webhook,
+        files=tuple(read.files or ()),
     )
+
+
+def read_version_id(text: str) -> str:
+    """The id of a workflow's version, from a path. Raises BadRequest."""
+    try:
+        return str(UUID(text))
+    except ValueError:
+        raise BadRequest(f"Invalid workflow_id format: '{text[:100]}'. It is a UUID, as runs tell it.") from None
 
 
 def _key(text: str | None) -> str | None:

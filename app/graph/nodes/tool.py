@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Self
 
 import msgspec
 
-from app.errors import InvalidParam, NodeFailed
+from app.errors import NodeFailed
 from app.graph.nodes.kind import Configuration, NodeKind, WorkerCall, selectors_of
 from app.graph.selectors import MISSING, Selector, TextTemplate
-from app.graph.tools import TEXT_TO_IMAGE, Tool, check_argument, check_arguments, find_tool, tool_names
+from app.graph.tools import AnyTool, find_tool, why_unknown
+from app.graph.tools.comfyui import is_graph_text
+from app.graph.tools.comfyui_tool import GraphTool
+from app.graph.tools.text_to_image import TEXT_TO_IMAGE
 from app.graph.values import Value
 from app.graph.variables import VariablePool
+
+_EMPTY: tuple[Value, ...] = (None, [], "")
+_OTHER_TYPES = {
+    "api": "the file does not hold an API tool's definition; an http-request node can call the address",
+    "mcp": "tools of MCP servers can't be called here; an http-request node can call a service's own address",
+    "app": "an app as a tool can't be called here; publish it as a workflow, and call that",
+    "dataset-retrieval": "there are no knowledge bases here",
+}
 
 
 class Constant(msgspec.Struct, frozen=True):
@@ -58,58 +70,97 @@ class Variable(msgspec.Struct, frozen=True):
         return None
 
 
-Argument = Constant | Mixed | Variable
+class Json(msgspec.Struct, frozen=True):
+    """A text with references in it that is JSON once they are filled in.
+
+    Values are filled in as they are; where that makes no JSON, because a quote or a line's end in one broke it, as the
+    inside of a JSON string.
+    """
+
+    text: TextTemplate
+
+    @property
+    def selectors(self) -> Iterable[Selector]:
+        return selectors_of(self.text)
+
+    def evaluate(self, pool: VariablePool) -> str:
+        plain = self.text.render(pool.get)
+        if is_graph_text(plain):
+            return plain
+        return "".join(part if isinstance(part, str) else _quoted(part, pool) for part in self.text.parts)
+
+
+def _quoted(selector: Selector, pool: VariablePool) -> str:
+    return json.dumps(TextTemplate((selector,)).render(pool.get), ensure_ascii=False)[1:-1]
+
+
+Argument = Constant | Mixed | Json | Variable
 
 
 class ToolCall(NodeKind, frozen=True):
-    """`arguments` in the order of the document; what is null there is absent here."""
+    """`arguments` in the order of the document; what is null there is absent here. `info` is told of each run."""
 
     kind: ClassVar[str] = "tool"
-    tool: Tool
+    retries: ClassVar[bool] = True
+    tool: AnyTool
     arguments: tuple[tuple[str, Argument], ...]
+    info: Mapping[str, Any] = {}
 
     @classmethod
     def read(cls, configuration: Configuration) -> Self:
         provider, name = configuration.text("provider_id"), configuration.text("tool_name")
         tool = find_tool(provider, name)
         if tool is None:
-            configuration.problem(f"tool '{provider} {name}' is not known; known tools: {tool_names()}")
+            other = _OTHER_TYPES.get(str(configuration.entries.get("provider_type")))
+            configuration.problem(f"tool '{provider} {name}': {other}" if other else why_unknown(provider, name))
             return cls(TEXT_TO_IMAGE, ())
-        return cls(tool, tuple(_read_arguments(tool, configuration)))
+        return cls(tool, tuple(_read_arguments(tool, configuration)), _info(configuration))
 
     @property
     def selectors(self) -> Iterable[Selector]:
         return (selector for _, argument in self.arguments for selector in argument.selectors)
 
     def execute(self, pool: VariablePool) -> WorkerCall:
-        values = {name: argument.evaluate(pool) for name, argument in self.arguments}
-        return WorkerCall(self.tool.work_class, check_arguments(self.tool, values))
+        call = self.tool.call({name: argument.evaluate(pool) for name, argument in self.arguments})
+        return WorkerCall(self.tool.work_class, call.inputs, {"left_out": call.left_out} if call.left_out else {})
 
 
-def _read_arguments(tool: Tool, configuration: Configuration) -> Iterator[tuple[str, Argument]]:
+def _info(configuration: Configuration) -> dict[str, Any]:
+    entries = configuration.entries
+    return {
+        "provider_type": entries.get("provider_type") or "builtin",
+        "provider_id": entries["provider_id"],
+        "plugin_unique_identifier": entries.get("plugin_unique_identifier"),
+    }
+
+
+def _read_arguments(tool: AnyTool, configuration: Configuration) -> Iterator[tuple[str, Argument]]:
     """Both forms of Dify: plain values and {type, value}. Constants are checked here, once for all runs."""
-    written = _written_arguments(configuration)
-    for name, (form, value) in written.items():
-        parameter = tool.parameter(name)
-        if parameter is None:
-            known = ", ".join(parameter.name for parameter in tool.parameters)
-            configuration.problem(f"'{name}' is not a parameter of {tool.name}; it takes {known}")
-            continue
-        argument = _argument(form, value, parameter.required, f"'{name}'", configuration)
-        if isinstance(argument, Constant):
-            try:
-                check_argument(parameter, argument.value)
-            except InvalidParam as error:
-                configuration.problem(error.message)
-        yield name, argument
-    for parameter in tool.parameters:
-        if parameter.required and parameter.name not in written:
-            configuration.problem(f"'{parameter.name}' of {tool.name} is required")
+    is_typed = _is_typed(configuration)
+    written = _written_arguments(configuration, is_typed)
+    arguments = {name: _argument(name, form, value, tool, configuration) for name, (form, value) in written.items()}
+    constants = {name: argument.value for name, argument in arguments.items() if isinstance(argument, Constant)}
+    review = tool.review(constants, arguments, is_typed)
+    for problem in review.problems:
+        configuration.problem(problem)
+    for note in review.notes:
+        configuration.warn(note)
+    for name in sorted(tool.required - written.keys()):
+        configuration.problem(f"'{name}' of {tool.name} is required")
+    yield from arguments.items()
 
 
-def _written_arguments(configuration: Configuration) -> dict[str, tuple[str, Any]]:
-    """name → (form, value) of every argument that is not null; a parameter wins over a setting of the same name."""
+def _is_typed(configuration: Configuration) -> bool:
+    """True for the newer form of a node, in which every setting is {type, value}."""
+    entries = configuration.entries
+    return bool(entries.get("tool_node_version")) or str(entries.get("version") or "1") != "1"
+
+
+def _written_arguments(configuration: Configuration, is_typed: bool) -> dict[str, tuple[str, Any]]:
+    """name → (form, value) of every argument that says something; a parameter wins over a setting of the same name."""
     settings = _entries(configuration.mapping("tool_configurations"), constant="constant")
+    if not is_typed:
+        settings = {name: (form, value) for name, (form, value) in settings.items() if value != ""}
     parameters = _entries(configuration.mapping("tool_parameters"), constant="mixed")
     return {**settings, **parameters}
 
@@ -121,16 +172,18 @@ def _entries(entries: Mapping[str, Any], constant: str) -> dict[str, tuple[str, 
     return {
         name: (constant if forms[name] == "constant" else str(forms[name]), entry.get("value"))
         for name, entry in typed.items()
-        if entry.get("value") is not None
+        if entry.get("value") is not None and not (forms[name] == "variable" and entry["value"] in _EMPTY)
     }
 
 
-def _argument(form: str, value: Value, required: bool, use: str, configuration: Configuration) -> Argument:
+def _argument(name: str, form: str, value: Value, tool: AnyTool, configuration: Configuration) -> Argument:
     if form == "variable":
-        return Variable(configuration.selector(value, use), required)
+        return Variable(configuration.selector(value, f"'{name}'"), name in tool.required)
     if form == "mixed" and isinstance(value, str):
         text = TextTemplate.of(value)
-        return Mixed(text) if any(text.selectors) else Constant(value)
+        if not any(text.selectors):
+            return Constant(value)
+        return Json(text) if isinstance(tool, GraphTool) and name in tool.required else Mixed(text)
     if form not in ("mixed", "constant"):
-        configuration.problem(f"{use} has the form '{form}'; known forms: mixed, variable, constant")
+        configuration.problem(f"'{name}' has the form '{form}'; known forms: mixed, variable, constant")
     return Constant(value)

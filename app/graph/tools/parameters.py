@@ -1,10 +1,10 @@
-"""The tools that a tool node can call, as data, and the one check of their arguments."""
+"""Tools and their parameters as data, and the one check of their arguments."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -13,30 +13,6 @@ from app.errors import InvalidParam
 from app.graph.values import Value
 
 ParameterType = Literal["string", "number", "integer", "boolean", "select"]
-
-SCHEDULERS = (
-    "euler",
-    "euler_a",
-    "heun",
-    "ddim",
-    "ddpm",
-    "dpmpp_2m",
-    "dpmpp_2m_karras",
-    "dpmpp_sde",
-    "lms",
-    "pndm",
-    "unipc",
-    "lcm",
-)
-
-SCHEDULER_ALIASES: Mapping[str, str] = {
-    "euler a": "euler_a",
-    "dpm++ 2m": "dpmpp_2m",
-    "dpm++ 2m karras": "dpmpp_2m_karras",
-    "dpm++ sde": "dpmpp_sde",
-    "plms": "pndm",
-}
-"""The names that AUTOMATIC1111 shows, in small letters, where they are not the short name itself."""
 
 _WHOLE = re.compile(r"[+-]?[0-9]{1,30}")
 _DECIMAL = re.compile(r"[+-]?([0-9]{1,30}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][+-]?[0-9]{1,3})?")
@@ -73,7 +49,23 @@ class ToolParameter(msgspec.Struct, frozen=True):
         return noun + bounds + (f" and a multiple of {self.multiple_of}" if self.multiple_of else "")
 
 
+class Call(msgspec.Struct, frozen=True):
+    """What a worker is asked for. `left_out` are sentences on what was asked and can't be done here."""
+
+    inputs: dict[str, Any]
+    left_out: tuple[str, ...] = ()
+
+
+class Review(msgspec.Struct, frozen=True):
+    """What an author hears of a call before it is made: problems would fail it, notes would not."""
+
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
 class Tool(msgspec.Struct, frozen=True):
+    """A tool that takes its parameters as they are."""
+
     provider: str
     name: str
     work_class: str
@@ -82,55 +74,26 @@ class Tool(msgspec.Struct, frozen=True):
     def parameter(self, name: str) -> ToolParameter | None:
         return next((parameter for parameter in self.parameters if parameter.name == name), None)
 
+    @property
+    def required(self) -> frozenset[str]:
+        return frozenset(parameter.name for parameter in self.parameters if parameter.required)
 
-TEXT_TO_IMAGE = Tool(
-    provider="atelier/diffusion",
-    name="text_to_image",
-    work_class="gpu",
-    parameters=(
-        ToolParameter("prompt", "string", "What the picture shows.", required=True, max_length=10_000),
-        ToolParameter("negative_prompt", "string", "What to keep out.", default="", max_length=10_000),
-        ToolParameter("model_name", "string", "A checkpoint; left out: the server's default.", max_length=256),
-        ToolParameter(
-            "width", "integer", "Pixels; left out: the checkpoint's own.", minimum=64, maximum=2048, multiple_of=8
-        ),
-        ToolParameter(
-            "height", "integer", "Pixels; left out: the checkpoint's own.", minimum=64, maximum=2048, multiple_of=8
-        ),
-        ToolParameter("steps", "integer", "Denoising steps.", default=30, minimum=1, maximum=150),
-        ToolParameter(
-            "guidance_scale",
-            "number",
-            "How closely to follow the prompt; left out: the checkpoint's own.",
-            minimum=0,
-            maximum=30,
-        ),
-        ToolParameter("seed", "integer", "Left out or -1: drawn.", minimum=0, maximum=2**53 - 1, unset=-1),
-        ToolParameter("n", "integer", "Pictures to make.", default=1, minimum=1, maximum=8),
-        ToolParameter(
-            "scheduler",
-            "select",
-            "The sampler; left out: the checkpoint's own.",
-            options=SCHEDULERS,
-            aliases=SCHEDULER_ALIASES,
-        ),
-    ),
-)
+    def call(self, values: Mapping[str, Any]) -> Call:
+        """Raises InvalidParam for the first value that is not allowed."""
+        return Call(check_arguments(self, values))
 
-_TOOLS: Mapping[tuple[str, str], Tool] = {
-    (provider, tool.name): tool
-    for tool in (TEXT_TO_IMAGE,)
-    for provider in (tool.provider, f"{tool.provider}/diffusion")
-}
-
-
-def find_tool(provider_id: str, name: str) -> Tool | None:
-    return _TOOLS.get((provider_id, name))
-
-
-def tool_names() -> str:
-    """The catalogue in one line, for the text of a problem."""
-    return ", ".join(sorted({f"{tool.provider} {tool.name}" for tool in _TOOLS.values()}))
+    def review(self, constants: Mapping[str, Any], written: Iterable[str], is_typed: bool) -> Review:
+        """Of a document that writes these parameters, of which some are `constants`; `is_typed`: {type, value}."""
+        known = ", ".join(parameter.name for parameter in self.parameters)
+        strangers = (name for name in written if self.parameter(name) is None)
+        problems = [f"'{name}' is not a parameter of {self.name}; it takes {known}" for name in strangers]
+        for parameter in self.parameters:
+            if parameter.name in constants:
+                try:
+                    check_argument(parameter, constants[parameter.name])
+                except InvalidParam as error:
+                    problems.append(error.message)
+        return Review(tuple(problems))
 
 
 def check_arguments(tool: Tool, arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,155 @@
+"""The ComfyUI tools: pictures by parameters, and pictures by a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from app.errors import InvalidParam
+from app.graph.selectors import text_of
+from app.graph.tools.comfyui import read_graph
+from app.graph.tools.parameters import Call, Review
+from app.graph.tools.sketch import (
+    ImageTool,
+    Sketch,
+    Taken,
+    ignored,
+    loras,
+    model,
+    negative_prompt,
+    picture,
+    prompt,
+    sampler,
+    seed,
+    side,
+    spacing,
+    to,
+    unheard,
+)
+from app.graph.values import Value
+
+BAD_ART = "bad art, ugly, deformed, watermark, duplicated, discontinuous lines"
+_LEGACY = ("positive_prompt", "negative_prompt", "seed_id")
+_KNOWN = frozenset(
+    {"workflow_json", "images", "image_ids", "randomize_seed", "enable_download", "execute_workflow", *_LEGACY}
+)
+GRAPH = "workflow_json"
+
+
+class GraphTool(msgspec.Struct, frozen=True):
+    """A ComfyUI graph as it is. Older versions of the tool give prompts beside it."""
+
+    provider: str = "comfyui"
+    name: str = "workflow"
+    work_class: str = "gpu"
+    required: frozenset[str] = frozenset({GRAPH})
+
+    def call(self, values: Mapping[str, Any]) -> Call:
+        """Raises InvalidParam, naming the graph's node, where it paints no picture from text alone."""
+        sketch = Sketch()
+        self._refuse_pictures(values.get("images"))
+        self._draw(sketch, values)
+        return sketch.call()
+
+    def review(self, constants: Mapping[str, Any], written: Iterable[str], is_typed: bool) -> Review:
+        sketch, problems = Sketch(), []
+        for name in written:
+            if name not in _KNOWN:
+                sketch.note(f"'{name}' is no parameter of {self.name} and has no effect")
+        if "images" in written and "images" not in constants:
+            sketch.note("images: a run that gives a picture fails: painting from one is not available yet")
+        if GRAPH in constants:
+            try:
+                self._draw(sketch, constants)
+            except InvalidParam as error:
+                problems.append(error.message)
+        return Review(tuple(problems), tuple(sketch.notes))
+
+    @staticmethod
+    def _refuse_pictures(images: Value) -> None:
+        if images:
+            picture(Sketch(), Taken("images", picture), images)
+
+    @staticmethod
+    def _draw(sketch: Sketch, values: Mapping[str, Any]) -> None:
+        positive, negative = (_text(values.get(name)) for name in ("positive_prompt", "negative_prompt"))
+        drawing = read_graph(values.get(GRAPH), positive, negative)
+        for name, value in drawing.arguments.items():
+            _ROLES[name].role(sketch, _ROLES[name], value)
+        sketch.model = drawing.model
+        for note in drawing.notes:
+            sketch.note(note)
+        sketch.choose_sampler()
+        if _is_seed_drawn(values):
+            sketch.arguments.pop("seed", None)
+
+
+_ROLES = {
+    taken.name: taken
+    for taken in (
+        Taken("prompt", prompt),
+        Taken("negative_prompt", negative_prompt),
+        Taken("steps", to("steps")),
+        Taken("guidance_scale", to("guidance_scale")),
+        Taken("seed", seed),
+        Taken("n", to("n")),
+        Taken("width", side("width")),
+        Taken("height", side("height")),
+        Taken("sampler", sampler),
+        Taken("spacing", spacing),
+    )
+}
+
+
+def _is_seed_drawn(values: Mapping[str, Any]) -> bool:
+    """The old tool draws one where a node is named for it; the new one does unless it is told not to."""
+    if any(values.get(name) for name in _LEGACY):
+        return bool(values.get("seed_id"))
+    return text_of(values.get("randomize_seed", True)).strip().lower() not in ("false", "0", "no", "off")
+
+
+def _text(value: Value) -> str | None:
+    return None if value is None else text_of(value)
+
+
+COMFYUI_GRAPH = GraphTool()
+
+COMFYUI = (
+    ImageTool(
+        "comfyui",
+        "txt2img",
+        (
+            Taken("prompt", prompt, required=True),
+            Taken("negative_prompt", negative_prompt, BAD_ART),
+            Taken("model", model),
+            Taken("steps", to("steps"), 20),
+            Taken("width", side("width"), 1024),
+            Taken("height", side("height"), 1024),
+            Taken("cfg", to("guidance_scale"), 7.0),
+            Taken("sampler_name", sampler, "euler"),
+            Taken("scheduler", spacing, "normal"),
+            Taken("batch_size", to("n"), 1),
+            Taken("loras", loras),
+            *(Taken(f"lora_{number}", loras) for number in (1, 2, 3)),
+            *(Taken(f"lora_strength_{number}", ignored) for number in (1, 2, 3)),
+            *(Taken(name, ignored) for name in ("lora_strengths", "model_type", "ecosystem")),
+            Taken("hiresfix_upscale_method", unheard, "disabled"),
+            *(Taken(name, ignored) for name in ("hiresfix_denoise", "hiresfix_size_ratio")),
+        ),
+    ),
+    ImageTool(
+        "comfyui",
+        "quickstart",
+        (
+            Taken("prompt", prompt, required=True),
+            Taken("negative_prompt", negative_prompt, BAD_ART),
+            Taken("feature", model),
+            Taken("width", side("width"), 1024),
+            Taken("height", side("height"), 1024),
+            Taken("images", picture),
+            Taken("loras", loras),
+        ),
+    ),
+)

@@ -1,0 +1,49 @@
+"""Other names of the tools, and the image tools that can't be had here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+SAME_AS: Mapping[tuple[str, str], tuple[str, str]] = {
+    ("openai", "dalle2"): ("dalle", "dalle2"),
+    ("openai", "dalle3"): ("dalle", "dalle3"),
+    ("dalle", "gpt_image_generate"): ("openai", "gpt_image_generate"),
+    ("azuredalle", "dalle3"): ("azuredalle", "azure_dalle3"),
+    ("azure_openai_tool", "image_generate"): ("azure_openai", "image_generate"),
+    ("nano_banana", "text2image"): ("nano_banana2", "text2image"),
+    ("qwen_text2image", "text2image"): ("modelscope", "text2image"),
+    ("stepfun", "image"): ("stepfun", "stepfun"),
+    ("stability", "text2image"): ("stability", "stability_text2image"),
+}
+"""Other names of the same tools, in (provider, tool)."""
+
+_EDITS = "it changes a given picture, and image to image is not available yet"
+_VIDEO = "it makes videos"
+UNAVAILABLE: Mapping[tuple[str, str], str] = {
+    ("comfyui", "img2img"): _EDITS,
+    ("comfyui", "img2any"): _EDITS,
+    ("comfyui", "img2vid"): _VIDEO,
+    ("comfyui", "txt2vid"): _VIDEO,
+    ("comfyui", "txt2aud"): "it makes sounds",
+    ("comfyui", "list_info"): "it asks a ComfyUI server for its models; `atelier checkpoints` lists those here",
+    ("comfyui", "download_by_url"): "it loads models; put them into the checkpoints folder instead",
+    ("comfyui", "download_civitai"): "it loads models; put them into the checkpoints folder instead",
+    ("comfyui", "download_huggingface"): "it loads models; put them into the checkpoints folder instead",
+    ("openai", "gpt_image_edit"): _EDITS,
+    ("openai", "gpt_image_2_edit"): _EDITS,
+    ("azure_openai", "image_edit"): _EDITS,
+    ("siliconflow", "image_edit"): _EDITS,
+    ("siliconflow", "video_generate"): _VIDEO,
+    ("gpustack", "image_edit"): _EDITS,
+    ("modelscope", "image2image"): _EDITS,
+    ("fal", "clarity_upscaler"): _EDITS,
+    ("novitaai", "novitaai_createtile"): "it makes tiles that repeat without a seam",
+    ("novitaai", "novitaai_modelquery"): "it asks Novita for its models; `atelier checkpoints` lists those here",
+    ("cogview", "cogvideo"): _VIDEO,
+    ("cogview", "cogvideo_job"): _VIDEO,
+    ("zhipuai", "cogvideo"): _VIDEO,
+    ("aihubmix_image", "ernie-irag-edit"): _EDITS,
+    ("aihubmix_image", "gpt-image-edit"): _EDITS,
+    ("aihubmix_image", "qwen-image-edit"): _EDITS,
+}
+"""Image tools that can't be done here yet, with the reason that an author is told."""

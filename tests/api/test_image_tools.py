@@ -1,0 +1,146 @@
+"""Workflows that were made for other people's image tools, run by ours."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.checkpoints.catalogue import SHIPPED_FOLDER
+from tests.api.test_runs import events
+from tests.servers import Atelier, running
+from tests.unit.drawing import draw, end, field, node, start
+
+GRAPH = {
+    "3": {
+        "class_type": "KSampler",
+        "inputs": {
+            "seed": 11,
+            "steps": 2,
+            "cfg": 7,
+            "sampler_name": "euler",
+            "scheduler": "normal",
+            "denoise": 1,
+            "model": ["10", 0],
+            "positive": ["6", 0],
+            "negative": ["7", 0],
+            "latent_image": ["5", 0],
+        },
+    },
+    "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "dosmix_.safetensors"}},
+    "5": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 2}},
+    "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "{{positive_prompt}}", "clip": ["4", 1]}},
+    "7": {"class_type": "CLIPTextEncode", "inputs": {"text": "blur", "clip": ["4", 1]}},
+    "8": {"class_type": "VAEDecode", "inputs": {"samples": ["3", 0], "vae": ["4", 2]}},
+    "9": {"class_type": "SaveImage", "inputs": {"filename_prefix": "x", "images": ["8", 0]}},
+    "10": {"class_type": "LoraLoader", "inputs": {"lora_name": "ink", "model": ["4", 0], "clip": ["4", 1]}},
+}
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Atelier]:
+    """A server that paints without torch, with the checkpoints `dosmix_` and `big`, which is what dall-e-3 is here."""
+    folder = tmp_path_factory.mktemp("studio")
+    for name in ("dosmix_", "big"):
+        shutil.copytree(SHIPPED_FOLDER / "atelier-shapes", folder / "checkpoints" / name)
+    with running(folder, worker_module="tests.chaos.painter", checkpoint_names='{"dall-e-3": "big"}') as server:
+        server.until_ready()
+        yield server
+
+
+def painter(provider: str, tool: str, settings: dict[str, Any], **rest: Any) -> dict[str, Any]:
+    parameters = {"prompt": {"type": "mixed", "value": "a {{#start.what#}}"}}
+    return node(
+        "paint",
+        "tool",
+        provider_id=provider,
+        provider_type="builtin",
+        provider_name=provider,
+        tool_name=tool,
+        tool_configurations=settings,
+        **{"tool_parameters": parameters, **rest},
+    )
+
+
+def key_of(server: Atelier, name: str, folder: Path, *nodes: dict[str, Any]) -> str:
+    """A key of an app that goes from start through the nodes, one after the other, to end."""
+    outputs = {name: ["paint", name] for name in ("text", "files", "json")}
+    ids = ["start", *(each["id"] for each in nodes), "end"]
+    edges = [f"{source} > {target}" for source, target in pairwise(ids)]
+    document = folder / f"{name}.yml"
+    document.write_text(draw([start(field("what")), *nodes, end(**outputs)], edges))
+    return server.app_key(document)
+
+
+def run(server: Atelier, key: str, what: str = "cat") -> dict[str, Any]:
+    data = server.run({"what": what}, key).json()["data"]
+    assert data["status"] == "succeeded", data["error"]
+    return dict(data["outputs"])
+
+
+def test_automatic1111_asks_for_a_checkpoint_and_gets_it(studio: Atelier, tmp_path: Path) -> None:
+    settings = {"model": "dosmix_.safetensors [6ce0161689]", "steps": 2, "width": 64, "height": 64}
+    key = key_of(studio, "a1111", tmp_path, painter("stablediffusion", "stable_diffusion", settings))
+    outputs = run(studio, key)
+    assert [file["mime_type"] for file in outputs["files"]] == ["image/png"]
+    assert (outputs["text"], outputs["json"][0]["model"]) == ("", "dosmix_")
+
+
+def test_a_model_that_is_a_service_elsewhere_is_painted_by_what_stands_in(studio: Atelier, tmp_path: Path) -> None:
+    size = {"size": {"type": "constant", "value": "square"}}
+    paint = painter("langgenius/openai_tool/openai", "dalle3", size, tool_node_version="2")
+    (told,) = run(studio, key_of(studio, "dalle", tmp_path, paint))["json"]
+    assert (told["asked_model"], told["model"]) == ("dall-e-3", "big")
+
+
+def test_a_model_that_nothing_stands_in_for_is_painted_by_the_default(studio: Atelier, tmp_path: Path) -> None:
+    paint = painter("langgenius/stability/stability", "stability_text2image", {"aspect_ratio": "16:9"})
+    told = events(
+        studio.run({"what": "cat"}, key_of(studio, "stability", tmp_path, paint), response_mode="streaming").text
+    )
+    (finished,) = [e["data"] for e in told if e["event"] == "node_finished" and e["data"]["node_id"] == "paint"]
+    assert finished["outputs"]["json"][0]["model"] == "atelier-shapes"
+    assert finished["inputs"]["width"] / finished["inputs"]["height"] == pytest.approx(16 / 9, rel=0.1)
+    assert finished["execution_metadata"]["tool_info"] == {
+        "provider_type": "builtin",
+        "provider_id": "langgenius/stability/stability",
+        "plugin_unique_identifier": None,
+    }
+
+
+def test_a_comfyui_graph_is_painted_and_what_it_lacks_is_told(studio: Atelier, tmp_path: Path) -> None:
+    settings = {"workflow_json": json.dumps(GRAPH), "image_ids": None, "seed_id": None}
+    prompts = {"positive_prompt": {"type": "mixed", "value": "a {{#start.what#}}"}}
+    paint = painter("comfyui", "workflow", settings, tool_parameters=prompts)
+    outputs = run(studio, key_of(studio, "comfyui", tmp_path, paint), 'big "red" cat')
+    assert len(outputs["files"]) == 2
+    assert outputs["json"] == [
+        {
+            "model": "dosmix_",
+            "seeds": [11, 12],
+            "asked_model": "dosmix_.safetensors",
+            "left_out": ["the LoRA 'ink' is left out: this engine has none yet"],
+        }
+    ]
+
+
+def test_a_value_of_the_wrong_kind_is_refused_before_there_is_a_run(studio: Atelier, tmp_path: Path) -> None:
+    settings = {"image_num": {"type": "mixed", "value": "{{#start.what#}}"}}
+    paint = painter("langgenius/novitaai/novitaai", "novitaai_txt2img", settings)
+    answer = studio.run({"what": "many"}, key_of(studio, "novita", tmp_path, paint))
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_param")
+    assert answer.json()["message"] == "image_num must be an integer from 1 to 8, got 'many'"
+
+
+def test_a_worker_with_a_clock_does_the_tools_for_dates(studio: Atelier, tmp_path: Path) -> None:
+    day = {
+        name: {"type": "constant", "value": value} for name, value in {"year": 2024, "month": 2, "day": "29"}.items()
+    }
+    clock = painter("time", "weekday", {}, tool_parameters=day)
+    outputs = run(studio, key_of(studio, "weekday", tmp_path, clock))
+    assert outputs == {"text": "February 29, 2024 is Thursday.", "files": [], "json": [{"data": []}]}

@@ -1,0 +1,265 @@
+"""Other people's image tools, as documents hold them, turned into calls of our own."""
+
+import pytest
+from drawing import draw, end, node, start
+
+from app.errors import DocumentInvalid, InvalidParam
+from app.graph.execute import execute
+from app.graph.graph import load_graph
+from app.graph.nodes.tool import ToolCall
+from app.graph.tools import find_tool
+from app.graph.tools.names import SAME_AS, UNAVAILABLE
+from app.graph.tools.providers import IMAGE_TOOLS
+from app.graph.variables import VariablePool
+
+BAD_ART = "bad art, ugly, deformed, watermark, duplicated, discontinuous lines"
+
+
+def call(provider, tool, settings=None, typed=False, **parameters):
+    """A node of the provider's tool; `typed`: in the newer form."""
+    parameters = {name: {"type": "mixed", "value": value} for name, value in parameters.items()}
+    marks = {"tool_node_version": "2"} if typed else {}
+    return node(
+        "paint",
+        "tool",
+        provider_id=provider,
+        provider_type="builtin",
+        tool_name=tool,
+        tool_configurations=settings or {},
+        tool_parameters=parameters,
+        **marks,
+    )
+
+
+def graph_of(painter):
+    return load_graph(draw([start(), painter, end()], ["start > paint", "paint > end"]))
+
+
+def asked(painter, **values):
+    """What the worker is asked for, without what every call has."""
+    return execute(graph_of(painter).nodes["paint"], VariablePool.of({"start": values})).inputs
+
+
+def left_out(painter, **values):
+    return execute(graph_of(painter).nodes["paint"], VariablePool.of({"start": values})).arguments.get("left_out", ())
+
+
+def problems(painter):
+    with pytest.raises(DocumentInvalid) as refusal:
+        graph_of(painter)
+    return refusal.value.problems
+
+
+def warnings(painter):
+    return [str(warning) for warning in graph_of(painter).warnings]
+
+
+def test_automatic1111_paints_with_its_own_defaults():
+    painter = call("langgenius/stablediffusion/stablediffusion", "stable_diffusion", prompt="a cat")
+    assert asked(painter) == {
+        "prompt": "a cat",
+        "negative_prompt": BAD_ART,
+        "steps": 10,
+        "width": 1024,
+        "height": 1024,
+        "guidance_scale": 7,
+        "n": 1,
+        "scheduler": "dpmpp_2m",
+    }
+
+
+def test_both_forms_of_a_node_say_the_same():
+    plain = {"model": "dosmix_", "steps": "5", "width": 512, "height": "768", "negative_prompt": "blur", "lora": ""}
+    typed = {name: {"type": "constant", "value": value} for name, value in plain.items()}
+    first = asked(call("stablediffusion", "stable_diffusion", plain, prompt="a {{#start.what#}}"), what="cat")
+    second = asked(call("stablediffusion", "stable_diffusion", typed, True, prompt="a {{#start.what#}}"), what="cat")
+    assert first == second
+    assert (first["asked_model"], first["steps"], first["height"]) == ("dosmix_", 5, 768)
+
+
+@pytest.mark.parametrize("nothing", [None, {"type": "mixed", "value": None}, {"type": "variable", "value": []}])
+def test_a_setting_that_says_nothing_has_its_default(nothing):
+    painter = call("stablediffusion", "stable_diffusion", {"width": nothing, "model": nothing}, True, prompt="a cat")
+    assert asked(painter)["width"] == 1024
+    assert "asked_model" not in asked(painter)
+
+
+def test_an_empty_plain_setting_has_its_default_and_an_empty_typed_one_is_meant():
+    empty = {"negative_prompt": ""}
+    assert asked(call("stablediffusion", "stable_diffusion", empty, prompt="a"))["negative_prompt"] == BAD_ART
+    assert asked(call("stablediffusion", "stable_diffusion", empty, True, prompt="a"))["negative_prompt"] == ""
+
+
+def test_a_lora_is_left_out_of_the_prompt_and_the_author_hears_of_it():
+    painter = call("stablediffusion", "stable_diffusion", {"lora": "<lora:ink:1>"}, prompt="<lora:pixel:0.8>, a cat")
+    assert asked(painter)["prompt"] == "a cat"
+    assert len(left_out(painter)) == 2
+    assert "the LoRA 'pixel' is left out: this engine has none yet" in left_out(painter)
+    assert any("LoRA 'pixel'" in warning for warning in warnings(painter))
+
+
+@pytest.mark.parametrize(
+    ("provider", "tool", "settings", "size"),
+    [
+        ("dalle", "dalle2", {"size": "small"}, (256, 256)),
+        ("langgenius/dalle/dalle", "dalle3", {"size": "vertical"}, (1024, 1792)),
+        ("langgenius/openai_tool/openai", "dalle3", {"size": "horizontal"}, (1792, 1024)),
+        ("langgenius/openai_tool/openai", "gpt_image_generate", {"size": "1536x1024"}, (1536, 1024)),
+        ("langgenius/openai_tool/openai", "gpt_image_generate", {"size": "auto"}, (None, None)),
+        ("langgenius/azuredalle/azuredalle", "azure_dalle3", {}, (1024, 1024)),
+        ("siliconflow", "flux", {"image_size": "576x1024"}, (576, 1024)),
+        ("langgenius/siliconflow_tool/siliconflow", "image_generate", {"image_size": "1472x1140"}, (1472, 1136)),
+        ("cogview", "cogview3", {"size": "widescreen_1440"}, (1440, 720)),
+        ("langgenius/zhipuai_tool/zhipuai", "cogview", {"size": "768x1344"}, (768, 1344)),
+        ("langgenius/fal/fal", "flux_1_dev", {}, (1024, 768)),
+        ("langgenius/fal/fal", "flux_1_1_pro", {"image_size": "portrait_16_9"}, (576, 1024)),
+        ("stepfun", "stepfun", {"size": "1280x800"}, (1280, 800)),
+        ("langgenius/novitaai/novitaai", "novitaai_txt2img", {"width": 640, "height": "1025"}, (640, 1024)),
+        ("allenwriter/doubao_image/doubao", "text2image", {"size": "1024x1024", "model": "x"}, (1024, 1024)),
+        ("comfyui", "txt2img", {"width": 512, "model": "a.safetensors", "model_type": "SD15"}, (512, 1024)),
+    ],
+)
+def test_a_size_by_name_is_pixels(provider, tool, settings, size):
+    painted = asked(call(provider, tool, settings, prompt="a cat"))
+    assert (painted.get("width"), painted.get("height")) == size
+
+
+def test_an_aspect_ratio_is_settled_when_the_checkpoint_is_known():
+    painted = asked(call("langgenius/stability/stability", "stability_text2image", prompt="a cat"))
+    assert (painted["aspect_ratio"], "width" in painted, painted["asked_model"]) == ("16:9", False, "sd3-turbo")
+
+
+def test_another_name_for_the_prompt_is_the_prompt():
+    assert asked(call("gitee_ai", "text-to-image", inputs="a cat"))["prompt"] == "a cat"
+
+
+@pytest.mark.parametrize(("given", "taken"), [(9999999999, 9999999999), (2**64 - 1, 2**53 - 1), ("7", 7)])
+def test_a_wider_seed_is_folded(given, taken):
+    assert asked(call("siliconflow", "flux", {"seed": given}, prompt="a"))["seed"] == taken
+
+
+@pytest.mark.parametrize(
+    ("provider", "tool", "settings"),
+    [("stability", "stability_text2image", {"seeds": 0}), ("novitaai", "novitaai_txt2img", {"seed": -1})],
+)
+def test_a_seed_that_means_any_is_drawn(provider, tool, settings):
+    assert "seed" not in asked(call(provider, tool, settings, prompt="a"))
+
+
+@pytest.mark.parametrize(
+    ("name", "spacing", "scheduler", "is_same"),
+    [
+        ("DPM++ 2M Karras", None, "dpmpp_2m_karras", True),
+        ("dpmpp_2m", "karras", "dpmpp_2m_karras", True),
+        ("dpmpp_2m", "normal", "dpmpp_2m", True),
+        ("euler_ancestral", "simple", "euler_a", True),
+        ("Euler a", None, "euler_a", True),
+        ("DPM++ SDE Karras", None, "dpmpp_sde", False),
+        ("dpmpp_3m_sde_gpu", "exponential", "dpmpp_sde", False),
+        ("uni_pc_bh2", "normal", "unipc", False),
+    ],
+)
+def test_a_sampler_goes_by_the_names_of_others(name, spacing, scheduler, is_same):
+    painter = call("comfyui", "txt2img", {"sampler_name": name, "scheduler": spacing}, prompt="a cat")
+    assert asked(painter)["scheduler"] == scheduler
+    assert (not left_out(painter)) is is_same
+
+
+@pytest.mark.parametrize(
+    ("painter", "problem"),
+    [
+        (call("dalle", "dalle3"), "'prompt' of dalle3 is required"),
+        (
+            call("dalle", "dalle3", {"size": "round"}, prompt="a"),
+            "tool parameter size value round not in options ['square', 'vertical', 'horizontal']",
+        ),
+        (call("dalle", "dalle2", {"n": 10}, prompt="a"), "n must be an integer from 1 to 8, got 10"),
+        (
+            call("stablediffusion", "stable_diffusion", {"steps": 0}, prompt="a"),
+            "steps must be an integer from 1 to 150, got 0",
+        ),
+        (call("comfyui", "txt2img", {"sampler_name": "magic"}, prompt="a"), "Sampler magic does not exist."),
+        (
+            call("siliconflow", "image_generate", {"image": "https://x.example/a.png"}, prompt="a"),
+            "image: painting from a given picture (image to image, edits) is not available yet",
+        ),
+        (
+            call("comfyui", "img2img", prompt="a"),
+            "tool 'comfyui img2img' can't be run here: it changes a given picture",
+        ),
+        (call("langgenius/comfyui/comfyui", "txt2vid", prompt="a"), "can't be run here: it makes videos"),
+        (call("siliconflow", "painter", prompt="a"), "is not known; siliconflow's here are Janus-Pro-7B, flux"),
+        (call("tavily", "tavily_search", query="a"), "an http-request or code node can do what it did"),
+    ],
+)
+def test_what_can_never_work_is_named_at_import(painter, problem):
+    assert any(problem in line for line in problems(painter)), problems(painter)
+
+
+def test_all_that_is_wrong_is_named_at_once():
+    painter = call("novitaai", "novitaai_txt2img", {"steps": 0, "width": 9000, "sampler_name": "magic"}, prompt="a")
+    assert len(problems(painter)) == 3
+
+
+@pytest.mark.parametrize(
+    ("painter", "warning"),
+    [
+        (call("dalle", "dalle3", {"quality": "hd"}, prompt="a"), "quality 'hd' has no effect here"),
+        (call("openai", "gpt_image_generate", {"output_format": "webp"}, prompt="a"), "pictures are PNG files"),
+        (call("dalle", "dalle3", {"colour": "red"}, prompt="a"), "'colour' is no parameter of dalle3"),
+        (call("novitaai", "novitaai_txt2img", {"width": 513}, prompt="a"), "513 pixels become 512"),
+        (
+            call("gemini_image", "image_generate", prompt="a", images="{{#start.x#}}"),
+            "a run that gives a picture fails",
+        ),
+    ],
+)
+def test_what_is_painted_otherwise_is_a_warning(painter, warning):
+    assert any(warning in line for line in warnings(painter)), warnings(painter)
+
+
+def test_an_empty_list_of_pictures_is_no_picture():
+    painter = call("gemini_image", "image_generate", prompt="a cat")
+    painter["data"]["tool_parameters"]["images"] = {"type": "variable", "value": ["start", "pictures"]}
+    assert asked(painter, pictures=[])["prompt"] == "a cat"
+    with pytest.raises(InvalidParam, match="painting from a given picture"):
+        asked(painter, pictures=["https://x.example/a.png"])
+
+
+def test_a_value_that_comes_at_run_time_is_checked_then_in_the_tools_own_words():
+    painter = call("novitaai", "novitaai_txt2img", prompt="a")
+    painter["data"]["tool_configurations"] = {"image_num": {"type": "variable", "value": ["start", "n"]}}
+    assert asked(painter, n="3")["n"] == 3
+    with pytest.raises(InvalidParam, match=r"^image_num must be an integer from 1 to 8, got 20$"):
+        asked(painter, n=20)
+
+
+@pytest.mark.parametrize("tool", IMAGE_TOOLS, ids=lambda tool: f"{tool.provider}-{tool.name}")
+def test_every_tool_of_the_table_paints_from_a_prompt_alone(tool):
+    (prompt,) = tool.required
+    painted = tool.call({prompt: "a cat"})
+    assert painted.inputs["prompt"] == "a cat"
+    assert painted.left_out == ()
+
+
+def test_other_names_lead_to_tools_of_the_table():
+    assert all(find_tool(provider, name) for provider, name in (*SAME_AS, *SAME_AS.values()))
+    assert not any(find_tool(provider, name) for provider, name in UNAVAILABLE)
+
+
+def test_dates_and_times_are_for_a_worker_with_a_clock():
+    painter = call("time", "current_time", {"format": "%Y"})
+    made = execute(graph_of(painter).nodes["paint"], VariablePool.of({}))
+    assert (made.work_class, made.inputs) == ("cpu", {"format": "%Y", "timezone": "UTC"})
+
+
+def test_a_run_is_told_which_tool_it_was():
+    painter = call("langgenius/dalle/dalle", "dalle3", prompt="a cat")
+    painter["data"]["plugin_unique_identifier"] = "langgenius/dalle:0.0.1@sha"
+    work = graph_of(painter).nodes["paint"].work
+    assert isinstance(work, ToolCall)
+    assert work.info == {
+        "provider_type": "builtin",
+        "provider_id": "langgenius/dalle/dalle",
+        "plugin_unique_identifier": "langgenius/dalle:0.0.1@sha",
+    }
