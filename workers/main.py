@@ -26,8 +26,12 @@ from workers.child import parent_connection
 from workers.drain import Drain
 from workers.lanes import Lanes
 from workers.link import Ready, WorkerSide
+from workers.nodes.asking import Asker
+from workers.nodes.code import RunCode
+from workers.nodes.document_extractor import ExtractDocuments
 from workers.nodes.http.node import SendRequest
 from workers.nodes.image import TextToImage
+from workers.nodes.llm import AskLlm, ClassifyQuestion, ExtractParameters
 from workers.nodes.template import RenderTemplate
 from workers.nodes.tool import CallTool
 from workers.run_step import StepRunner, WorkerNode
@@ -63,10 +67,16 @@ def main(descriptor: int, worker_id: str, work_class: str, alone: str = "0") -> 
 
 
 def _cpu_nodes(settings: Settings, artifacts: ArtifactStore) -> dict[str, WorkerNode]:
+    asker = Asker(settings, artifacts)
     return {
         "template-transform": RenderTemplate(),
+        "document-extractor": ExtractDocuments(artifacts),
         "tool": CallTool(None),
         "http-request": SendRequest(artifacts, settings),
+        "llm": AskLlm(asker),
+        "parameter-extractor": ExtractParameters(asker),
+        "question-classifier": ClassifyQuestion(asker),
+        "code": RunCode(settings),
     }
 
 
