@@ -95,7 +95,7 @@ def test_a_model_that_is_a_service_elsewhere_is_painted_by_what_stands_in(studio
     size = {"size": {"type": "constant", "value": "square"}}
     paint = painter("langgenius/openai_tool/openai", "dalle3", size, tool_node_version="2")
     (told,) = run(studio, key_of(studio, "dalle", tmp_path, paint))["json"]
-    assert (told["asked_model"], told["model"]) == ("dall-e-3", "big")
+    assert (told["asked_model"], told["model"], told["painted_size"]) == ("dall-e-3", "big", [64, 64])
 
 
 def test_a_model_that_nothing_stands_in_for_is_painted_by_the_default(studio: Atelier, tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ class ToolCall(NodeKind, frozen=True):
 
     def execute(self, pool: VariablePool) -> WorkerCall:
         call = self.tool.call({name: argument.evaluate(pool) for name, argument in self.arguments})
-        return WorkerCall(self.tool.work_class, call.inputs, {"left_out": call.left_out} if call.left_out else {})
+        return WorkerCall(self.tool.work_class, call.inputs, call.arguments)
 
 
 def _info(configuration: Configuration) -> dict[str, Any]:

@@ -58,13 +58,17 @@ class Sketch:
         self.note(choice.note)
 
     def call(self) -> Call:
-        """Raises InvalidParam for a set of arguments that is not complete."""
+        """Raises InvalidParam for a set of arguments that is not complete.
+
+        The size was meant for another model: ours may paint its own, and enlarge it (`fits`).
+        """
         inputs = check_arguments(TEXT_TO_IMAGE, self.arguments)
         if self.model:
             inputs["asked_model"] = self.model
         if self.aspect_ratio and "width" not in inputs:
             inputs["aspect_ratio"] = self.aspect_ratio
-        return Call(inputs, tuple(self.notes))
+        left_out = {"left_out": tuple(self.notes)} if self.notes else {}
+        return Call(inputs, {"fits": True, **left_out})
 
 
 class Taken(msgspec.Struct, frozen=True):
