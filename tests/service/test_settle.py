@@ -16,7 +16,7 @@ from app.runs.settle import SettleImages
 SHAPES = SHIPPED_FOLDER / "atelier-shapes"
 
 
-@pytest.fixture()
+@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for name in ("dosmix_", "flux.1-dev"):
         shutil.copytree(SHAPES, tmp_path / name)
