@@ -7,6 +7,7 @@ STAMP := $(VENV)/.installed
 SERVERS := postgres redis-server nginx setpriv
 S3RVER := build/s3rver
 OLD_CLIENT := build/dify-client
+GRAPHON := build/graphon
 
 .DEFAULT_GOAL := help
 .PHONY: help run cluster test check chaos-mutants soak bench docs clean
@@ -25,6 +26,7 @@ test: $(STAMP)-dev ## Run all the tests, two at a time but for those that break 
 	@sh .ci/debian.sh curl faketime npm $(SERVERS)
 	@test -x $(S3RVER)/node_modules/.bin/s3rver || npm install --silent --no-fund --no-audit --prefix $(S3RVER) s3rver@3.7.1
 	@test -d $(OLD_CLIENT)/dify_client || $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $(OLD_CLIENT) dify-client==0.1.10
+	@test -x $(GRAPHON)/bin/python || PYTHON=$(PYTHON) sh .ci/graphon.sh $(GRAPHON)
 ifdef TESTS
 	@$(BIN)/python -m pytest $(TESTS)
 else
@@ -48,6 +50,7 @@ check: $(STAMP)-dev ## Lint, types, import rules, migrations
 	@scratch=$$(mktemp -d) && ATELIER_DATA_DIR=$$scratch $(BIN)/atelier db check; status=$$?; rm -rf $$scratch; exit $$status
 
 bench: $(STAMP)-dev ## Print the README's numbers, each a ratio measured side by side
+	@test -x $(GRAPHON)/bin/python || PYTHON=$(PYTHON) sh .ci/graphon.sh $(GRAPHON)
 	@$(BIN)/python -m bench
 
 docs: $(STAMP) ## Write the pages that are made from the code: docs/errors.md

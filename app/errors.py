@@ -4,17 +4,23 @@
     ├── InvalidParam                400 invalid_param            the caller's value; `params` names the field
     │   ├── CheckpointUnavailable   400 invalid_param            no such checkpoint, or its file can't be used
     │   └── InvalidFormData         400 invalid_form_data        a form of a paused run, filled in wrong
+    ├── NoFileUploaded              400 no_file_uploaded         an upload without its part `file`
+    ├── TooManyFiles                400 too_many_files           an upload of more than one
+    ├── FilenameMissing             400 filename_not_exists_error
     ├── BadRequest                  400 bad_request              not a request that can be read
     ├── AppUnavailable              400 app_unavailable
     ├── Unauthorized                401 unauthorized
     ├── Forbidden                   403 forbidden
     ├── NotFound                    404 not_found
+    │   └── FileNotFound            404 file_not_found           no such file, or not this caller's
     ├── FormSubmitted               412 human_input_form_submitted
     ├── FormExpired                 412 human_input_form_expired
     ├── MethodNotAllowed            405 method_not_allowed
     ├── IdempotencyConflict         422 idempotency_conflict     the Idempotency-Key has made a run of another body
     ├── BodyTooLarge                413 request_entity_too_large
+    ├── FileTooLarge                413 file_too_large           by its bytes, or by what they would unpack to
     ├── UnsupportedMediaType        415 unsupported_media_type
+    ├── UnsupportedFileType         415 unsupported_file_type
     ├── TooManyRequests             429 too_many_requests        a limit is reached; `limit`, `current`, `retry_after_s`
     ├── Unavailable                 503 service_unavailable      the store, the disk or S3, for the moment; retryable
     ├── DocumentInvalid             400 invalid_param            a workflow document; `problems`, each with its node
@@ -75,6 +81,30 @@ class CheckpointUnavailable(InvalidParam):
 
     where = "starting a run"
     field = "model_name"
+
+
+class NoFileUploaded(AtelierError):
+    """The upload has no file. Send multipart/form-data with a part called file."""
+
+    code = "no_file_uploaded"
+    status = 400
+    where = "uploading a file"
+
+
+class TooManyFiles(AtelierError):
+    """The upload has several files. Send one with each request."""
+
+    code = "too_many_files"
+    status = 400
+    where = "uploading a file"
+
+
+class FilenameMissing(AtelierError):
+    """The uploaded file has no name. Send one with its part: filename="cat.png"."""
+
+    code = "filename_not_exists_error"
+    status = 400
+    where = "uploading a file"
 
 
 class InvalidFormData(InvalidParam):
@@ -144,6 +174,13 @@ class NotFound(AtelierError):
     where = "any request with an id; unknown paths"
 
 
+class FileNotFound(NotFound):
+    """There is no such file in the key's app, or it belongs to another user. Check the id, and upload it again."""
+
+    code = "file_not_found"
+    where = "files by their id"
+
+
 class MethodNotAllowed(AtelierError):
     """The path is right, the method is not. The header Allow lists those that are."""
 
@@ -164,6 +201,15 @@ class BodyTooLarge(AtelierError):
     where = "any request with a body"
 
 
+class FileTooLarge(AtelierError):
+    """The file is larger than files of its kind may be, or would be once it is unpacked. The message says how large it
+    may be (ATELIER_UPLOAD_FILE_MB, ATELIER_UPLOAD_IMAGE_MB, ATELIER_UPLOAD_AUDIO_MB, ATELIER_UPLOAD_VIDEO_MB)."""
+
+    code = "file_too_large"
+    status = 413
+    where = "uploading a file; a remote file of a run"
+
+
 class IdempotencyConflict(AtelierError):
     """The Idempotency-Key has already made a run of another body. Take a new key for a new body."""
 
@@ -178,6 +224,14 @@ class UnsupportedMediaType(AtelierError):
     code = "unsupported_media_type"
     status = 415
     where = "any request with a body"
+
+
+class UnsupportedFileType(AtelierError):
+    """The file's part does not say what it is, or it is not of the kind that is asked for. Send its Content-Type."""
+
+    code = "unsupported_file_type"
+    status = 415
+    where = "uploading a file; previews of pictures"
 
 
 class TooManyRequests(AtelierError):
@@ -266,7 +320,7 @@ class NodeFailed(AtelierError):
     ) -> None:
         """`outputs` and `process_data` are what the step shows all the same."""
         super().__init__(message)
-        self.error_type = error_type or self.default_type
+        self.error_type = self.default_type if error_type is None else error_type
         self.outputs, self.process_data = outputs, process_data
 
 

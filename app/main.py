@@ -19,9 +19,10 @@ from app.api.dify.events import RunEvents
 from app.api.dify.forms import FormsApi
 from app.api.dify.lists import RunLists
 from app.api.dify.routes import DifyApi
+from app.api.dify.uploads import UploadApi
 from app.api.dify.wire import Wire
 from app.api.documents.routes import document_operations
-from app.api.files import file_operations
+from app.api.files import FileReader, SignedFiles
 from app.api.health import health_operations
 from app.api.keys import KeysApi
 from app.api.metrics import metrics_operations
@@ -42,6 +43,7 @@ from app.runs.advance import Advance
 from app.runs.calls import Calls
 from app.runs.companion import Companion
 from app.runs.forms import Forms
+from app.runs.given import GivenFiles
 from app.runs.keyring import Keyring
 from app.runs.polls import Polls
 from app.runs.publications import Publications
@@ -51,6 +53,7 @@ from app.runs.sender import Sender
 from app.runs.service import Announcer, RunService
 from app.runs.settle import SettleImages
 from app.runs.sweep import OrphanSweep
+from app.runs.uploads import Uploads
 from app.runs.webhooks import Webhooks
 from app.settings import Settings
 from app.store.locks import open_locks
@@ -82,6 +85,8 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     service = RunService(store, advance, publications, feed, announcer, calls)
     reaper = Reaper(store, advance, announcer, line.doorbell, locks, settings)
     signer, content = open_signer(settings), open_artifacts(settings)
+    uploads, reader = Uploads(store, content, settings), FileReader(content)
+    service.given = GivenFiles(store, uploads, settings)
     render, streams = Wire(signer), EventStreams(settings.slow_listener_s)
     sender = Sender(store, locks, announcer, render.told, settings)
     events = RunEvents(service, render, streams, settings.ping_s)
@@ -90,11 +95,12 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
         *DifyApi(service, polls, render, events, settings).operations(),
         *events.operations(),
         *RunLists(service, render).operations(),
+        *UploadApi(uploads, reader, signer).operations(),
+        *Permalinks(uploads, signer).operations(),
         *FormsApi(Forms(store, advance, announcer), settings).operations(),
-        *Permalinks(service, signer).operations(),
         *KeysApi(Keyring(store), settings).operations(),
         *WebhookApi(Webhooks(store, announcer, settings), publications, settings).operations(),
-        *file_operations(store, content, signer),
+        *SignedFiles(store, reader, signer).operations(),
         *health_operations(store, catalogue, companion.state),
         *(metrics_operations(store, tally) if settings.metrics == "on" else ()),
     ]

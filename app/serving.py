@@ -19,6 +19,7 @@ from app.domain.key import KeyTerms
 from app.errors import InvalidParam, SettingsInvalid
 from app.logs import set_up_logs
 from app.main import create_app
+from app.outbound.reach import reach_of
 from app.runs.companion import Companion
 from app.runs.keyring import Minted, make_key, mint
 from app.settings import Settings
@@ -51,6 +52,7 @@ class Server:
     """One API process. Construction takes the port and the lock, so that trouble shows before anything is done."""
 
     def __init__(self, settings: Settings, companion: Companion | None) -> None:
+        reach_of(settings)  # an allow-list that can't be read must not wait for the first who needs it
         self._settings = settings
         self._companion = companion
         self._lock = lock_folder(settings.data_dir) if settings.is_embedded else None

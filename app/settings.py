@@ -57,6 +57,15 @@ class Settings(BaseSettings):
     files_access_timeout_s: int = Field(300, gt=0, description="how long a signed file URL is valid")
     max_body_bytes: int = Field(2 * 1024 * 1024, gt=0, description="the largest request body")
 
+    upload_file_mb: float = Field(15.0, gt=0, description="the largest file that is no picture, sound or film, in MB")
+    upload_image_mb: float = Field(10.0, gt=0, description="the largest picture")
+    upload_audio_mb: float = Field(50.0, gt=0, description="the largest sound")
+    upload_video_mb: float = Field(100.0, gt=0, description="the largest film")
+    upload_refused_extensions: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="extensions of files that nobody may upload, with commas: exe,bat"
+    )
+    remote_file_timeout_s: float = Field(30.0, gt=0, description="how long the server of a remote file may take in all")
+
     checkpoints_dir: Path = Field(Path("checkpoints"), description="where checkpoints lie: files or diffusers folders")
     default_checkpoint: str = Field("", description="used without a model_name, if v1-5-pruned-emaonly isn't installed")
     checkpoint_names: Annotated[dict[str, str], NoDecode] = Field(
@@ -101,6 +110,15 @@ class Settings(BaseSettings):
     )
     webhook_concurrency: int = Field(16, ge=1, description="deliveries under way at once; a host gets a quarter")
     webhook_allow_private: bool = Field(False, description="true: webhooks may lead to addresses that are not public")
+    outbound_allow: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="what workflows and callers may send the server to besides public addresses, with commas: "
+        "addresses, networks (10.1.0.0/16), names (wiki.example.org, *.example.org), each with :PORT if need be",
+    )
+    http_max_text_bytes: int = Field(1024 * 1024, gt=0, description="the largest text that an http-request node takes")
+    http_max_file_bytes: int = Field(
+        10 * 1024 * 1024, gt=0, description="the largest file that an http-request node takes"
+    )
     webhook_log_days: float = Field(30.0, gt=0, description="how long the log of deliveries is kept")
     ping_s: float = Field(10.0, gt=0, description="silence on an event stream before a ping")
     slow_listener_s: float = Field(
@@ -125,10 +143,17 @@ class Settings(BaseSettings):
         except ValueError:
             raise ValueError("must be a JSON object of names") from None
 
-    @field_validator("webhook_retry_s", mode="before")
+    @field_validator("webhook_retry_s", "outbound_allow", mode="before")
     @classmethod
-    def _waits(cls, value: object) -> object:
-        return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+    def _listed(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("upload_refused_extensions", mode="before")
+    @classmethod
+    def _extensions(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return [f".{part.strip().lower().lstrip('.')}" for part in value.split(",") if part.strip()]
 
     @field_validator("webhook_retry_s")
     @classmethod

@@ -25,6 +25,7 @@ from app.store.store import Store
 from workers.drain import Drain
 from workers.lease import parent_connection
 from workers.link import Ready, WorkerSide
+from workers.nodes.http.node import SendRequest
 from workers.nodes.image import TextToImage
 from workers.nodes.template import RenderTemplate
 from workers.nodes.tool import CallTool
@@ -45,11 +46,16 @@ def main(descriptor: int, worker_id: str, work_classes: tuple[str, ...]) -> None
     catalogue = open_catalogue(settings.checkpoints_dir, settings.default_checkpoint)
     store = Store(settings)
     publications = Publications(store)
-    nodes: dict[str, WorkerNode] = {"template-transform": RenderTemplate(), "tool": CallTool(None)}
+    artifacts = open_artifacts(settings)
+    nodes: dict[str, WorkerNode] = {
+        "template-transform": RenderTemplate(),
+        "tool": CallTool(None),
+        "http-request": SendRequest(artifacts, settings),
+    }
     resident = _nothing
     if "gpu" in work_classes:
         engine = _engine(settings, catalogue)
-        nodes["tool"] = CallTool(TextToImage(engine, catalogue, open_artifacts(settings)))
+        nodes["tool"] = CallTool(TextToImage(engine, catalogue, artifacts))
         resident = _last_of(engine)
     advance = Advance(publications.graph_of, SettleImages(catalogue, settings.checkpoint_names), settings)
     runner = StepRunner(store, publications, advance, Announcer(link, link), link, nodes)

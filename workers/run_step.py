@@ -153,7 +153,7 @@ class StepRunner:
         subject.traceparent = assigned.traceparent
         return Job(
             step=step,
-            work=self._publications.graph_of(tx, assigned.workflow_id).nodes[step.node_id].work,
+            work=self._publications.graph_of(tx, assigned.workflow_id).node(step.node_id).work,
             arguments=assigned.arguments,
             app_id=assigned.app_id,
             user=assigned.user,

@@ -33,9 +33,10 @@ EVENT_STREAM = "text/event-stream"
 class Described(msgspec.Struct, frozen=True, kw_only=True):
     """One verb at one path, as the documents tell it.
 
-    `body`, `query` and `headers` are the structs that its handler reads the request into. `answers` says by status what
-    comes back. `raises` are the errors of its own; those that any operation can answer with (the key, the body, the
-    store) are not repeated. `tag` is the chapter it stands in; empty: the path says.
+    `body`, `query` and `headers` are the structs that its handler reads the request into; `form` says what the parts of
+    a multipart body are. `answers` says by status what comes back. `raises` are the errors of its own; those that any
+    operation can answer with (the key, the body, the store) are not repeated. `tag` is the chapter it stands in; empty:
+    the path says.
     """
 
     method: str
@@ -44,6 +45,7 @@ class Described(msgspec.Struct, frozen=True, kw_only=True):
     description: str = ""
     tag: str = ""
     body: type | None = None
+    form: type | None = None
     query: type | None = None
     headers: type | None = None
     answers: Mapping[int, Content] = {}

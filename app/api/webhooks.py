@@ -12,7 +12,7 @@ from app.api.answer import Answer, json_answer, seconds
 from app.api.operation import Operation, read_body, read_query
 from app.domain.request import Caller, Scope, WebhookEvent
 from app.errors import InvalidParam, NotFound
-from app.outbound.addresses import LONGEST_URL
+from app.outbound.urls import LONGEST_URL
 from app.runs.publications import Publications
 from app.runs.webhooks import Webhooks
 from app.settings import Settings

@@ -22,7 +22,7 @@ class DiskArtifacts:
         self._folder = folder
         self._orphan_age_s = orphan_age_s
 
-    def put(self, content: bytes) -> str:
+    def put(self, content: bytes | memoryview) -> str:
         sha256 = hashlib.sha256(content).hexdigest()
         target = self._path(sha256)
         with _translated("The picture can't be stored"):
@@ -92,7 +92,7 @@ def _touch(path: Path, size: int) -> bool:
         return True
 
 
-def _write(target: Path, content: bytes) -> None:
+def _write(target: Path, content: bytes | memoryview) -> None:
     """All or nothing: the file has its name only once its bytes are on the disk."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}")
     target.parent.mkdir(parents=True, exist_ok=True)

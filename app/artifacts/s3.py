@@ -77,7 +77,8 @@ class S3Artifacts:
         # A deletion that is tried again could meet an object that was put in between.
         self._once = _client(settings, Patience(connect_s=1.0, read_s=patience.read_s), tries=1)
 
-    def put(self, content: bytes) -> str:
+    def put(self, content: bytes | memoryview) -> str:
+        content = bytes(content)  # the SDK takes nothing else that it can send twice
         sha256 = hashlib.sha256(content).hexdigest()
         found = self._head(sha256)
         if found is not None and found.size == len(content) and found.age_s < self._orphan_age_s / 2:

@@ -17,7 +17,7 @@ class ArtifactStore(Protocol):
     network is Unavailable: the caller may come again.
     """
 
-    def put(self, content: bytes) -> str:
+    def put(self, content: bytes | memoryview) -> str:
         """Stores the content durably; returns its sha256 in hex. Safe to repeat. Raises Unavailable.
 
         Afterwards the object is younger than half the orphan age, even if it was there before: within that time its

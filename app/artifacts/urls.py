@@ -1,6 +1,7 @@
 """The only place where a URL is signed, and where a signature is checked.
 
-Dify's scheme: HMAC-SHA256 over `file-preview|id|timestamp|nonce`, base64url with padding, unescaped in the query.
+Dify's scheme: HMAC-SHA256 over `file-preview|id|timestamp|nonce`, base64url with padding; in the query it is unescaped
+for what a run made, and escaped for what a caller gave.
 Better than there: compared in constant time, and a timestamp from the future is refused.
 """
 
@@ -11,14 +12,18 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from app import clock, ids
+from app.domain.artifact import MARK
 from app.errors import Forbidden, InvalidParam
 from app.settings import Settings
 
 _CLOCK_SKEW_S = 60
+
+Purpose = Literal["file-preview", "image-preview"]
 
 
 class SignedUrl(NamedTuple):
@@ -27,7 +32,7 @@ class SignedUrl(NamedTuple):
 
 
 class UrlSigner:
-    """Signs URLs under `/files/tools`. Whoever has the URL may read the file until it expires.
+    """Signs URLs under `/files`. Whoever has the URL may read the file until it expires.
 
     Every URL of an answer begins with `public_base_url`; without one it is relative to the server's address.
     """
@@ -43,10 +48,22 @@ class UrlSigner:
 
     def signed(self, artifact_id: str, extension: str) -> SignedUrl:
         """The same, and when it expires."""
-        now_s, nonce = int(clock.time()), ids.new_nonce()
-        signature = self._signature(artifact_id, str(now_s), nonce)
-        query = f"timestamp={now_s}&nonce={nonce}&sign={signature}"
+        now_s, query = self._query("file-preview", artifact_id)
         return SignedUrl(self.absolute(f"/files/tools/{artifact_id}{extension}?{query}"), now_s + self._valid_s)
+
+    def upload(self, upload_id: str, purpose: Purpose = "file-preview") -> str:
+        """The URL of a file that a caller gave."""
+        _, query = self._query(purpose, upload_id)
+        return self.absolute(f"/files/{upload_id}/{purpose}?{query[:-1]}%3D")  # a signature ends with one =
+
+    def of_file(self, file: Mapping[str, Any]) -> str:
+        """Where a file as a value can be fetched: at its own address, if it came from one."""
+        match file.get("transfer_method"):
+            case "remote_url":
+                return str(file["remote_url"])
+            case "local_file":
+                return self.upload(file[MARK])
+        return self.sign(file[MARK], file["extension"])
 
     def permalink(self, artifact_id: str) -> str:
         """Where a caller with a key of the app finds the artifact for as long as it exists."""
@@ -56,19 +73,28 @@ class UrlSigner:
         """A path of this server as clients are told it."""
         return f"{self._public_base_url}{path}"
 
-    def check(self, artifact_id: str, timestamp: str, nonce: str, signature: str) -> None:
-        """Raises InvalidParam for a timestamp that is none, Forbidden for a wrong or expired signature."""
+    def check(self, file_id: str, signed: tuple[str, str, str], purpose: Purpose = "file-preview") -> None:
+        """`signed`: (timestamp, nonce, sign).
+
+        Raises InvalidParam for a timestamp that is none, Forbidden for a wrong or expired signature.
+        """
+        timestamp, nonce, signature = signed
         if not (timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= 12):
             raise InvalidParam("timestamp must be a number of seconds since 1970", params="timestamp")
-        expected = self._signature(artifact_id, timestamp, nonce)
+        expected = self._signature(purpose, file_id, timestamp, nonce)
         if not hmac.compare_digest(expected.encode(), signature.encode()):
             raise Forbidden("Invalid request.")
         age_s = clock.time() - int(timestamp)
         if age_s > self._valid_s or age_s < -_CLOCK_SKEW_S:
             raise Forbidden("Invalid request.")
 
-    def _signature(self, artifact_id: str, timestamp: str, nonce: str) -> str:
-        message = f"file-preview|{artifact_id}|{timestamp}|{nonce}".encode()
+    def _query(self, purpose: Purpose, file_id: str) -> tuple[int, str]:
+        """(now, the query of a URL that is signed now)."""
+        now_s, nonce = int(clock.time()), ids.new_nonce()
+        return now_s, f"timestamp={now_s}&nonce={nonce}&sign={self._signature(purpose, file_id, str(now_s), nonce)}"
+
+    def _signature(self, purpose: Purpose, file_id: str, timestamp: str, nonce: str) -> str:
+        message = f"{purpose}|{file_id}|{timestamp}|{nonce}".encode()
         return base64.urlsafe_b64encode(hmac.digest(self._secret, message, hashlib.sha256)).decode()
 
 

@@ -1,4 +1,4 @@
-"""Files as values: what a run made."""
+"""Files as values: what a run made, and what a caller gave."""
 
 from __future__ import annotations
 
@@ -36,8 +36,42 @@ class Artifact(msgspec.Struct, frozen=True):
         }
 
 
+class Upload(msgspec.Struct, frozen=True):
+    """A file that a caller gave, for one of its users. `source_url` is where it was fetched from, if anywhere.
+
+    What it is (`mime_type`) its bytes have told. `extension` is its name's, with a dot.
+    """
+
+    id: str
+    app_id: str
+    user: str
+    sha256: str
+    size: int
+    mime_type: str
+    extension: str
+    filename: str
+    source_url: str | None
+    created_at: float
+    width: int | None = None
+    height: int | None = None
+
+    def to_value(self) -> dict[str, Any]:
+        """The file as it lies in a run's inputs."""
+        value = {
+            MARK: self.id,
+            "filename": self.filename,
+            "extension": self.extension,
+            "mime_type": self.mime_type,
+            "size": self.size,
+            "sha256": self.sha256,
+        }
+        if self.source_url is None:
+            return {**value, "transfer_method": "local_file"}
+        return {**value, "transfer_method": "remote_url", "remote_url": self.source_url}
+
+
 def is_artifact(value: object) -> TypeGuard[dict[str, Any]]:
-    """True for what `Artifact.to_value` gives."""
+    """True for what `to_value` gives, of an artifact or an upload."""
     return isinstance(value, dict) and MARK in value
 
 

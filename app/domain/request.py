@@ -64,7 +64,7 @@ class RunRequest(msgspec.Struct, frozen=True):
     """The validated body of a request for a run. `inputs` are still as the caller wrote them.
 
     `priority` is what was asked for; what it gets is never above its key's. `deadline_s`: how long the run may take,
-    waiting included, before it is stopped.
+    waiting included, before it is stopped. `files` are those of the whole app, as the caller wrote them.
     """
 
     caller: Caller
@@ -76,6 +76,7 @@ class RunRequest(msgspec.Struct, frozen=True):
     priority: int | None = None
     deadline_s: float | None = None
     webhook: Webhook | None = None
+    files: tuple[dict[str, Any], ...] = ()
 
     @property
     def granted_priority(self) -> int | None:

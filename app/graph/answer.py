@@ -13,7 +13,7 @@ from app.domain.artifact import is_artifact
 from app.graph.graph import Graph
 from app.graph.plan import StepState, has_passed, skipped_nodes
 from app.graph.selectors import MISSING, Selector, text_of
-from app.graph.values import Value, file_type, is_file_list
+from app.graph.values import Value, is_file_list, type_of
 from app.graph.variables import VariablePool
 
 
@@ -59,7 +59,7 @@ def markdown(value: Value, url_of: Callable[[Mapping[str, Any]], str]) -> str:
     """A value as text for people: files as images or links, objects as indented JSON, lists as items."""
     if is_artifact(value):
         link = f"[{value['filename']}]({url_of(value)})"
-        return f"!{link}" if file_type(value["mime_type"]) == "image" else link
+        return f"!{link}" if type_of(value) == "image" else link
     if is_file_list(value):
         return "\n".join(markdown(file, url_of) for file in value)
     if isinstance(value, list):

@@ -3,54 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 import msgspec
 
 from app.errors import DocumentInvalid
+from app.graph.body import Body, Edge, Node, ancestors_of, graph_order, make_body
 from app.graph.document import Document, parse_document
 from app.graph.nodes import KINDS
 from app.graph.nodes.end import End
-from app.graph.nodes.kind import SOURCE, Configuration, NodeKind, problem_of
+from app.graph.nodes.iteration import IterationStart
+from app.graph.nodes.kind import SOURCE, Configuration, problem_of
+from app.graph.nodes.loop import LoopStart
 from app.graph.nodes.start import Start
+from app.graph.rounds import Container
 from app.graph.selectors import Selector
+from app.graph.strategy import SUCCESS_BRANCH, ErrorStrategy, RetryPolicy
 
-_FAIL_BRANCH = "fail-branch"
+__all__ = ["Body", "Edge", "Graph", "Node", "build_graph", "load_graph"]
 
-
-class Node(msgspec.Struct, frozen=True):
-    id: str
-    kind: str
-    title: str
-    work: NodeKind
+_MARKS = frozenset({IterationStart.kind, LoopStart.kind})
+_TOP = ""  # the level that is inside no container
 
 
-class Edge(msgspec.Struct, frozen=True):
-    source: str
-    target: str
-    handle: str = SOURCE
-
-
-class Graph(msgspec.Struct, frozen=True):
+class Graph(Body, frozen=True):
     """A workflow that can be run: one start, no cycle, every node reachable.
 
     `warnings` tell its author what is odd but does no harm, in Dify neither: a node that nothing leads to (it is left
-    out), a selector that no ancestor answers (it finds nothing), an edge from or to nowhere.
-    `nodes` are in graph order: each after all its parents, the same for every load of the same text. `incoming` has
-    its edges in the graph order of their sources. `branches` gives each node's branching ancestors; `is_branching` is
-    False when every edge is always taken, so that no node can be skipped. `heard` are the nodes whose completion may
-    let an end node speak.
+    out), a selector that no ancestor answers (it finds nothing), an edge from or to nowhere. `bodies` are what its
+    containers run, by the container's id, however deep. `heard` are the nodes whose completion may let an end node
+    speak.
     """
 
     document: Document
-    nodes: Mapping[str, Node]
-    incoming: Mapping[str, tuple[Edge, ...]]
-    branches: Mapping[str, frozenset[str]]
-    is_branching: bool
     heard: frozenset[str]
     start_id: str
     ends: Mapping[str, End]
+    bodies: Mapping[str, Body]
     warnings: tuple[str, ...] = ()
 
     @property
@@ -58,6 +47,11 @@ class Graph(msgspec.Struct, frozen=True):
         work = self.nodes[self.start_id].work
         assert isinstance(work, Start)
         return work
+
+    def node(self, node_id: str) -> Node:
+        """A node at any depth."""
+        found = self.nodes.get(node_id)
+        return found or next(body.nodes[node_id] for body in self.bodies.values() if node_id in body.nodes)
 
 
 def load_graph(text: str) -> Graph:
@@ -71,27 +65,20 @@ def build_graph(document: Document) -> Graph:
     if not draft.titles:
         raise DocumentInvalid(["Graph must have at least one node"])
     draft.check_starts()
-    edges = draft.read_edges()
-    order = draft.sort(edges)
-    ancestors = _ancestors(order, edges)
-    order, edges = draft.leave_out_unreachable(order, edges, ancestors)
-    draft.check_selectors(ancestors)
+    draft.read_edges()
+    levels = [draft.level(container_id) for container_id in (_TOP, *draft.containers)]
+    draft.check_selectors()
     if draft.problems:
         raise DocumentInvalid(draft.problems)
-    rank = {node_id: position for position, node_id in enumerate(order)}
-    edges = sorted(edges, key=lambda edge: rank[edge.source])
-    nodes = {node_id: draft.nodes[node_id] for node_id in order}
-    branching = frozenset(node.id for node in nodes.values() if node.work.handles)
-    ends = {node.id: node.work for node in nodes.values() if isinstance(node.work, End)}
+    top, *bodies = (make_body(draft.nodes, *level) for level in levels)
+    ends = {node.id: node.work for node in top.nodes.values() if isinstance(node.work, End)}
     return Graph(
+        **msgspec.structs.asdict(top),
         document=document,
-        nodes=nodes,
-        incoming={node_id: tuple(edge for edge in edges if edge.target == node_id) for node_id in order},
-        branches={node_id: ancestors[node_id] & branching for node_id in order},
-        is_branching=any(edge.handle != SOURCE for edge in edges),
         start_id=draft.start_ids[0],
-        heard=_heard(ends) | frozenset().union(*(ancestors[end_id] & branching for end_id in ends)),
+        heard=_heard(ends).union(*(top.branches[end_id] for end_id in ends)),
         ends=ends,
+        bodies=dict(zip(draft.containers, bodies, strict=True)),
         warnings=tuple(draft.warnings),
     )
 
@@ -102,7 +89,10 @@ def _heard(ends: Mapping[str, End]) -> frozenset[str]:
 
 
 class _Draft:
-    """A graph in the making. Checks add to `problems` and go on; `nodes` has only those whose kind is supported."""
+    """A graph in the making. Checks add to `problems` and go on; `nodes` has only those whose kind is supported.
+
+    A level is what is inside one container, or inside none; `owners` gives each node's.
+    """
 
     def __init__(self, document: Document) -> None:
         self.document = document
@@ -111,10 +101,15 @@ class _Draft:
         self.titles: dict[str, str] = {}
         self.start_ids: list[str] = []
         self.nodes: dict[str, Node] = {}
-        for entry in document.nodes:
-            configuration = entry.get("data")
-            if entry.get("type") != "custom-note" and isinstance(configuration, dict) and configuration.get("type"):
-                self._read_node(str(entry.get("id", "")), configuration)
+        self.containers: dict[str, Mapping[str, Any]] = {}
+        self.edges: dict[str, list[Edge]] = {}
+        self.ancestors: dict[str, frozenset[str]] = {}
+        written = [entry for entry in document.nodes if _is_node(entry)]
+        for entry in written:
+            self._read_node(str(entry.get("id", "")), entry["data"])
+        self.owners = {str(entry.get("id", "")): self._owner(entry) for entry in written}
+        for container_id in self.containers:
+            self._check_nesting(container_id)
 
     def problem(self, node_id: str, text: str) -> None:
         self.problems.append(problem_of(node_id, self.titles[node_id], text))
@@ -132,10 +127,34 @@ class _Draft:
         if kind not in KINDS:
             self.problem(node_id, f"kind '{kind}' is not supported; supported kinds: {', '.join(sorted(KINDS))}")
             return
-        if entries.get("error_strategy") not in (None, "", "none"):
-            self.problem(node_id, f"error_strategy '{entries['error_strategy']}' is not supported yet")
-        work = KINDS[kind].read(Configuration(node_id, entries, self.problems, self.warnings))
-        self.nodes[node_id] = Node(node_id, kind, title, work)
+        configuration = Configuration(node_id, entries, self.problems, self.warnings)
+        work = KINDS[kind].read(configuration)
+        strategy = ErrorStrategy.read(configuration)
+        retry = RetryPolicy.read(configuration) if work.retries else None
+        self.nodes[node_id] = Node(node_id, kind, title, work, strategy, retry)
+        if isinstance(work, Container):
+            self.containers[node_id] = entries
+
+    def _owner(self, entry: Mapping[str, Any]) -> str:
+        """The innermost container that the node is in. What is inside two names both."""
+        named = (entry["data"].get("loop_id"), entry["data"].get("iteration_id"), entry.get("parentId"))
+        owners = [name for name in named if name in self.containers and name != entry.get("id")]
+        inner = [name for name in owners if self._is_inside(name, owners)]
+        return str((inner or owners or [_TOP])[0])
+
+    def _is_inside(self, name: str, others: list[str]) -> bool:
+        entries = self.containers[name]
+        return any(other != name and other in (entries.get("loop_id"), entries.get("iteration_id")) for other in others)
+
+    def _check_nesting(self, container_id: str) -> None:
+        seen, owner = {container_id}, self.owners[container_id]
+        while owner != _TOP:
+            if owner in seen:
+                self.problem(container_id, f"it is inside '{owner}', which is inside itself")
+                self.owners[container_id] = _TOP
+                return
+            seen.add(owner)
+            owner = self.owners[owner]
 
     def check_starts(self) -> None:
         if not self.start_ids:
@@ -143,62 +162,78 @@ class _Draft:
         for node_id in self.start_ids[1:]:
             self.problem(node_id, f"a graph has one start node, and '{self.start_ids[0]}' is it already")
 
-    def read_edges(self) -> list[Edge]:
-        """The edges whose two ends exist."""
-        edges = []
+    def read_edges(self) -> None:
+        """The edges whose two ends exist, by their level."""
         for entry in self.document.edges:
             ends = {end: str(entry.get(end, "")) for end in ("source", "target")}
             unknown = [end for end, node_id in ends.items() if node_id not in self.titles]
             for end in unknown:
                 self.warnings.append(f"edge '{entry.get('id')}' references unknown {end} node '{ends[end]}'")
-            if not unknown:
-                handle = self._read_handle(ends["source"], entry.get("sourceHandle"))
-                edges.append(Edge(ends["source"], ends["target"], handle))
-        return edges
+            if unknown:
+                continue
+            source, target = ends.values()
+            if self.owners[source] != self.owners[target]:
+                self.warn(source, f"an edge to '{target}' goes into or out of a container, so it is never taken")
+                continue
+            edge = Edge(source, target, self._read_handle(source, entry.get("sourceHandle")))
+            self.edges.setdefault(self.owners[source], []).append(edge)
 
     def _read_handle(self, source: str, written: object) -> str:
         """A branching node is left by one of its handles; any other node by `source`, whatever the file calls it."""
         node = self.nodes.get(source)
         handle = str(written) if written is not None else SOURCE
-        if node is None:
+        if node is None or handle in node.handles:
             return handle
-        handles = node.work.handles
-        if handles and handle not in handles:
-            self.problem(source, f"an edge leaves by unknown handle '{handle}'; handles: {', '.join(sorted(handles))}")
-        if not handles and handle == _FAIL_BRANCH:
-            self.problem(source, f"an edge leaves by '{_FAIL_BRANCH}', which is not supported yet")
-        return handle if handles else SOURCE
+        if node.work.handles:
+            known = ", ".join(sorted(node.handles))
+            self.warn(source, f"an edge leaves by unknown handle '{handle}' and is never taken; handles: {known}")
+            return handle
+        if handle not in (SOURCE, SUCCESS_BRANCH):
+            self.warn(source, f"an edge leaves by '{handle}', which the node does not have: it is taken as '{SOURCE}'")
+        return SOURCE
 
-    def sort(self, edges: Iterable[Edge]) -> list[str]:
-        """Node ids in graph order; in the document's where there is a cycle, which is a problem."""
-        sorter: TopologicalSorter[str] = TopologicalSorter(dict.fromkeys(self.titles, ()))
-        for edge in edges:
-            sorter.add(edge.target, edge.source)
-        try:
-            return list(sorter.static_order())
-        except CycleError as error:
-            cycle = list(reversed(error.args[1]))
+    def level(self, container_id: str) -> tuple[list[str], list[Edge], Mapping[str, frozenset[str]], str | None]:
+        """(graph order, edges, ancestors, mark) of what a container's rounds, or the run, can reach."""
+        edges = self.edges.get(container_id, [])
+        order, cycle = graph_order((each for each, owner in self.owners.items() if owner == container_id), edges)
+        if cycle:
             self.problem(cycle[0], f"the edges form a cycle: {' → '.join(cycle)}")
-            return list(self.titles)
-
-    def leave_out_unreachable(
-        self, order: list[str], edges: list[Edge], ancestors: Mapping[str, frozenset[str]]
-    ) -> tuple[list[str], list[Edge]]:
-        """What the start node leads to; the rest can't run, in Dify neither."""
-        if not self.start_ids:
-            return order, edges
-        start_id = self.start_ids[0]
-        lost = {node_id for node_id in order if node_id not in self.start_ids and start_id not in ancestors[node_id]}
+        ancestors = ancestors_of(order, edges)
+        self.ancestors |= ancestors
+        firsts, mark = (set(self.start_ids[:1]), None) if container_id == _TOP else self._entrance(container_id, order)
+        lost = self._unreachable(order, ancestors, firsts)
         for node_id in lost:
-            self.warn(node_id, f"can't be reached from start node '{start_id}', so it never runs")
+            self.warn(node_id, f"can't be reached from {_named(firsts)}, so it never runs")
             self.nodes.pop(node_id, None)
+        if container_id != _TOP and len(order) - len(lost) == (mark is not None):
+            self.warn(container_id, "it has no nodes inside, so its rounds do nothing")
         order = [node_id for node_id in order if node_id not in lost]
-        return order, [edge for edge in edges if edge.source not in lost]
+        return order, [edge for edge in edges if edge.source not in lost], ancestors, mark
 
-    def check_selectors(self, ancestors: Mapping[str, frozenset[str]]) -> None:
+    def _unreachable(self, order: list[str], ancestors: Mapping[str, frozenset[str]], firsts: set[str]) -> list[str]:
+        """What nothing leads to; in Dify it does not run either. Other start nodes are a problem already."""
+        kept = firsts | set(self.start_ids)
+        return [each for each in order if firsts and each not in kept and not firsts & ancestors[each]]
+
+    def _entrance(self, container_id: str, inside: list[str]) -> tuple[set[str], str | None]:
+        """(where a container's rounds begin, the mark among them). Older documents have no mark."""
+        marks = [each for each in inside if each in self.nodes and self.nodes[each].kind in _MARKS]
+        first = self.containers[container_id].get("start_node_id")
+        if first not in inside:
+            first = marks[0] if marks else None
+        return ({first} if first else set()), (first if first in marks else None)
+
+    def check_selectors(self) -> None:
         for node in self.nodes.values():
+            before = self._before(node.id)
             for selector in dict.fromkeys(node.work.selectors):
-                self._check_selector(node.id, selector, ancestors[node.id])
+                self._check_selector(node.id, selector, before)
+
+    def _before(self, node_id: str) -> frozenset[str]:
+        """Whatever has given its values when the node begins: what is before it, before its container, and so on."""
+        before = self.ancestors.get(node_id, frozenset())
+        owner = self.owners[node_id]
+        return before if owner == _TOP else before | {owner} | self._before(owner)
 
     def _check_selector(self, node_id: str, selector: Selector, ancestors: frozenset[str]) -> None:
         origin, written = selector[0], ".".join(selector)
@@ -212,16 +247,10 @@ class _Draft:
             self.warn(node_id, f"'{written}' reads node '{origin}', which does not exist")
 
 
-def _ancestors(order: Iterable[str], edges: Iterable[Edge]) -> dict[str, frozenset[str]]:
-    """Everything upstream of each node, found in passes until nothing changes: it must end on a cycle too."""
-    parents: dict[str, set[str]] = {node_id: set() for node_id in order}
-    for edge in edges:
-        parents[edge.target].add(edge.source)
-    found = {node_id: frozenset(direct) for node_id, direct in parents.items()}
-    grown = True
-    while grown:
-        grown = False
-        for node_id, known in found.items():
-            wider = known.union(*(found[parent] for parent in known))
-            grown, found[node_id] = grown or wider != known, wider
-    return found
+def _is_node(entry: Mapping[str, Any]) -> bool:
+    configuration = entry.get("data")
+    return entry.get("type") != "custom-note" and isinstance(configuration, dict) and bool(configuration.get("type"))
+
+
+def _named(firsts: Iterable[str]) -> str:
+    return " or ".join(f"start node '{node_id}'" for node_id in sorted(firsts))

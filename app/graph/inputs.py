@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from app.errors import InvalidParam
+from app.graph.files import FileRules, GivenFile, read_file
 from app.graph.graph import Graph
 from app.graph.nodes.start import StartVariable
 from app.graph.values import Value
 
-_UUID = re.compile(r"[0-9a-fA-F]{8}-?([0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
-_TRANSFER_METHODS = frozenset({"remote_url", "local_file", "tool_file", "datasource_file"})
+_FILES = frozenset({"file", "file-list"})
 _TRUE, _FALSE = frozenset({"true", "1", "yes", "on"}), frozenset({"false", "0", "no", "off"})
 
 
@@ -25,9 +24,21 @@ def input_form(graph: Graph) -> list[dict[str, Mapping[str, Any]]]:
 def read_inputs(graph: Graph, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Every declared variable with its value, cast, or null; what is not declared is dropped.
 
+    A file is a GivenFile: what the caller named, still to be found (`app.graph.files`).
+
     Raises InvalidParam for the first variable, in the document's order, that can't be accepted.
     """
     return {variable.name: _read(variable, inputs.get(variable.name)) for variable in graph.start.variables}
+
+
+def takes_files(graph: Graph) -> bool:
+    """Whether any of the start variables is a file, or files."""
+    return any(variable.type in _FILES for variable in graph.start.variables)
+
+
+def file_rules(graph: Graph) -> dict[str, FileRules]:
+    """What each of the file variables takes."""
+    return {each.name: FileRules.of(each.declaration) for each in graph.start.variables if each.type in _FILES}
 
 
 def _read(variable: StartVariable, value: Value) -> Value:
@@ -35,7 +46,7 @@ def _read(variable: StartVariable, value: Value) -> Value:
         if variable.required:
             raise _refuse(variable, "{} is required in input form")
         value = _default(variable)
-    if value is None or (value == "" and variable.type in ("file", "file-list") and not variable.required):
+    if value is None or (value == "" and variable.type in _FILES and not variable.required):
         return None
     value = _READERS[variable.type](variable, value)
     return value.replace("\x00", "") if isinstance(value, str) else value
@@ -101,41 +112,18 @@ def _read_json_object(variable: StartVariable, value: Value) -> Value:
     return value
 
 
-def _read_file(variable: StartVariable, value: Value) -> None:
+def _read_file(variable: StartVariable, value: Value) -> GivenFile:
     if not isinstance(value, dict):
         raise _refuse(variable, "{} in input form must be a file")
-    _check_file(variable, value)
-    raise _refuse(variable, "{} is a file, and file inputs are not supported yet")
+    return read_file(variable.name, value)
 
 
-def _read_file_list(variable: StartVariable, value: Value) -> list[Any]:
+def _read_file_list(variable: StartVariable, value: Value) -> list[GivenFile]:
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise _refuse(variable, "{} in input form must be a list of files")
     if variable.max_length and len(value) > variable.max_length:
         raise _refuse(variable, f"{{}} in input form must be less than {variable.max_length} files")
-    for file in value:
-        _check_file(variable, file)
-    if value:
-        raise _refuse(variable, "{} is a list of files, and file inputs are not supported yet")
-    return value
-
-
-def _check_file(variable: StartVariable, file: Mapping[str, Any]) -> None:
-    """The form of a file mapping; whether the file is there is another question."""
-    method = file.get("transfer_method")
-    if not method:
-        raise InvalidParam("transfer_method is required in file mapping", params=variable.name)
-    if method not in _TRANSFER_METHODS:
-        raise InvalidParam(f"'{method}' is not a valid FileTransferMethod", params=variable.name)
-    url = str(file.get("url") or file.get("remote_url") or "")
-    if method == "remote_url" and not url.startswith(("http://", "https://")):
-        raise InvalidParam("Invalid file url", params=variable.name)
-    if method == "local_file":
-        upload = file.get("upload_file_id") or file.get("reference") or file.get("related_id")
-        if not upload:
-            raise InvalidParam("Invalid upload file id", params=variable.name)
-        if not _UUID.fullmatch(str(upload)):
-            raise InvalidParam("Invalid upload file id format", params=variable.name)
+    return [read_file(variable.name, each) for each in value]
 
 
 _READERS: Mapping[str, Callable[[StartVariable, Any], Any]] = {

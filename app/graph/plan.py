@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from app.domain.run import RunStatus, StepStatus
-from app.graph.graph import Edge, Graph
+from app.graph.body import Body, Edge
 from app.graph.nodes.kind import SOURCE
 
 # Looking up an enum's member is a call into Python.
@@ -29,14 +29,14 @@ def has_passed(state: StepState) -> bool:
     return state.status is _SUCCEEDED or state.status is _EXCEPTION
 
 
-def ready_nodes(graph: Graph, states: Mapping[str, StepState]) -> Iterator[str]:
+def ready_nodes(body: Body, states: Mapping[str, StepState]) -> Iterator[str]:
     """The nodes that may start now, in graph order: all their incoming edges are decided, and one at least is taken.
 
     `states` may grow while this goes on: a node that the caller runs to its end counts for those that come after it,
     and each comes after all its parents. So one pass starts whatever can be started.
     """
     skipped: set[str] = set()
-    for node_id, edges in graph.incoming.items():
+    for node_id, edges in body.incoming.items():
         if node_id in states:
             continue
         taken = not edges
@@ -52,7 +52,7 @@ def ready_nodes(graph: Graph, states: Mapping[str, StepState]) -> Iterator[str]:
                 skipped.add(node_id)
 
 
-def ending(graph: Graph, states: Mapping[str, StepState]) -> RunStatus | None:
+def ending(body: Body, states: Mapping[str, StepState]) -> RunStatus | None:
     """How the run ends, or None while it goes on: a node has still to be started, or is under way.
 
     A failed step ends the run at once, a stopped one too; failure wins over stop.
@@ -72,28 +72,28 @@ def ending(graph: Graph, states: Mapping[str, StepState]) -> RunStatus | None:
         return RunStatus.FAILED
     if stopped:
         return RunStatus.STOPPED
-    if passed + len(skipped_nodes(graph, states)) < len(graph.nodes):
+    if passed + len(skipped_nodes(body, states)) < len(body.nodes):
         return None
     return RunStatus.PARTIAL_SUCCEEDED if exception else RunStatus.SUCCEEDED
 
 
-def skipped_nodes(graph: Graph, states: Mapping[str, StepState]) -> frozenset[str]:
+def skipped_nodes(body: Body, states: Mapping[str, StepState]) -> frozenset[str]:
     """The nodes on branches that were not taken: those with no incoming edge left that is or may be taken."""
-    if not graph.is_branching:
+    if not body.is_branching:
         return frozenset()
     skipped: set[str] = set()
-    for node_id, edges in graph.incoming.items():
+    for node_id, edges in body.incoming.items():
         if node_id not in states and edges and all(_is_taken(edge, states, skipped) is False for edge in edges):
             skipped.add(node_id)
     return frozenset(skipped)
 
 
-def predecessor(graph: Graph, states: Mapping[str, StepState], node_id: str) -> str | None:
+def predecessor(body: Body, states: Mapping[str, StepState], node_id: str) -> str | None:
     """The parent by whose edge the node was reached, the first in graph order; None for the start node."""
-    edges = graph.incoming[node_id]
-    if len(edges) < 2 and not graph.is_branching:  # there was no other way
+    edges = body.incoming[node_id]
+    if len(edges) < 2 and not body.is_branching:  # there was no other way
         return edges[0].source if edges else None
-    skipped = skipped_nodes(graph, states)
+    skipped = skipped_nodes(body, states)
     for edge in edges:
         if _is_taken(edge, states, skipped):
             return edge.source

@@ -11,21 +11,36 @@ Value: TypeAlias = Any
 """None, bool, int, float, str, a list or a dict of such, or a file as `Artifact.to_value` gives it."""
 
 
-def file_type(mime_type: str) -> str:
-    """Dify's coarse type of a file: image, video, audio, document or custom."""
+_DOCUMENTS = frozenset(
+    {"txt", "markdown", "md", "mdx", "pdf", "html", "htm", "xml", "csv", "vtt", "properties", "epub", "eml", "msg"}
+    | {"doc", "docx", "xls", "xlsx", "ppt", "pptx"}
+)
+
+
+def file_type(mime_type: str, extension: str = "") -> str:
+    """Dify's coarse type of a file: image, video, audio, document or custom. `extension` tells documents apart."""
     family = mime_type.partition("/")[0]
     if family in ("image", "video", "audio"):
         return family
-    return "document" if family == "text" or "pdf" in mime_type else "custom"
+    if mime_type == "application/octet-stream":
+        return "custom"  # bytes that are nothing known, whatever they are called
+    is_document = family == "text" or "pdf" in mime_type or extension.lower().lstrip(".") in _DOCUMENTS
+    return "document" if is_document else "custom"
+
+
+def type_of(file: Mapping[str, Any]) -> str:
+    """The type of a file as a value: what its caller called it (`custom`), or what it is."""
+    return str(file.get("type") or file_type(file["mime_type"], file["extension"]))
 
 
 FILE_ATTRIBUTES: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
-    "type": lambda file: file_type(file["mime_type"]),
+    "type": type_of,
     "size": lambda file: file["size"],
     "name": lambda file: file["filename"],
     "mime_type": lambda file: file["mime_type"],
-    "transfer_method": lambda file: "tool_file",
-    "url": lambda file: "",  # signed anew at each reading, so a workflow never sees one
+    "transfer_method": lambda file: file.get("transfer_method", "tool_file"),
+    # Of other files it is signed anew at each reading, so a workflow never sees one.
+    "url": lambda file: file.get("remote_url", ""),
     "extension": lambda file: file["extension"],
     "related_id": lambda file: file[MARK],
 }

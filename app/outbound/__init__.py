@@ -1,1 +1,1 @@
-"""Requests that Atelier sends to addresses that callers name: `addresses` judges them, `transport` connects."""
+"""Requests that Atelier sends to addresses that callers name: `reach` says how far, `transport` connects."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,9 +18,16 @@ import httpcore
 import httpx
 
 from app import clock
-from app.outbound.addresses import is_public
+from app.outbound.reach import PUBLIC, Reach
 
 _RESOLVERS = 16
+_ERRORS = (
+    httpcore.TimeoutException,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.ProxyError,
+    httpcore.UnsupportedProtocol,
+)
 
 
 class AddressRefused(httpcore.ConnectError):
@@ -27,12 +35,15 @@ class AddressRefused(httpcore.ConnectError):
 
 
 class GuardedTransport(httpx.AsyncBaseTransport):
-    """A transport of httpx that connects to public addresses only, unless `allow_private`."""
+    """A transport of httpx that connects to what is in reach: public addresses, unless told otherwise.
 
-    def __init__(self, *, allow_private: bool = False) -> None:
-        self._backend = _Backend(allow_private=allow_private)
+    `tls` is how it talks TLS; it may be shared. Without one it is made, from the authorities on disk.
+    """
+
+    def __init__(self, reach: Reach = PUBLIC, *, tls: ssl.SSLContext | None = None) -> None:
+        self._backend = _Backend(reach)
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=httpx.create_ssl_context(), max_connections=None, network_backend=self._backend
+            ssl_context=tls or httpx.create_ssl_context(), max_connections=None, network_backend=self._backend
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -75,8 +86,8 @@ class _Body(httpx.AsyncByteStream):
 class _Backend(httpcore.AsyncNetworkBackend):
     """Resolves a name once, judges every address that it has, and connects to the first that answers."""
 
-    def __init__(self, *, allow_private: bool) -> None:
-        self._allow_private = allow_private
+    def __init__(self, reach: Reach) -> None:
+        self._reach = reach
         self._sockets = httpcore.AnyIOBackend()
         # Threads of its own: a name server that is silent must not hold up whoever shares the loop's.
         self._resolvers = ThreadPoolExecutor(_RESOLVERS, thread_name_prefix="resolver")
@@ -91,8 +102,10 @@ class _Backend(httpcore.AsyncNetworkBackend):
     ) -> httpcore.AsyncNetworkStream:
         until_s = None if timeout is None else clock.monotonic() + timeout
         addresses = await self._resolve(host, port, timeout)
-        if not self._allow_private and not all(map(is_public, addresses)):
-            raise AddressRefused(f"{host} leads to an address that is not public")
+        if not all(self._reach.lets(host, address, port) for address in addresses):
+            raise AddressRefused(
+                f"{host} leads to an address that is not public (ATELIER_OUTBOUND_ALLOW lists exceptions)"
+            )
         failed: httpcore.ConnectError | None = None
         for address in addresses:
             left_s = None if until_s is None else max(0.001, until_s - clock.monotonic())
@@ -136,7 +149,7 @@ def _translated(request: httpx.Request) -> Iterator[None]:
     """httpcore's errors under the names that httpx gives them."""
     try:
         yield
-    except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, httpcore.ProxyError) as error:
+    except _ERRORS as error:
         names = (kind.__name__ for kind in type(error).__mro__)
         kind = next((getattr(httpx, name) for name in names if hasattr(httpx, name)), httpx.TransportError)
         raise kind(str(error), request=request) from error

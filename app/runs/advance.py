@@ -97,7 +97,9 @@ class Advance:
             return None
         if isinstance(outcome, Retry):
             return self.give_back(tx, held, outcome)
-        done = _finished(held, outcome)
+        if isinstance(outcome, Failed):
+            return self._fail(tx, run, held, outcome, timings)
+        done = _succeeded(held, outcome)
         if not steps.finish(tx, done, timings):
             return None
         files.insert_artifacts(tx, made, clock.time())
@@ -111,13 +113,36 @@ class Advance:
         if run is None or is_terminal(run.status):
             return None
         if held.attempt >= self._settings.max_attempts and why.error_type != SERVER_STOPPED:
-            return self.complete(tx, held, Failed(f"{why.error} ({held.attempt} attempts)", why.error_type))
+            movement = self._movement(tx, run)
+            if held.attempt - movement.retries_of(held) >= self._settings.max_attempts:
+                lost = Failed(f"{why.error} ({held.attempt} attempts)", why.error_type)
+                return self._end_step(tx, movement, movement.failed_step(held, lost))
         if not steps.give_back(tx, held, self._delay_s(held.attempt, why), why.error, why.error_type):
             return None
         movement = self._movement(tx, run)
         movement.step_retried(msgspec.structs.replace(held, error=why.error, error_type=why.error_type))
-        notice = self._write(tx, movement)
-        return msgspec.structs.replace(notice, rings=frozenset({held.work_class or "cpu"}))
+        return self._write_retry(tx, movement, held)
+
+    def _fail(self, tx: Tx, run: Run, held: Step, why: Failed, timings: Timings | None) -> Notice | None:
+        """A failed attempt is tried again if the document wants it so; else its node's error strategy has its turn."""
+        movement = self._movement(tx, run)
+        delay_s = movement.retry_delay_s(held)
+        if delay_s is None:
+            return self._end_step(tx, movement, movement.failed_step(held, why), timings)
+        if not steps.give_back(tx, held, delay_s, why.error, why.error_type):
+            return None
+        failed = msgspec.structs.replace(held, error=why.error, error_type=why.error_type)
+        movement.step_retried(failed, configured=True)
+        return self._write_retry(tx, movement, held)
+
+    def _end_step(self, tx: Tx, movement: Movement, done: Step, timings: Timings | None = None) -> Notice | None:
+        if not steps.finish(tx, done, timings):
+            return None
+        movement.step_finished(done)
+        return self._write(tx, movement)
+
+    def _write_retry(self, tx: Tx, movement: Movement, held: Step) -> Notice:
+        return msgspec.structs.replace(self._write(tx, movement), rings=frozenset({held.work_class or "cpu"}))
 
     def fill_form(self, tx: Tx, token: str, given: Mapping[str, Any], action: str, user: str) -> Notice:
         """A person has filled in a form; the run goes on. Of two who do, the first to lock the run is heard.
@@ -133,7 +158,10 @@ class Advance:
         outputs = fill(form.definition, given, action)
         if run is None or is_terminal(run.status) or not forms.mark_submitted(tx, form, outputs, user):
             raise FormExpired(f"This form has expired, form_id={form.id}")
-        return self._answer_form(tx, run, form, EventKind.FORM_FILLED, outputs, action)
+        notice = self._answer_form(tx, run, form, EventKind.FORM_FILLED, outputs, action)
+        if notice is None:
+            raise FormExpired(f"This form has expired, form_id={form.id}")
+        return notice
 
     def expire_form(self, tx: Tx, expired: Form) -> Notice | None:
         """Nobody has filled in the form in time: the run goes on by the timeout's branch. None: somebody did."""
@@ -144,10 +172,13 @@ class Advance:
 
     def _answer_form(
         self, tx: Tx, run: Run, form: Form, kind: EventKind, outputs: dict[str, Any], handle: str
-    ) -> Notice:
+    ) -> Notice | None:
+        """None: its step was in a round that has ended without it."""
+        movement = self._movement(tx, run)
+        if not movement.is_open(form.step_id):
+            return None
         if run.status is RunStatus.PAUSED:
             runs.mark_resumed(tx, run.id)
-        movement = self._movement(tx, run)
         movement.form_answered(form.step_id, kind, outputs, handle)
         return self._write(tx, movement)
 
@@ -185,7 +216,8 @@ class Advance:
             return Notice(run.id)
         steps.insert_steps(tx, run, movement.new_work)
         forms.insert_forms(tx, run, movement.new_forms)
-        return Notice(run.id, frozenset(movement.rings))
+        halts = tuple(steps.stop(tx, step, clock.time()) for step in movement.halted)
+        return Notice(run.id, frozenset(movement.rings), halts)
 
     def _delay_s(self, attempt: int, why: Retry) -> float:
         """Exponential, with jitter: half of it is chance, so that a crowd does not come back as one.
@@ -206,25 +238,15 @@ def check_waits(form: Form) -> None:
         raise FormExpired(f"This form has expired, form_id={form.id}")
 
 
-def _finished(held: Step, outcome: Succeeded | Failed) -> Step:
-    if isinstance(outcome, Succeeded):
-        return msgspec.structs.replace(
-            held,
-            status=StepStatus.SUCCEEDED,
-            handle=outcome.handle,
-            outputs=outcome.outputs,
-            process_data=outcome.process_data,
-            metadata=outcome.metadata,
-            error=None,
-            error_type=None,
-            finished_at=clock.time(),
-        )
+def _succeeded(held: Step, outcome: Succeeded) -> Step:
     return msgspec.structs.replace(
         held,
-        status=StepStatus.FAILED,
+        status=StepStatus.SUCCEEDED,
+        handle=outcome.handle,
         outputs=outcome.outputs,
         process_data=outcome.process_data,
-        error=outcome.error,
-        error_type=outcome.error_type,
+        metadata={**(held.metadata or {}), **(outcome.metadata or {})} or None,
+        error=None,
+        error_type=None,
         finished_at=clock.time(),
     )

@@ -236,6 +236,8 @@ def _alone(request: RunRequest, movement: Movement) -> bool:
 def fingerprint(request: RunRequest) -> str:
     """What makes two requests the same: the app, the end-user and what is asked for, but not how it is answered."""
     asked = (request.caller.app_id, request.user, request.inputs, request.priority, request.deadline_s, request.webhook)
+    if request.files:
+        asked = (*asked, request.files)  # type: ignore[assignment]
     return hashlib.sha256(_encoder.encode(asked)).hexdigest()
 
 

@@ -25,6 +25,7 @@ from app import clock
 from app.domain.detail import Detail, Part
 from app.domain.request import WebhookEvent
 from app.errors import Unavailable
+from app.outbound.reach import Reach, webhook_reach
 from app.runs import webhooks as verbs
 from app.runs.service import Announcer
 from app.settings import Settings
@@ -142,7 +143,7 @@ class Sender:
             found = await self._store.read(lambda tx, of=busy: deliveries.due(tx, beat_s, of))  # type: ignore[misc]
             chosen = self._choose(found, hosts)
             if chosen and self._transport is None:  # authorities are read from disk: not on the loop
-                self._transport = await asyncio.to_thread(_open_transport, self._settings.webhook_allow_private)
+                self._transport = await asyncio.to_thread(_open_transport, webhook_reach(self._settings))
             if not chosen:
                 return max(0.01, min((each.wait_s for each in found if each.wait_s > 0), default=beat_s))
             claimed = await self._store.commit(lambda tx, of=chosen: self._claim(tx, of))  # type: ignore[misc]
@@ -258,11 +259,11 @@ class Sender:
         return float(forgotten)
 
 
-def _open_transport(allow_private: bool) -> GuardedTransport:
+def _open_transport(reach: Reach) -> GuardedTransport:
     # 20 ms of every start that a server without webhooks has no use for.
     from app.outbound.transport import GuardedTransport  # noqa: PLC0415
 
-    return GuardedTransport(allow_private=allow_private)
+    return GuardedTransport(reach)
 
 
 def signed(message_id: str, body: bytes, secrets: Secrets) -> dict[str, str]:

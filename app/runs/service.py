@@ -8,20 +8,20 @@ from typing import Any, Protocol
 import msgspec
 
 from app import clock, ids
-from app.domain.artifact import Artifact
 from app.domain.detail import Detail, Part
 from app.domain.event import QueuePosition, Tick
 from app.domain.request import Caller, RunRequest
 from app.domain.run import Run, RunStatus, Task, is_terminal
-from app.errors import NotFound
+from app.errors import InvalidParam, NotFound
 from app.events.feed import Feed, Silence
 from app.events.topic import Fact
 from app.events.wakeups import Wake
-from app.graph.inputs import read_inputs
+from app.graph.inputs import read_inputs, takes_files
 from app.logs import subject
 from app.queue.doorbell import Doorbell
 from app.runs.advance import STOPPED_BY_USER, Advance, Notice
 from app.runs.calls import Calls, Replayed
+from app.runs.given import GivenFiles
 from app.runs.publications import Publication, Publications
 from app.store import details, lists
 from app.store import runs as run_rows
@@ -101,6 +101,8 @@ class RunService:
         self._publications = publications
         self._feed = feed
         self._announcer = announcer
+        self.given: GivenFiles | None = None
+        """Finds the files that requests name; without it there are none."""
 
     async def publication(self, caller: Caller) -> Publication:
         """The workflow that the caller's key runs."""
@@ -115,6 +117,11 @@ class RunService:
         if request.idempotency_key is not None and (known := await self._calls.replayed(request)):
             return await self._replay(request, known)
         publication = await self._publications.current(request.caller)
+        inputs = read_inputs(publication.graph, request.inputs)
+        if request.files or takes_files(publication.graph):
+            if self.given is None:
+                raise InvalidParam("This server takes no files.", params="files")
+            inputs = await self.given.place(request, publication.graph, inputs)
         now, asked = clock.time(), subject()
         task = Task(
             id=ids.new_id(),
@@ -135,7 +142,7 @@ class RunService:
             workflow_id=publication.workflow_id,
             user=request.user,
             status=RunStatus.RUNNING,
-            inputs=read_inputs(publication.graph, request.inputs),
+            inputs=inputs,
             outputs={},
             error=None,
             total_steps=0,
@@ -211,13 +218,6 @@ class RunService:
             raise NotFound("Workflow run not found.")
         subject().run = detail.run.id
         return detail
-
-    async def artifact(self, caller: Caller, artifact_id: str) -> Artifact:
-        """A file of one of the app's runs. Raises NotFound, also for another app's."""
-        found = await self._store.read(lambda tx: details.find_artifact_of_app(tx, caller.app_id, artifact_id))
-        if found is None:
-            raise NotFound("File not found.")
-        return found
 
     async def stop(self, caller: Caller, task_or_run_id: str) -> Run:
         """Stops the run of a task at once; an ended run keeps its end. Raises NotFound.

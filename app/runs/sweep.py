@@ -42,10 +42,10 @@ class OrphanSweep:
     async def sweep(self) -> int:
         """Looks at every object once, page by page, on other threads; returns how many it deleted. Raises Unavailable.
 
-        A database that names no artifact at all is more likely the wrong one than one whose objects are all orphans,
+        A database that names no file at all is more likely the wrong one than one whose objects are all orphans,
         so then nothing is deleted.
         """
-        if not await self._store.read(files.has_artifacts):
+        if not await self._store.read(files.has_files):
             return 0
         deleted = 0
         pages = self._content.listing()

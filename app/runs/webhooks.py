@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from app import clock, ids
 from app.domain.request import Caller, Webhook, WebhookEvent
 from app.errors import InvalidParam, NotFound
-from app.outbound.addresses import check_url
+from app.outbound.reach import webhook_reach
+from app.outbound.urls import check_url
 from app.runs.service import Announcer
 from app.settings import Settings
 from app.store import deliveries
@@ -33,7 +34,7 @@ def check_webhook(
     """A webhook as somebody asked for it; `events` None: that a run has ended. Raises InvalidParam with the field."""
     if not isinstance(url, str):
         raise InvalidParam(f"{url_field} must be a URL", params=url_field)
-    host = check_url(url, url_field, allow_private=settings.webhook_allow_private)
+    host = check_url(url, url_field, webhook_reach(settings))
     return Webhook(url, _events(events, events_field), host)
 
 

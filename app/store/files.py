@@ -1,15 +1,15 @@
-"""The rows of artifacts; their bytes lie in the artifact store."""
+"""The rows of artifacts, and what any row of a file names; the bytes lie in the artifact store."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
 import msgspec
-from sqlalchemy import bindparam, insert, select
+from sqlalchemy import BindParameter, bindparam, insert, select, union
 
 from app.domain.artifact import Artifact
 from app.store.engine import Tx
-from app.store.schema import artifacts
+from app.store.schema import artifacts, uploads
 
 # Statements are compiled once, so one asks for a fixed number; a shorter list is filled up with what no row has.
 _ASKED = 200
@@ -18,9 +18,9 @@ _COLUMNS = tuple(artifacts.c[name] for name in Artifact.__struct_fields__)
 _insert_artifact = insert(artifacts)
 _by_id = select(*_COLUMNS).where(artifacts.c.id == bindparam("artifact_id"))
 _any = select(artifacts.c.id).limit(1)
-_named = (
-    select(artifacts.c.sha256).where(artifacts.c.sha256.in_([bindparam(f"s{n}") for n in range(_ASKED)])).distinct()
-)
+_any_upload = select(uploads.c.id).limit(1)
+_listed: list[BindParameter[str]] = [bindparam(f"s{n}") for n in range(_ASKED)]
+_named = union(*(select(table.c.sha256).where(table.c.sha256.in_(_listed)) for table in (artifacts, uploads)))
 
 
 def insert_artifacts(tx: Tx, new: Iterable[Artifact], now: float) -> None:
@@ -33,9 +33,9 @@ def find_artifact(tx: Tx, artifact_id: str) -> Artifact | None:
     return Artifact(*row) if row else None
 
 
-def has_artifacts(tx: Tx) -> bool:
-    """True when there is any row of an artifact at all."""
-    return tx.row(_any) is not None
+def has_files(tx: Tx) -> bool:
+    """True when there is any row of an artifact or an upload at all."""
+    return tx.row(_any) is not None or tx.row(_any_upload) is not None
 
 
 def named_sha256s(tx: Tx, asked: Sequence[str]) -> set[str]:

@@ -127,12 +127,13 @@ _renew_with_progress = _renew.values(
         for name in ("progress_step", "progress_steps", "progress_eta_s")
     }
 )
-_stop_open = (
+_stop = (
     update(steps)
     .where(steps.c.run_id == bindparam("of_run"), or_(steps.c.status == READY, steps.c.status == RUNNING))
     .values(status=STOPPED, finished_at=bindparam("now"), lease_expires_at=None)
-    .returning(steps.c.id)
 )
+_stop_open = _stop.returning(steps.c.id)
+_stop_one = _stop.where(steps.c.id == bindparam("of_step"))
 _held_by = select(*STEP_COLUMNS).where(steps.c.worker_id == bindparam("worker_id"), steps.c.status == RUNNING)
 _held_by_any = select(*STEP_COLUMNS).where(steps.c.status == RUNNING)
 _holders = select(steps.c.worker_id).where(steps.c.status == RUNNING).distinct()
@@ -233,6 +234,12 @@ def _fence(step: Step) -> dict[str, object]:
 def stop_open(tx: Tx, run_id: str, now: float) -> list[str]:
     """Ends every step of the run that waits or runs; returns their ids. Their workers' late outcomes are refused."""
     return [row[0] for row in tx.rows(_stop_open, {"of_run": run_id, "now": now})]
+
+
+def stop(tx: Tx, step: Step, now: float) -> str:
+    """Ends a step that waits or runs, in a run that goes on; returns its id. A late outcome of it is refused."""
+    tx.put(_stop_one, {"of_run": step.run_id, "of_step": step.id, "now": now})
+    return step.id
 
 
 def held_steps(tx: Tx, worker_id: str | None = None) -> list[Step]:

@@ -15,6 +15,7 @@ import pytest
 from app import errors
 from app.api.documents.errors import errors_page
 from app.errors import AtelierError
+from tests.media import png_bomb
 from tests.servers import ROOT, Atelier, running
 
 RUN = "/v1/workflows/run"
@@ -85,6 +86,27 @@ def a_damaged_picture(house: Atelier) -> httpx.Response:
     return house.http.get(next(iter(outputs.values()))[0]["url"])
 
 
+def upload(house: Atelier, *parts: tuple[str, str, str | None]) -> httpx.Response:
+    """Parts as (field, file name, type) of an upload; a file that is a picture of far too many pixels."""
+    files = [(field, (name, png_bomb(), kind)) for field, name, kind in parts]
+    return house.http.post("/v1/files/upload", files=files or None)
+
+
+def an_upload_without_its_type(house: Atelier) -> httpx.Response:
+    body = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nx\r\n--x--\r\n'
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    return house.http.post("/v1/files/upload", content=body, headers=headers)
+
+
+def an_upload_without_a_name(house: Atelier) -> httpx.Response:
+    head = b'--x\r\nContent-Disposition: form-data; name="file"; filename=""\r\nContent-Type: text/plain'
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    return house.http.post("/v1/files/upload", content=head + b"\r\n\r\nx\r\n--x--\r\n", headers=headers)
+
+
+PICTURE = ("file", "a.png", "image/png")
+
+
 def filled_in(house: Atelier, action: str, times: int = 1, *, stopped: bool = False) -> httpx.Response:
     """The last answer to a form that is filled in so often."""
     key = key_of(house, "approval", ROOT / "tests" / "documents" / "approval.yml")
@@ -110,6 +132,12 @@ PROVOKED: dict[type[AtelierError], Callable[[Atelier], httpx.Response]] = {
         "/files/tools/00000000-0000-7000-8000-000000000000.png?timestamp=1&nonce=n&sign=s"
     ),
     errors.NotFound: lambda house: house.http.get(f"{RUN}/00000000-0000-7000-8000-000000000000"),
+    errors.FileNotFound: lambda house: house.http.get("/v1/files/00000000-0000-7000-8000-000000000000/preview"),
+    errors.NoFileUploaded: upload,
+    errors.TooManyFiles: lambda house: upload(house, PICTURE, ("other", "b.png", "image/png")),
+    errors.FilenameMissing: an_upload_without_a_name,
+    errors.FileTooLarge: lambda house: upload(house, PICTURE),
+    errors.UnsupportedFileType: an_upload_without_its_type,
     errors.MethodNotAllowed: lambda house: house.http.delete("/v1/info"),
     errors.IdempotencyConflict: a_run_of_another_body,
     errors.BodyTooLarge: lambda house: post(house, b" " * 5_000_000),

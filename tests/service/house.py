@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import text
 
 from app import ids
-from app.domain.event import EventKind
+from app.domain.event import Event, EventKind
 from app.domain.request import Caller, RunRequest
 from app.domain.run import Failed, Retry, Run, RunStatus, Step, Succeeded, Task
 from app.graph.graph import Graph, load_graph
@@ -40,7 +40,7 @@ class House:
         """The id of a run that the key has asked for. `more`: of the caller or the request. Raises TooManyRequests."""
         of_caller = {name: more.pop(name) for name in Caller.__struct_fields__ if name in more}
         caller = Caller(key_id, "app", **{"priority": priority or 0, **of_caller})
-        asked = RunRequest(caller, {"prompt": "p"}, "user", priority=priority, **more)
+        asked = RunRequest(caller, more.pop("inputs", {"prompt": "p"}), "user", priority=priority, **more)
         task, movement = self._begun(asked)
         movement.posting = posting
         self.store.commit_blocking(lambda tx: self.advance.insert(tx, task, movement, asked))
@@ -92,6 +92,11 @@ class House:
 
     def sql(self, statement: str, **values: Any) -> None:
         self.store.commit_blocking(lambda tx: tx.put(text(statement), values))
+
+    def told(self, run_id: str, kind: EventKind) -> list[Event]:
+        """The run's facts of the kind."""
+        events = self.store.read_blocking(lambda tx: runs.events_after(tx, run_id, 0))
+        return [event for event in events if event.kind is kind]
 
     def run(self, run_id: str) -> Run:
         run = self.store.read_blocking(lambda tx: runs.find_run(tx, run_id))

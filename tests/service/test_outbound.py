@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.outbound.reach import EVERYWHERE
 from app.outbound.transport import GuardedTransport
 from tests.receivers import Receiver, receiving
 
@@ -31,7 +32,7 @@ async def guarded() -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture
 async def trusting() -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(transport=GuardedTransport(allow_private=True), trust_env=False) as client:
+    async with httpx.AsyncClient(transport=GuardedTransport(EVERYWHERE), trust_env=False) as client:
         yield client
 
 
@@ -113,7 +114,7 @@ def tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
 
 
 async def test_tls_verifies_the_name_of_the_url(tls: ssl.SSLContext) -> None:
-    async with httpx.AsyncClient(transport=GuardedTransport(allow_private=True)) as client:
+    async with httpx.AsyncClient(transport=GuardedTransport(EVERYWHERE)) as client:
         with receiving(tls=tls) as receiver:
             assert (await client.post(receiver.url(host="localhost"))).status_code == 200
             with pytest.raises(httpx.ConnectError, match="certificate"):

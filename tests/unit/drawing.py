@@ -48,6 +48,41 @@ def tool(node_id: str = "paint", settings: dict[str, Any] | None = None, **param
     )
 
 
+def iteration(node_id: str, over: list[str], output: list[str], **more: Any) -> dict[str, Any]:
+    return node(
+        node_id, "iteration", iterator_selector=over, output_selector=output, start_node_id=f"{node_id}start", **more
+    )
+
+
+def loop(node_id: str, count: int, until: list[dict[str, Any]] | None = None, **variables: Any) -> dict[str, Any]:
+    """`variables` are constants: texts or numbers."""
+    return node(
+        node_id,
+        "loop",
+        loop_count=count,
+        break_conditions=until or [],
+        logical_operator="and",
+        loop_variables=[_loop_variable(name, value) for name, value in variables.items()],
+        start_node_id=f"{node_id}start",
+    )
+
+
+def _loop_variable(name: str, value: Any) -> dict[str, Any]:
+    kind = "string" if isinstance(value, str) else "number"
+    return {"label": name, "var_type": kind, "value_type": "constant", "value": value}
+
+
+def inside(container: dict[str, Any], *nodes: dict[str, Any]) -> list[dict[str, Any]]:
+    """The container with its mark of where rounds begin, and what is inside it; edges begin at `<id>start`."""
+    kind = container["data"]["type"]
+    owner, key = container["id"], f"{kind}_id"
+    mark = {"id": f"{owner}start", "type": f"custom-{kind}-start", "data": {"type": f"{kind}-start", "title": ""}}
+    for inner in (mark, *nodes):
+        inner["data"].setdefault(key, owner)
+        inner.setdefault("parentId", owner)
+    return [container, mark, *nodes]
+
+
 def draw(nodes: list[dict[str, Any]], edges: list[str], **workflow: Any) -> str:
     """`edges` read "source > target" or "source handle > target"."""
     graph = {"nodes": nodes, "edges": [_edge(text) for text in edges]}

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from app.errors import InvalidParam
-from app.outbound.addresses import check_url, is_public
+from app.errors import InvalidParam, SettingsInvalid
+from app.outbound.addresses import is_public
+from app.outbound.reach import EVERYWHERE, Reach, reach_of
+from app.outbound.urls import check_url
+from app.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -40,6 +43,8 @@ def test_an_address_of_the_internet_is_public(address: str) -> None:
         "192.0.0.9",
         "192.0.2.1",
         "192.88.99.1",
+        "168.63.129.16",
+        "100.100.100.200",
         "192.168.1.1",
         "198.18.0.1",
         "198.51.100.1",
@@ -64,6 +69,9 @@ def test_an_address_of_the_internet_is_public(address: str) -> None:
         "2002:7f00:1::",
         "2002:808:808::1",
         "3fff::1",
+        "2606:4700::5efe:10.0.0.1",
+        "2606:4700::200:5efe:10.0.0.1",
+        "fd00:ec2::254",
         "5f00::1",
         "fc00::1",
         "fd12:3456:789a::1",
@@ -103,7 +111,7 @@ def test_a_url_of_the_internet_gives_its_host(url: str, host: str) -> None:
         "http://0x7f000001/",
         "http://0x7f.1/",
         "http://0/",
-        "http://169.254.169.254/latest/meta-data/",
+        "http://169.254.1.1/",
         "http://[::1]:8000/",
         "http://[::ffff:127.0.0.1]/",
         "http://[::ffff:7f00:1]/",
@@ -120,7 +128,7 @@ def test_a_private_url_is_refused_unless_that_is_allowed(url: str) -> None:
     with pytest.raises(InvalidParam, match="not public") as refused:
         check_url(url, "webhook_url")
     assert refused.value.params == "webhook_url"
-    assert check_url(url, "webhook_url", allow_private=True)
+    assert check_url(url, "webhook_url", EVERYWHERE)
 
 
 @pytest.mark.parametrize(
@@ -149,6 +157,71 @@ def test_a_private_url_is_refused_unless_that_is_allowed(url: str) -> None:
 )
 def test_what_is_no_http_url_is_refused_even_where_private_ones_are_allowed(url: str) -> None:
     with pytest.raises(InvalidParam) as refused:
-        check_url(url, "url", allow_private=True)
+        check_url(url, "url", EVERYWHERE)
     assert refused.value.params == "url"
     assert "secret" not in refused.value.message
+
+
+def _reach(*entries: str) -> Reach:
+    return reach_of(Settings(outbound_allow=entries))
+
+
+@pytest.mark.parametrize(
+    ("entry", "host", "address", "port"),
+    [
+        ("10.1.2.3", "anything.example.org", "10.1.2.3", 80),
+        ("10.1.0.0/16", "10.1.2.3", "10.1.2.3", 443),
+        ("10.1.0.0/16", "[::ffff:10.1.2.3]", "::ffff:10.1.2.3", 80),
+        ("10.1.0.0/16:8080", "10.1.2.3", "10.1.2.3", 8080),
+        ("127.0.0.1:11434", "localhost", "127.0.0.1", 11434),
+        ("fd00::/8", "x.example.org", "fd12::1", 80),
+        ("[::1]:8000", "localhost", "::1", 8000),
+        ("wiki.example.org", "WIKI.example.org.", "10.9.9.9", 80),
+        ("*.example.org", "a.b.example.org", "192.168.0.7", 80),
+        ("postgres:80", "postgres", "172.18.0.2", 80),
+        ("169.254.169.254", "169.254.169.254", "169.254.169.254", 80),
+    ],
+)
+def test_what_the_allow_list_names_is_in_reach(entry: str, host: str, address: str, port: int) -> None:
+    assert not _reach().lets(host, address, port)
+    assert _reach("203.0.113.0/24", entry).lets(host, address, port)
+
+
+@pytest.mark.parametrize(
+    ("entry", "host", "address", "port"),
+    [
+        ("10.1.0.0/16", "10.2.0.1", "10.2.0.1", 80),
+        ("10.1.0.0/16:8080", "10.1.2.3", "10.1.2.3", 80),
+        ("127.0.0.1:11434", "127.0.0.2", "127.0.0.2", 11434),
+        ("wiki.example.org", "evil-wiki.example.org", "10.9.9.9", 80),
+        ("wiki.example.org", "wiki.example.org.evil.net", "10.9.9.9", 80),
+        ("*.example.org", "example.org", "10.9.9.9", 80),
+        ("*.example.org", "evilexample.org", "10.9.9.9", 80),
+        ("0.0.0.0/0", "x.example.org", "::1", 80),
+        # Where clouds keep their secrets: not by a network, not by a name.
+        ("169.254.0.0/16", "169.254.169.254", "169.254.169.254", 80),
+        ("0.0.0.0/0", "x.example.org", "::ffff:169.254.169.254", 80),
+        ("*.example.org", "x.example.org", "169.254.169.254", 80),
+        ("fd00::/8", "x.example.org", "fd00:ec2::254", 80),
+    ],
+)
+def test_what_it_does_not_name_is_not(entry: str, host: str, address: str, port: int) -> None:
+    assert not _reach(entry).lets(host, address, port)
+
+
+def test_where_clouds_keep_their_secrets_is_out_of_reach_even_where_all_else_is_in() -> None:
+    assert EVERYWHERE.lets("x", "10.0.0.1", 80)
+    assert not EVERYWHERE.lets("x", "169.254.169.254", 80)
+
+
+def test_a_private_name_is_let_in_when_a_network_may_hold_it() -> None:
+    """Where it leads to is judged when it is known: at the connection."""
+    assert check_url("http://printer.local/", "url", _reach("10.0.0.0/8")) == "printer.local"
+    with pytest.raises(InvalidParam, match="not public"):
+        check_url("http://printer.local/", "url", _reach("10.0.0.0/8:8080"))
+
+
+@pytest.mark.parametrize("entry", ["10.0.0.300", "10.0.0.0/33", "https://x.org", "a b", "x.org:0", "x.org:99999", "*"])
+def test_an_entry_that_can_not_be_read_stops_the_server(entry: str) -> None:
+    with pytest.raises(SettingsInvalid, match="ATELIER_OUTBOUND_ALLOW"):
+        _reach(entry)

@@ -82,17 +82,7 @@ def test_every_version_is_read(version):
             ["start > agent_1"],
             "node 'agent_1' (Ask the model): kind 'agent' is not supported; supported kinds: ",
         ),
-        (
-            [start(), branch("choose", yes=[]), end()],
-            ["start > choose", "choose maybe > end"],
-            "node 'choose': an edge leaves by unknown handle 'maybe'; handles: false, yes",
-        ),
-        (
-            [start(), end()],
-            ["start fail-branch > end"],
-            "node 'start': an edge leaves by 'fail-branch', which is not supported yet",
-        ),
-        ([start(), end(x=[])], ["start > end"], "node 'end': 'x' needs a selector [node id, variable], got []"),
+        ([start(), end(x=[7])], ["start > end"], "node 'end': 'x' needs a selector [node id, variable], got [7]"),
         (
             [start(), branch("b", yes=[condition(["start", "v"], "almost")])],
             ["start > b"],
@@ -110,9 +100,9 @@ def test_every_version_is_read(version):
             "node 'start': variable 'a': type 'external_data_tool' is not supported; supported types: text-input, ",
         ),
         (
-            [start(), node("x", "template-transform", template="", error_strategy="fail-branch")],
+            [start(), node("x", "template-transform", template="", error_strategy="pray")],
             ["start > x"],
-            "node 'x': error_strategy 'fail-branch' is not supported yet",
+            "node 'x': error_strategy 'pray' is not known; known strategies: fail-branch, default-value",
         ),
     ],
 )
@@ -146,6 +136,7 @@ def test_each_problem_names_its_node(nodes, edges, problem):
             ["start > end"],
             "node 'end': 'env.key' names no environment variable of the document",
         ),
+        ([start(), end(x=[])], ["start > end"], "node 'end': 'x' needs a selector [node id, variable], got []"),
     ],
 )
 def test_what_does_no_harm_is_a_warning(nodes, edges, warning):
@@ -160,7 +151,7 @@ def test_a_node_that_nothing_leads_to_is_left_out():
 
 
 def test_all_problems_are_told_at_once():
-    nodes = [start(), node("a", "knowledge-retrieval"), node("b", "agent"), end(x=[])]
+    nodes = [start(), node("a", "knowledge-retrieval"), node("b", "agent"), end(x=7)]
     assert len(problems_of(draw(nodes, ["start > a", "start > b"]))) == 3
 
 

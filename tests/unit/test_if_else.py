@@ -36,7 +36,8 @@ def test_the_step_shows_what_was_compared_and_how_it_went():
 
 def test_a_document_from_before_cases_has_one_case_called_true():
     old = node("choose", "if-else", logical_operator="or", conditions=[condition(["start", "v"], "is", "x")])
-    assert decide(old, v="x").handle == "true"
+    done = decide(old, v="x")
+    assert (done.handle, done.process_data["condition_results"][0]["group"]) == ("true", "default")
 
 
 @pytest.mark.parametrize(("logical_operator", "handle", "looked_at"), [("and", "false", 1), ("or", "yes", 2)])
@@ -60,7 +61,7 @@ def test_a_variable_that_is_not_there_fails_the_node():
         (None, "contains", "land", False),
         ("", "not contains", "land", True),
         (["a", "b"], "contains", "b", True),
-        ([1, 2], "contains", "2", True),
+        ([1, 2], "contains", "2", False),
         ([True], "contains", "true", True),
         ([], "contains", "b", False),
         (["a"], "not contains", "b", True),
@@ -71,6 +72,13 @@ def test_a_variable_that_is_not_there_fails_the_node():
         ("x", "is not", "x", False),
         (None, "is", "x", False),
         (None, "is not", "x", True),
+        (0, "contains", "0", False),
+        ({}, "start with", "a", False),
+        (0, "in", ["0"], False),
+        (True, ">", "0", True),
+        (True, "=", "2", True),
+        ("ab", "all of", ["a", "b"], True),
+        ("ab", "all of", ["c"], False),
         (True, "is", "true", True),
         (True, "is", "1", True),
         (False, "is not", True, True),
@@ -82,7 +90,10 @@ def test_a_variable_that_is_not_there_fails_the_node():
         ("a", "in", ["a", "b"], True),
         (None, "in", ["a"], False),
         (None, "not in", ["a"], True),
-        (2, "in", ["1", "2"], True),
+        (2, "in", ["1", "2"], False),
+        (True, "in", ["maybe", "true"], True),
+        ([True], "contains", "maybe", False),
+        ([True, "a"], "contains", "true", False),
         (3, "=", "3", True),
         (1, "=", "1.5", False),
         (1, "=", "1.0", True),

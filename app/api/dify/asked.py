@@ -46,7 +46,10 @@ class RunBody(msgspec.Struct, frozen=True):
     webhook_events: Annotated[
         list[WebhookEvent] | None, Meta(description="Which of them; without this: run.finished.")
     ] = None
-    files: Annotated[list[dict[str, Any]] | None, Meta(description="Not used yet: leave it out.")] = None
+    files: Annotated[
+        list[dict[str, Any]] | None,
+        Meta(description="Files of the whole app (sys.files); better: variables of the type file."),
+    ] = None
 
 
 class UserBody(msgspec.Struct, frozen=True):
@@ -143,8 +146,6 @@ def read_run_request(body: dict[str, Any], headers: RunHeaders, caller: Caller, 
     if headers is _NONE and body.keys() <= _CHECKED:  # most bring no more, and all of it has been looked at
         return RunRequest(caller, body["inputs"], user, body.get("response_mode") or "blocking")
     read = read_value(body, RunBody)
-    if read.files:
-        raise InvalidParam("files are not supported by this workflow", params="files")
     mode: ResponseMode = read.response_mode or "blocking"
     if headers.is_async and mode == "blocking":
         mode = "async"
@@ -162,6 +163,7 @@ def read_run_request(body: dict[str, Any], headers: RunHeaders, caller: Caller, 
         priority=read_priority(headers.x_priority),
         deadline_s=shortest(read_deadline(headers.cancel_after), read.deadline_s),
         webhook=webhook,
+        files=tuple(read.files or ()),
     )
 
 

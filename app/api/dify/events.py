@@ -104,7 +104,8 @@ class RunEvents:
                         continue
                 else:
                     frame = self._wire.frame(news, run)
-                yield frame
+                if frame:
+                    yield frame
         except Unavailable:
             yield wire.retry_frame()
         except AtelierError as error:

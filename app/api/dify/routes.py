@@ -26,6 +26,7 @@ from app.errors import (
     AppUnavailable,
     CheckpointUnavailable,
     DocumentInvalid,
+    FileTooLarge,
     IdempotencyConflict,
     TooManyRequests,
     Unavailable,
@@ -58,7 +59,10 @@ class DifyApi:
                 body=RunBody,
                 headers=RunHeaders,
                 answers={200: (BlockingAnswer, PausedAnswer, EVENT_STREAM), 202: (RunningAnswer, AcceptedRun)},
-                raises=(AppUnavailable, CheckpointUnavailable, IdempotencyConflict, DocumentInvalid, TooManyRequests),
+                raises=(
+                    *(AppUnavailable, CheckpointUnavailable, IdempotencyConflict, DocumentInvalid),
+                    *(FileTooLarge, TooManyRequests),
+                ),
             ),
             Operation(
                 method="GET",

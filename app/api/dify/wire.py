@@ -11,6 +11,7 @@ import msgspec
 
 from app import clock, ids
 from app.api.answer import seconds
+from app.api.dify import containers
 from app.api.dify.errors import envelope
 from app.api.dify.parts import render_parts
 from app.api.dify.shapes import AcceptedRun, RunObject, ToldRun
@@ -23,8 +24,9 @@ from app.errors import AtelierError
 from app.events.feed import Silence
 from app.events.topic import Fact
 from app.graph.answer import markdown
-from app.runs.movement import system_variables
+from app.graph.values import type_of
 from app.runs.queue_view import Place
+from app.runs.record import system_variables
 
 PING = b"event: ping\n\n"
 _RETRY_MS = 1000
@@ -45,7 +47,6 @@ class Wire:
 
     def __init__(self, signer: UrlSigner) -> None:
         self._signer = signer
-        self._sign = signer.sign
         self._last_tick: tuple[Tick | QueuePosition | None, bytes] = (None, b"")
 
     def blocking_answer(self, run: Run) -> dict[str, Any]:
@@ -153,7 +154,7 @@ class Wire:
     def frame(self, news: Fact | Tick | QueuePosition | Silence, run: Run) -> bytes:
         """An event as one SSE frame: `data: {json}` and an empty line, a fact with its number before it as `id:`.
 
-        All listeners of a fact are sent the same bytes, made once.
+        All listeners of a fact are sent the same bytes, made once: none for a fact that Dify does not tell.
         """
         if isinstance(news, Silence):
             return PING
@@ -165,7 +166,8 @@ class Wire:
         made = news.frames.get("dify")
         if made is None or made[0] < now_s - _FRESH_S:
             event = news.event
-            made = now_s, _frame(event.seq, _EVENT_NAMES[event.kind], run, self._fields(news))
+            named = self._named(news)
+            made = now_s, b"" if named is None else _frame(event.seq, named[0], run, named[1])
             news.frames["dify"] = made
         return made[1]
 
@@ -177,8 +179,8 @@ class Wire:
         if step is None or kind not in (EventKind.STEP_STARTED, EventKind.STEP_FINISHED):
             return None
         bare = msgspec.structs.replace(step, inputs=None, outputs=None, process_data=None)
-        fields = _step_started(bare) if kind is EventKind.STEP_STARTED else self._step_finished(run, bare)
-        return _frame(fact.event.seq, _EVENT_NAMES[kind], run, fields)
+        named = self._named(msgspec.structs.replace(fact, event=msgspec.structs.replace(fact.event, step=bare)))
+        return None if named is None else _frame(fact.event.seq, named[0], run, named[1])
 
     def end_frame(self, run: Run) -> bytes:
         """The end of a run that nobody follows any more. As in Dify its task is named by the run's own id."""
@@ -193,6 +195,15 @@ class Wire:
         """What a stream says that can't go on."""
         body = {"event": "error", "workflow_run_id": run.id, "task_id": run.task_id}
         return b"data: " + encode({**body, **envelope(error)}) + b"\n\n"
+
+    def _named(self, fact: Fact) -> tuple[str, dict[str, Any]] | None:
+        """(name, fields) of the event; None for one that Dify does not tell."""
+        event = fact.event
+        if event.kind in containers.ROUND_EVENTS:
+            return containers.round_event(event, lambda value: self._value(fact.run, value))
+        if event.kind is EventKind.STEP_FINISHED and event.step is not None and event.step.kind in containers.KINDS:
+            return containers.completed(event.step, lambda value: self._value(fact.run, value))
+        return _EVENT_NAMES[event.kind], self._fields(fact)
 
     def _fields(self, fact: Fact) -> dict[str, Any]:
         run, step = fact.run, fact.event.step
@@ -263,17 +274,16 @@ class Wire:
             "created_at": int(step.created_at),
             "finished_at": seconds(step.finished_at),
             "files": _files(outputs or {}),
-            "iteration_id": None,
-            "loop_id": None,
+            **containers.place(step),
         }
 
     def _text_chunk(self, run: Run, event: Event) -> dict[str, Any]:
         chunk = event.payload or {}
-        text = markdown(chunk.get("value"), lambda file: self._sign(file[MARK], file["extension"]))
+        text = markdown(chunk.get("value"), self._signer.of_file)
         return {"text": text, "from_variable_selector": list(chunk.get("selector", ()))}
 
     def _inputs(self, run: Run) -> dict[str, Any]:
-        system = {f"sys.{name}": value for name, value in system_variables(run).items()}
+        system = {f"sys.{name}": self._value(run, value) for name, value in system_variables(run).items()}
         return {**self._value(run, run.inputs), **system}
 
     def _value(self, run: Run, value: Any) -> Any:
@@ -290,22 +300,22 @@ class Wire:
 
     def _file(self, run: Run, file: dict[str, Any]) -> dict[str, Any]:
         record = base64.urlsafe_b64encode(encode({"record_id": file[MARK]})).decode()
-        kind = file["mime_type"].partition("/")[0]
+        method, url = file.get("transfer_method", "tool_file"), self._signer.of_file(file)
         return {
             "dify_model_identity": "__dify__file__",
             "__variant": "FileVar",
             "id": None,
             "tenant_id": run.app_id,
-            "type": kind if kind in ("image", "audio", "video") else "document",
-            "transfer_method": "tool_file",
-            "remote_url": None,
+            "type": type_of(file),
+            "transfer_method": method,
+            "remote_url": None if method == "tool_file" else url,
             "reference": f"dify-file-ref:{record}",
             "filename": file["filename"],
             "extension": file["extension"],
             "mime_type": file["mime_type"],
             "size": file["size"],
             "related_id": file[MARK],
-            "url": self._sign(file[MARK], file["extension"]),
+            "url": url,
         }
 
 
@@ -355,8 +365,7 @@ def _step_started(step: Step) -> dict[str, Any]:
         "inputs_truncated": False,
         "created_at": int(step.created_at),
         "extras": {},
-        "iteration_id": None,
-        "loop_id": None,
+        **containers.place(step),
         "agent_strategy": None,
     }
 

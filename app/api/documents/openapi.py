@@ -163,11 +163,10 @@ def _operation(each: Described, schemas: _Schemas) -> Json:
         "description": _description(each),
         "parameters": list(_parameters(each, schemas)),
     }
-    if each.body is not None:
-        written["requestBody"] = {
-            "required": True,
-            "content": {"application/json": {"schema": schemas.of(each.body)}},
-        }
+    sent = each.body or each.form
+    if sent is not None:
+        kind = "application/json" if each.body is not None else "multipart/form-data"
+        written["requestBody"] = {"required": True, "content": {kind: {"schema": schemas.of(sent)}}}
     written["responses"] = dict(_responses(each, schemas))
     written["security"] = [{"key": []}] if isinstance(each, Operation) else []
     return written
@@ -235,7 +234,7 @@ def _answer(status: int, content: Content, schemas: _Schemas) -> Json:
     return {**answer, "content": content_of} if content_of else answer
 
 
-_MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+*-]+")
+_MEDIA_TYPE = re.compile(r"[\w.+*-]+/[\w.+*-]+")
 _SAYS = {201: "Made.", 202: "Accepted.", 204: "Done.", 302: "Found.", 304: "Nothing has changed.", 503: "Not now."}
 
 

@@ -46,12 +46,15 @@ def _chapters(document: Json) -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 def _shown(document: Json, path: str, method: str, operation: Json) -> dict[str, Any]:
     reader = _Reader(document)
-    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
+    sent = operation.get("requestBody", {}).get("content", {})
+    body = sent.get("application/json", {}).get("schema")
+    form = sent.get("multipart/form-data", {}).get("schema")
     fields = [
         Field(each["name"], each["in"], reader.kind(each["schema"]), each["required"], each.get("description", ""))
         for each in operation["parameters"]
     ]
     fields += reader.fields(body, "body") if body else []
+    fields += reader.fields(form, "form") if form else []
     return {
         "id": operation["operationId"],
         "tag": operation["tags"][0],

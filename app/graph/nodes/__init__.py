@@ -4,14 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from app.graph.nodes.assigner import Assigner
 from app.graph.nodes.end import End
+from app.graph.nodes.http_request import HttpRequest
 from app.graph.nodes.human_input import HumanInput
 from app.graph.nodes.if_else import IfElse
+from app.graph.nodes.iteration import Iteration, IterationStart
 from app.graph.nodes.kind import NodeKind
+from app.graph.nodes.loop import Loop, LoopEnd, LoopStart
 from app.graph.nodes.start import Start
 from app.graph.nodes.template_transform import TemplateTransform
 from app.graph.nodes.tool import ToolCall
+from app.graph.nodes.variable_aggregator import OLD_NAME, VariableAggregator
 
-KINDS: Mapping[str, type[NodeKind]] = {
-    kind.kind: kind for kind in (Start, End, TemplateTransform, IfElse, ToolCall, HumanInput)
-}
+_ALL: tuple[type[NodeKind], ...] = (
+    Start,
+    End,
+    TemplateTransform,
+    IfElse,
+    VariableAggregator,
+    Assigner,
+    ToolCall,
+    Iteration,
+    IterationStart,
+    Loop,
+    LoopStart,
+    LoopEnd,
+    HumanInput,
+    HttpRequest,
+)
+
+KINDS: Mapping[str, type[NodeKind]] = {kind.kind: kind for kind in _ALL} | {OLD_NAME: VariableAggregator}

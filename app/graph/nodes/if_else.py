@@ -53,12 +53,12 @@ class Condition(msgspec.Struct, frozen=True):
 
 
 class Case(msgspec.Struct, frozen=True):
-    """`group` is the case as the document has it, shown in the step's process data."""
+    """`group` is the case as the document has it, or `default` for the one without an id; the step shows it."""
 
     case_id: str
     logical_operator: str
     conditions: tuple[Condition, ...]
-    group: Mapping[str, Any]
+    group: Mapping[str, Any] | str
 
 
 class IfElse(NodeKind, frozen=True):
@@ -72,7 +72,8 @@ class IfElse(NodeKind, frozen=True):
         if not written and configuration.entries.get("conditions"):
             keys = ("logical_operator", "conditions")
             written = [{"case_id": "true"} | {key: configuration.entries.get(key) for key in keys}]
-        return cls(tuple(_read_case(entry, configuration) for entry in written))
+            return cls((msgspec.structs.replace(read_case(written[0], configuration), group="default"),))
+        return cls(tuple(read_case(entry, configuration) for entry in written))
 
     @property
     def selectors(self) -> Iterable[Selector]:
@@ -140,7 +141,12 @@ def _with_dots(expected: Value) -> Value:
     return f".{expected}" if isinstance(expected, str) and expected and not expected.startswith(".") else expected
 
 
-def _read_case(entry: Mapping[str, Any], configuration: Configuration) -> Case:
+def holds(case: Case, pool: VariablePool) -> bool:
+    """Whether the case's conditions hold. Raises NodeFailed."""
+    return _evaluate(case, pool, [], [])
+
+
+def read_case(entry: Mapping[str, Any], configuration: Configuration) -> Case:
     case_id = entry.get("case_id") or entry.get("id")
     if not isinstance(case_id, str) or case_id == ELSE:
         configuration.problem(f"a case needs a case_id other than '{ELSE}', got {case_id!r}")

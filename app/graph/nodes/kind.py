@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import msgspec
 
@@ -11,8 +11,14 @@ from app.errors import Problem
 from app.graph.selectors import Selector, TextTemplate, as_selector
 from app.graph.variables import VariablePool
 
+if TYPE_CHECKING:
+    from app.graph.rounds import Rounds
+
 SOURCE = "source"
 """The handle by which every node but a branching one is left."""
+
+NOWHERE: Selector = ("", "")
+"""Finds nothing."""
 
 
 class Completed(msgspec.Struct, frozen=True):
@@ -98,12 +104,17 @@ class Configuration:
         return value
 
     def selector(self, value: object, use: str) -> Selector:
-        """The selector that `use` (a phrase for the problem's text) needs."""
+        """The selector that `use` (a phrase for the problem's text) needs.
+
+        The editor writes an empty or unfinished list where nothing was picked yet: it finds nothing, as in Dify.
+        """
         selector = as_selector(value)
-        if selector is None:
-            self.problem(f"{use} needs a selector [node id, variable], got {value!r}")
-            return ("", "")
-        return selector
+        if selector is not None:
+            return selector
+        unfinished = value is None or (isinstance(value, list) and all(isinstance(part, str) for part in value))
+        tell = self.warn if unfinished else self.problem
+        tell(f"{use} needs a selector [node id, variable], got {value!r}")
+        return NOWHERE
 
     def bindings(self, key: str) -> tuple[tuple[str, Selector], ...]:
         """A list of {variable, value_selector} as (name, selector) pairs."""
@@ -134,8 +145,11 @@ class NodeKind(msgspec.Struct, frozen=True):
         """The handles of a branching node; empty for one that is always left by `source`."""
         return frozenset()
 
-    def execute(self, pool: VariablePool) -> Completed | WorkerCall | AskForm:
-        """Do the node's work, or say which worker must. Raises NodeFailed, or InvalidParam for a tool's argument."""
+    def execute(self, pool: VariablePool) -> Completed | WorkerCall | AskForm | Rounds:
+        """Do the node's work, or say which worker must, or which rounds of its own nodes do it.
+
+        Raises NodeFailed, or InvalidParam for a tool's argument.
+        """
         raise NotImplementedError
 
 

@@ -37,34 +37,33 @@ def _number(value: Value) -> float:
 
 
 def _boolean(value: Value) -> bool:
-    """true, false, 1 or 0, as JSON or as text."""
+    """true, false or a whole number, as JSON or as text."""
     try:
         parsed = json.loads(value.strip().lower()) if isinstance(value, str) else value
     except ValueError:
         parsed = None
-    if parsed not in (True, False):
+    if not isinstance(parsed, int):
         raise _refuse(f"Cannot convert '{value}' to boolean")
     return bool(parsed)
 
 
-def _same(actual: Value, expected: Value) -> bool:
-    """Equality in the actual value's type: the document can only write texts."""
-    if isinstance(actual, bool):
-        return str(expected).strip().lower() in (("true", "1") if actual else ("false", "0"))
-    if _is_number(actual) and isinstance(expected, str):
-        try:
-            return bool(actual == float(expected))
-        except ValueError:
-            return False
-    return bool(actual == expected)
-
-
 def _holds(items: list[Any], expected: Value) -> bool:
-    return any(_same(item, expected) for item in items)
+    """Whether the expected value is one of the items. A document writes booleans as text; nothing else is converted."""
+    if items and all(isinstance(item, bool) for item in items):
+        return any(_is_boolean(item, expected) for item in items)
+    return expected in items
+
+
+def _is_boolean(actual: bool, expected: Value) -> bool:
+    """What is no boolean is another value, and no reason to fail."""
+    try:
+        return actual is _boolean(expected)
+    except NodeFailed:
+        return False
 
 
 def _contains(actual: Value, expected: Value) -> bool:
-    if actual is None or actual in ("", []):
+    if not actual:
         return False
     if isinstance(actual, str):
         return str(expected) in actual
@@ -75,7 +74,7 @@ def _contains(actual: Value, expected: Value) -> bool:
 
 def _affix(test: Callable[[str, str], bool]) -> Comparison:
     def check(actual: Value, expected: Value) -> bool:
-        if actual is None or actual == "":
+        if not actual:
             return False
         if not isinstance(actual, str):
             raise _refuse("Invalid actual value type: string")
@@ -95,11 +94,11 @@ def _is(actual: Value, expected: Value) -> bool:
 
 
 def _in(actual: Value, expected: Value) -> bool:
-    if actual is None or actual == "":
+    if not actual:
         return False
     if not isinstance(expected, list):
         raise _refuse("Invalid expected value type: array")
-    return any(_same(actual, item) for item in expected)
+    return any(_is_boolean(actual, item) if isinstance(actual, bool) else actual == item for item in expected)
 
 
 def _equal(actual: Value, expected: Value) -> bool:
@@ -116,6 +115,8 @@ def _order(test: Callable[[Any, Any], bool]) -> Comparison:
     def check(actual: Value, expected: Value) -> bool:
         if actual is None:
             return False
+        if isinstance(actual, bool):
+            return test(actual, _boolean(expected))
         if not _is_number(actual):
             raise _refuse("Invalid actual value type: number")
         return test(actual, _number(expected))
@@ -126,6 +127,8 @@ def _order(test: Callable[[Any, Any], bool]) -> Comparison:
 def _all_of(actual: Value, expected: Value) -> bool:
     if not isinstance(expected, list) or not _is_homogeneous(expected):
         raise _refuse("all of operator expects homogeneous list of strings or booleans")
+    if isinstance(actual, str):
+        return bool(actual) and all(isinstance(item, str) and item in actual for item in expected)
     return isinstance(actual, list) and bool(actual) and all(_holds(actual, item) for item in expected)
 
 

@@ -7,6 +7,8 @@ from typing import Any, ClassVar, Self
 
 import msgspec
 
+from app.errors import NodeFailed
+from app.graph.nodes.json_schema import Schema, SchemaInvalid, read_schema
 from app.graph.nodes.kind import Completed, Configuration, NodeKind
 from app.graph.values import Value
 from app.graph.variables import VariablePool
@@ -33,6 +35,7 @@ class StartVariable(msgspec.Struct, frozen=True):
     max_length: int | None
     options: tuple[str, ...]
     declaration: Mapping[str, Any]
+    schema: Schema | None = None
 
 
 class Start(NodeKind, frozen=True):
@@ -51,7 +54,14 @@ class Start(NodeKind, frozen=True):
         return cls(configuration.node_id, variables)
 
     def execute(self, pool: VariablePool) -> Completed:
+        """Raises NodeFailed for an object that does not match its schema: in Dify that is the run's failure."""
         inputs = pool.values.get(self.node_id, {})
+        for variable in self.variables:
+            if variable.schema is not None and (value := inputs.get(variable.name)):
+                fault = variable.schema.fault(value)
+                if fault is not None:
+                    said = f"JSON object for '{variable.name}' does not match schema: {fault}"
+                    raise NodeFailed(said, error_type="WorkflowNodeError")
         return Completed(inputs=inputs, outputs=inputs)
 
 
@@ -62,8 +72,6 @@ def _read_variable(entry: Mapping[str, Any], configuration: Configuration) -> St
     if kind not in VARIABLE_TYPES:
         supported = ", ".join(VARIABLE_TYPES)
         configuration.problem(f"variable '{name}': type {kind!r} is not supported; supported types: {supported}")
-    if entry.get("json_schema"):
-        configuration.problem(f"variable '{name}': json_schema is not supported yet")
     return StartVariable(
         name=str(name),
         type=str(kind),
@@ -72,7 +80,16 @@ def _read_variable(entry: Mapping[str, Any], configuration: Configuration) -> St
         max_length=_read_max_length(name, entry.get("max_length"), configuration),
         options=_read_options(name, entry.get("options") or [], configuration),
         declaration=entry,
+        schema=_read_schema(entry, configuration) if kind == "json_object" else None,
     )
+
+
+def _read_schema(entry: Mapping[str, Any], configuration: Configuration) -> Schema | None:
+    try:
+        return read_schema(entry.get("json_schema"))
+    except SchemaInvalid as error:
+        configuration.problem(f"variable '{entry.get('variable')}': {error}")
+        return None
 
 
 def _read_options(name: object, value: object, configuration: Configuration) -> tuple[str, ...]:

@@ -1,0 +1,223 @@
+"""Graphs and inputs that chance draws, for both engines: what Dify's editor could have drawn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+Node = dict[str, Any]
+
+NAMES = ("a", "b", "c")
+WORDS = st.sampled_from(["", "a", "ab", "b", "true", "1", "1.5", "x y", "é", "{{#start.a#}}", "[{{#start.b#}}]", "no"])
+TEXTS = st.sampled_from(["", "a", "ab", "b a", "true", "1", "1.5", "é 🙂", "long" * 9])
+SCALARS = st.one_of(TEXTS, st.integers(-3, 3), st.sampled_from([0.5, -1.0, 2.25]), st.booleans(), st.none())
+OBJECTS = st.dictionaries(st.sampled_from(["k", "b", "size"]), SCALARS, max_size=2)
+LISTS = st.one_of(
+    st.lists(TEXTS, max_size=3),
+    st.lists(st.integers(-3, 3), max_size=3),
+    st.lists(st.booleans(), max_size=3),
+    st.lists(OBJECTS, max_size=2),
+    st.lists(SCALARS, max_size=3),
+)
+VALUES = st.one_of(SCALARS, OBJECTS, LISTS, st.dictionaries(st.just("k"), st.one_of(OBJECTS, LISTS), max_size=1))
+INPUTS = st.one_of(
+    st.fixed_dictionaries(dict.fromkeys(NAMES, VALUES)),
+    st.fixed_dictionaries(dict.fromkeys(NAMES, TEXTS)),
+    st.fixed_dictionaries({"a": TEXTS, "b": st.integers(-3, 3), "c": LISTS}),
+    st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=3),
+)
+
+TEMPLATES = (
+    "",
+    "plain",
+    "{{ a }}",
+    "{{ a }}-{{ b }}",
+    "{{ a | upper }}",
+    "{{ a | length }}",
+    "{{ a.k }}",
+    "{{ a[0] }}",
+    "{% for x in a %}{{ loop.index }}{{ x }};{% endfor %}",
+    "{% if a %}yes{% else %}no{% endif %}",
+    "{{ a ~ b }}",
+    "{{ a + b }}",
+    "{{ a | default('none', true) }}",
+    "{{ a | join(',') }}",
+    "{{ a | tojson }}",
+    "{{ missing }}",
+    "{{ missing.more }}",
+)
+UNARY = ("empty", "not empty", "null", "not null", "exists", "not exists")
+OF_TEXTS = ("contains", "not contains", "start with", "end with", "is", "is not", "empty")
+OF_ANYTHING = ("contains", "not contains", "start with", "end with", "is", "=", ">", "<", "≥", "≤")
+OF_LISTS = ("in", "not in", "all of")
+BOOLEANS = st.sampled_from(["true", "false", "1", "0"])
+ASSIGNMENTS = ("over-write", "clear", "set", "+=", "-=", "*=", "/=", "append", "extend", "remove-first", "remove-last")
+
+
+def node(node_id: str, kind: str, **data: Any) -> Node:
+    return {"id": node_id, "type": "custom", "data": {"type": kind, "title": node_id, **data}}
+
+
+def edge(source: str, target: str, handle: str = "source") -> dict[str, Any]:
+    return {"id": f"{source}-{handle}-{target}", "source": source, "target": target, "sourceHandle": handle}
+
+
+OUTPUTS = {
+    "start": NAMES,
+    "template-transform": ("output",),
+    "if-else": ("result", "selected_case_id"),
+    "variable-aggregator": ("output",),
+}
+
+
+@st.composite
+def selectors(draw: Any, known: list[Node]) -> list[str]:
+    """Of what comes before; now and then of a part that may not be there."""
+    origin = draw(st.sampled_from(known))
+    kind = origin["data"]["type"]
+    if kind == "variable-aggregator" and "advanced_settings" in origin["data"]:
+        return [origin["id"], draw(st.sampled_from(["output", "one"])), "output"]
+    selector = [origin["id"], draw(st.sampled_from(OUTPUTS[kind]))]
+    return selector + draw(st.sampled_from([[]] * 9 + [["k"], ["k", "k"]]))
+
+
+@st.composite
+def conditions(draw: Any, known: list[Node]) -> dict[str, Any]:
+    selector = draw(selectors(known))
+    if selector[1] == "result":
+        operator, value = (
+            draw(st.sampled_from(["is", "is not", "=", "empty"])),
+            draw(st.sampled_from(["true", "false"])),
+        )
+    elif selector[1:] in (["output"], ["selected_case_id"]) and _is_text(selector[0], known):
+        operator, value = draw(st.sampled_from(OF_TEXTS)), draw(WORDS)
+    else:
+        operator, value = draw(comparisons())
+    return {"variable_selector": selector, "comparison_operator": operator, "value": value}
+
+
+def _is_text(node_id: str, known: list[Node]) -> bool:
+    return any(each["id"] == node_id and each["data"]["type"] in ("template-transform", "if-else") for each in known)
+
+
+@st.composite
+def comparisons(draw: Any) -> tuple[str, Any]:
+    """An operator for a value of any type: most of them fail on most types. With booleans in mind, what is compared
+    is a boolean's text, and as a null may come, `is not` and `≠` are left out (test_differences.py)."""
+    shape = draw(st.sampled_from(["unary", "unary", "unary", "text", "list"]))
+    if shape == "unary":
+        return draw(st.sampled_from(UNARY)), None
+    if shape == "list":
+        return draw(st.sampled_from(OF_LISTS)), draw(st.lists(BOOLEANS, max_size=3))
+    return draw(st.sampled_from(OF_ANYTHING)), draw(BOOLEANS)
+
+
+@st.composite
+def branches(draw: Any, node_id: str, known: list[Node]) -> Node:
+    joined = st.sampled_from(["and", "or"])
+    held = st.lists(conditions(known), min_size=1, max_size=3)
+    if draw(st.integers(0, 5)) == 0:  # the form from before cases
+        return node(node_id, "if-else", logical_operator=draw(joined), conditions=draw(held))
+    cases = [
+        {"case_id": name, "logical_operator": draw(joined), "conditions": draw(held)}
+        for name in ("one", "two")[: draw(st.integers(1, 2))]
+    ]
+    return node(node_id, "if-else", cases=cases)
+
+
+@st.composite
+def templates(draw: Any, node_id: str, known: list[Node]) -> Node:
+    names = draw(st.lists(st.sampled_from(["a", "b"]), unique=True, max_size=2))
+    bound = [{"variable": name, "value_selector": draw(selectors(known))} for name in names]
+    texts = st.one_of(st.sampled_from(TEMPLATES), st.sampled_from(TEMPLATES[:4]))
+    return node(node_id, "template-transform", template=draw(texts), variables=bound)
+
+
+@st.composite
+def aggregators(draw: Any, node_id: str, known: list[Node]) -> Node:
+    lists = st.lists(selectors(known), max_size=3)
+    if draw(st.booleans()):
+        return node(node_id, "variable-aggregator", output_type="string", variables=draw(lists))
+    groups = [{"group_name": name, "output_type": "string", "variables": draw(lists)} for name in ("output", "one")]
+    settings = {"group_enabled": True, "groups": groups}
+    return node(node_id, "variable-aggregator", output_type="any", variables=[], advanced_settings=settings)
+
+
+@st.composite
+def assigners(draw: Any, node_id: str) -> Node:
+    """Of the start node's variables: it is the only one before them."""
+    variables = st.sampled_from(NAMES).map(lambda name: ["start", name])
+    if draw(st.integers(0, 3)) == 0:
+        mode = draw(st.sampled_from(["over-write", "append", "clear"]))
+        old = {"assigned_variable_selector": draw(variables), "input_variable_selector": draw(variables)}
+        return node(node_id, "assigner", write_mode=mode, **old)
+    items = []
+    for _ in range(draw(st.integers(1, 2))):
+        input_type = draw(st.sampled_from(["variable", "constant"]))
+        value = draw(variables) if input_type == "variable" else draw(SCALARS)
+        operation = draw(st.sampled_from(ASSIGNMENTS))
+        items.append(
+            {"variable_selector": draw(variables), "input_type": input_type, "operation": operation, "value": value}
+        )
+    return node(node_id, "assigner", version="2", items=items)
+
+
+def handles(of: Node) -> list[str]:
+    if of["data"]["type"] != "if-else":
+        return ["source"]
+    return [case["case_id"] for case in of["data"].get("cases", [{"case_id": "true"}])] + ["false"]
+
+
+@st.composite
+def graphs(draw: Any) -> dict[str, Any]:
+    """A start node, perhaps an assigner, then up to eight nodes, each behind one to three before it, and an end behind
+    each that nothing follows. Nodes read what lies before them: what runs beside them may be there or not."""
+    sheet = Sheet()
+    sheet.add(node("start", "start", variables=[]), [])
+    first = 0
+    if draw(st.integers(0, 2)) == 0:
+        sheet.add(draw(assigners("set")), [("start", "source")])
+        first = 1
+    for number in range(draw(st.integers(1, 8))):
+        parents = draw(st.lists(st.sampled_from(sheet.ids[first:]), min_size=1, max_size=3, unique=True))
+        ways = [(parent, draw(st.sampled_from(handles(sheet.nodes[parent])))) for parent in parents]
+        kind = draw(st.sampled_from([templates, templates, branches, aggregators]))
+        sheet.add(draw(kind(f"n{number}", sheet.before(parents))), ways)
+    for last in [each for each in sheet.ids if not sheet.is_followed(each)]:
+        known = sheet.before([last])
+        outputs = [
+            {"variable": f"{name}_{last}", "value_selector": draw(selectors(known))}
+            for name in "xyz"[: draw(st.integers(0, 3))]
+        ]
+        handle = draw(st.sampled_from(handles(sheet.nodes[last])))
+        sheet.add(node(f"end_{last}", "end", outputs=outputs), [(last, handle)])
+    return {"nodes": list(sheet.nodes.values()), "edges": sheet.edges}
+
+
+class Sheet:
+    """A graph being drawn."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, Node] = {}
+        self.edges: list[dict[str, Any]] = []
+
+    @property
+    def ids(self) -> list[str]:
+        return list(self.nodes)
+
+    def add(self, made: Node, ways: list[tuple[str, str]]) -> None:
+        """`ways` are (source, handle)."""
+        self.nodes[made["id"]] = made
+        self.edges += [edge(source, made["id"], handle) for source, handle in ways]
+
+    def is_followed(self, node_id: str) -> bool:
+        return any(each["source"] == node_id for each in self.edges)
+
+    def before(self, node_ids: list[str]) -> list[Node]:
+        """These and everything that leads to them; what can be read, that is."""
+        found, new = set(), set(node_ids)
+        while new:
+            found |= new
+            new = {each["source"] for each in self.edges if each["target"] in new} - found
+        return [each for each in self.nodes.values() if each["id"] in found and each["data"]["type"] in OUTPUTS]

@@ -1,0 +1,62 @@
+"""Atelier against graphon, Dify's own engine: the same drawn graphs and inputs come to the same.
+
+What differs on purpose is left out of what is drawn, and shown one by one in test_differences.py.
+"""
+
+import gzip
+import json
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from tests.oracle.drawn import INPUTS, graphs
+from tests.oracle.engines import PYTHON, RECORDED, atelier, graphon
+
+needs_graphon = pytest.mark.skipif(not PYTHON.exists(), reason="no graphon here: it needs Python 3.12 (make test)")
+
+
+@pytest.fixture(scope="module")
+def oracle():
+    with graphon() as child:
+        yield child
+
+
+def test_recorded_runs_come_to_the_same():
+    """What graphon said on a machine that has it (tests/oracle/record.py)."""
+    with gzip.open(RECORDED, "rt") as file:
+        recorded = [json.loads(line) for line in file]
+    for asked, theirs in recorded:
+        same(asked, theirs)
+    assert len(recorded) > 200
+
+
+@needs_graphon
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+@given(graphs(), st.lists(INPUTS, min_size=2, max_size=4))
+def test_drawn_graphs_come_to_the_same(oracle, graph, inputs):
+    batch = [{"graph": graph, "inputs": each} for each in inputs]
+    for asked, theirs in zip(batch, oracle.run(batch), strict=True):
+        same(asked, theirs)
+
+
+def same(asked, theirs):
+    ours = atelier(asked)
+    assert comparable(ours, theirs) == comparable(theirs, ours), json.dumps(asked, ensure_ascii=False)
+
+
+def comparable(told, other):
+    """What must be the same. Where a run failed, engines differ in what else they had begun: then what both ran."""
+    if "refused" in told:
+        return {"refused": True}
+    has_failed = "failed" in (told["status"], other.get("status"))
+    ran = {name: step for name, step in told["nodes"].items() if not has_failed or name in other.get("nodes", {})}
+    return {
+        "status": told["status"],
+        "nodes": {name: _step(step) for name, step in ran.items()},
+        "outputs": None if has_failed else told["outputs"],
+    }
+
+
+def _step(step):
+    return step["status"], step["outputs"] if step["status"] != "failed" else None, step["handle"]
