@@ -13,22 +13,20 @@ from rich.table import Table
 from app import client
 from app.checkpoints.catalogue import open_catalogue
 from app.cluster.supervise import Cluster, Plan
-from app.errors import AtelierError, DocumentInvalid, InvalidParam, SettingsInvalid
-from app.graph.graph import load_graph
+from app.errors import AtelierError, InvalidParam, SettingsInvalid
 from app.key_commands import keys
 from app.moving import move
-from app.serving import Server, open_store, prepare, publish_file, publish_first_app
+from app.serving import Server, open_store, prepare, publish_first_app
 from app.settings import SECRETS, Settings, load_settings, variable_name
-from app.store import accounts
 from app.store.migrate import current_version, differences, upgrade
 from app.store.schema import SCHEMA_HEAD
 from app.terminal import out
 from app.top import show_once, show_until_stopped
 from app.webhook_commands import webhooks
+from app.workflow_commands import workflows
 from workers.lease import LeaseKeeper
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Requests for pictures as durable workflow runs.")
-workflows = typer.Typer(no_args_is_help=True, help="Workflow documents (Dify DSL) and the apps that run them.")
 db = typer.Typer(no_args_is_help=True, help="The database.")
 app.add_typer(keys, name="keys")
 app.add_typer(workflows, name="workflows")
@@ -202,56 +200,6 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-@workflows.command("check")
-def workflows_check(files: Annotated[list[Path], typer.Argument(help="Workflow documents.")]) -> None:
-    """Check documents; every problem of every file is listed."""
-    failed = False
-    for file in files:
-        try:
-            graph = load_graph(_read(file))
-            out.print(f"{file}: {len(graph.nodes)} nodes, no problem")
-        except DocumentInvalid as error:
-            failed = True
-            out.print(f"{file}:", *(f"  {problem}" for problem in error.problems), sep="\n")
-    if failed:
-        raise typer.Exit(1)
-
-
-@workflows.command("publish")
-def workflows_publish(
-    file: Annotated[Path, typer.Argument(help="A workflow document.")],
-    name: Annotated[str, typer.Option("--app", help="The app's name; default: the file's name.")] = "",
-) -> None:
-    """Publish a document as the version that an app runs; a new app is created. Runs under way keep theirs."""
-    text = _read(file)
-    load_graph(text)
-    app_name = name or file.stem
-    with open_store(_settings()) as store:
-        store.commit_blocking(lambda tx: publish_file(tx, app_name, text))
-    out.print(f"The app {app_name} runs {file}. A key for it: atelier keys create --app {app_name}")
-
-
-@workflows.command("limit")
-def workflows_limit(
-    name: Annotated[str, typer.Argument(help="The app's name.")],
-    most: Annotated[int, typer.Argument(min=0, help="Runs of the app that may be under way at once; 0: any number.")],
-) -> None:
-    """Limit how many runs of an app are under way at once, waiting ones included; more are refused with 429."""
-    with open_store(_settings()) as store:
-        if not store.commit_blocking(lambda tx: accounts.limit_app(tx, name, most)):
-            raise InvalidParam(f"There is no app named {name}.")
-
-
-@workflows.command("list")
-def workflows_list() -> None:
-    """List the apps and the version that each runs."""
-    table = Table("app", "workflow id", "version", box=None)
-    with open_store(_settings()) as store:
-        for row in store.read_blocking(accounts.list_apps):
-            table.add_row(*row)
-    out.print(table)
-
-
 @db.command("upgrade")
 def db_upgrade() -> None:
     """Bring the database to this version's tables."""
@@ -289,10 +237,3 @@ def db_check() -> None:
     if found:
         out.print("the migrations do not match the tables:", *found, sep="\n")
         raise typer.Exit(1)
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidParam(f"{file} can't be read: {error}") from None

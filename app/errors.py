@@ -12,6 +12,7 @@
     ├── Unauthorized                401 unauthorized
     ├── Forbidden                   403 forbidden
     ├── NotFound                    404 not_found
+    │   ├── EndUserNotFound         404 end_user_not_found
     │   └── FileNotFound            404 file_not_found           no such file, or not this caller's
     ├── FormSubmitted               412 human_input_form_submitted
     ├── FormExpired                 412 human_input_form_expired
@@ -172,6 +173,13 @@ class NotFound(AtelierError):
     code = "not_found"
     status = 404
     where = "any request with an id; unknown paths"
+
+
+class EndUserNotFound(NotFound):
+    """The key's app has seen no end-user with this id. Runs and uploads tell the ids of their users."""
+
+    code = "end_user_not_found"
+    where = "reading an end-user"
 
 
 class FileNotFound(NotFound):

@@ -14,10 +14,12 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.api.dify.app_pages import AppPages
 from app.api.dify.errors import CrossOrigin, from_framework, render_error
 from app.api.dify.events import RunEvents
 from app.api.dify.forms import FormsApi
 from app.api.dify.lists import RunLists
+from app.api.dify.pages import DIFY_HEADERS
 from app.api.dify.routes import DifyApi
 from app.api.dify.uploads import UploadApi
 from app.api.dify.wire import Wire
@@ -42,6 +44,7 @@ from app.events.standings import Standings
 from app.runs.advance import Advance
 from app.runs.calls import Calls
 from app.runs.companion import Companion
+from app.runs.end_users import EndUsers
 from app.runs.forms import Forms
 from app.runs.given import GivenFiles
 from app.runs.keyring import Keyring
@@ -64,7 +67,7 @@ from app.tally import Tally
 _READ = ("Content-Type", "X-App-Code", "X-App-Passport", "Authorization", "X-Request-Id", "Traceparent")
 _WRITTEN = (
     *("X-Request-Id", "X-Workflow-Run-Id", "X-Task-Id", "Location", "Retry-After", "ETag"),
-    *("Idempotency-Replayed", "Preference-Applied"),
+    *("Idempotency-Replayed", "Preference-Applied", "X-Version", "X-Env", "X-Trace-Id"),
 )
 
 
@@ -91,9 +94,11 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     sender = Sender(store, locks, announcer, render.told, settings)
     events = RunEvents(service, render, streams, settings.ping_s)
     polls = Polls(service, feed, Standings(lookout), queue_view)
+    users = EndUsers(store)
     operations = [
-        *DifyApi(service, polls, render, events, settings).operations(),
+        *DifyApi(service, polls, users, render, events, settings).operations(),
         *events.operations(),
+        *AppPages(publications, users).operations(),
         *RunLists(service, render).operations(),
         *UploadApi(uploads, reader, signer).operations(),
         *Permalinks(uploads, signer).operations(),
@@ -113,7 +118,7 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
         companion.start(store, advance, announcer, line.child_bell)
         await calls.begin()
         try:
-            async with _watching(reaper, sweep, publications, calls, sender, streams, queue_view):
+            async with _watching(reaper, sweep, publications, users, calls, sender, streams, queue_view):
                 yield
         finally:
             await calls.close()
@@ -160,7 +165,7 @@ def _spare_the_collector() -> None:
 def _middleware(tally: Tally | None, header_names: Iterable[str]) -> list[Middleware]:
     """What every request passes. `header_names`: those that the operations read."""
     return [
-        Middleware(RequestIds, render=render_error, tally=tally),
+        Middleware(RequestIds, render=render_error, tally=tally, always=DIFY_HEADERS),
         Middleware(
             CrossOrigin,
             allow_origins=["*"],

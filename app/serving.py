@@ -7,12 +7,10 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
 import uvicorn
 
-from app import clock, ids
 from app.api.connection import Connection
 from app.client import KEY_FILE
 from app.domain.key import KeyTerms
@@ -22,9 +20,10 @@ from app.main import create_app
 from app.outbound.reach import reach_of
 from app.runs.companion import Companion
 from app.runs.keyring import Minted, make_key, mint
+from app.runs.publishing import Edition, publish
 from app.settings import Settings
 from app.store import accounts
-from app.store.accounts import PublishedWorkflow, token_hash
+from app.store.accounts import token_hash
 from app.store.engine import Tx
 from app.store.folder_lock import lock_folder
 from app.store.migrate import require_current, upgrade
@@ -138,12 +137,6 @@ def open_store(settings: Settings) -> Iterator[Store]:
         store.close()
 
 
-def publish_file(tx: Tx, app_name: str, text: str) -> None:
-    """Publishes a checked document as the app's current version."""
-    version = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
-    accounts.publish(tx, app_name, PublishedWorkflow(ids.new_id(), ids.new_id(), version, text), clock.time())
-
-
 def create_key(tx: Tx, app_name: str, name: str, priority: int = 0) -> str:
     """A new key for the app, for its callers' programs. Raises InvalidParam when there is no such app."""
     return grant_key(tx, app_name, mint(), KeyTerms(name, priority=priority))
@@ -167,7 +160,7 @@ def app_named(tx: Tx, name: str) -> str:
 def publish_first_app(tx: Tx) -> None:
     """The app that every installation has; one that is there already is its owner's and stays as it is."""
     if accounts.find_app(tx, FIRST_APP) is None:
-        publish_file(tx, FIRST_APP, (WORKFLOWS / f"{FIRST_APP}.yml").read_text())
+        publish(tx, FIRST_APP, Edition.of((WORKFLOWS / f"{FIRST_APP}.yml").read_text()))
 
 
 def _first_key(store: Store, file: Path) -> str:

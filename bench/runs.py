@@ -12,7 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from app.serving import create_key, open_store, publish_file
+from app.runs.publishing import Edition, publish
+from app.serving import create_key, open_store
 from app.settings import load_settings
 from bench.load import DIFY_RUNS_S, Post, measure
 
@@ -24,7 +25,7 @@ def main() -> None:
         settings = load_settings(data_dir=folder)
         document = Path("workflows/echo.yml").read_text()
         with open_store(settings) as store:
-            store.commit_blocking(lambda tx: publish_file(tx, "echo", document))
+            store.commit_blocking(lambda tx: publish(tx, "echo", Edition.of(document)))
             key = store.commit_blocking(lambda tx: create_key(tx, "echo", "bench"))
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import clock, ids
+from app.api.answer import Header
 from app.errors import AtelierError
 from app.logs import Subject, about, done
 from app.tally import Tally
@@ -29,13 +30,14 @@ class RequestIds:
 
     A valid `traceparent` is kept for the log lines and for whatever work the request leaves behind. Answers are counted
     in `tally`, when there is one, by the route's template, never by what stood in the URL. An error that nobody raised
-    on purpose is logged with the id and answered without a word of its inside.
+    on purpose is logged with the id and answered without a word of its inside. Every answer has the headers `always`.
     """
 
-    def __init__(self, app: ASGIApp, render: Render, tally: Tally | None = None) -> None:
+    def __init__(self, app: ASGIApp, render: Render, tally: Tally | None = None, always: Iterable[Header] = ()) -> None:
         self._app = app
         self._render = render
         self._tally = tally
+        self._always = tuple(always)
         self._tells = logger.isEnabledFor(logging.DEBUG)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,7 +52,8 @@ class RequestIds:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", subject.request.encode())]
+                own = (b"x-request-id", subject.request.encode())
+                message["headers"] = [*message.get("headers", ()), own, *self._always]
                 if tally is not None:
                     method = scope["method"]
                     known = method if method in _METHODS else "other"

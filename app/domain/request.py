@@ -64,7 +64,8 @@ class RunRequest(msgspec.Struct, frozen=True):
     """The validated body of a request for a run. `inputs` are still as the caller wrote them.
 
     `priority` is what was asked for; what it gets is never above its key's. `deadline_s`: how long the run may take,
-    waiting included, before it is stopped. `files` are those of the whole app, as the caller wrote them.
+    waiting included, before it is stopped. `files` are those of the whole app, as the caller wrote them. `workflow_id`:
+    the version that is to be run; None: the app's current one.
     """
 
     caller: Caller
@@ -77,6 +78,7 @@ class RunRequest(msgspec.Struct, frozen=True):
     deadline_s: float | None = None
     webhook: Webhook | None = None
     files: tuple[dict[str, Any], ...] = ()
+    workflow_id: str | None = None
 
     @property
     def granted_priority(self) -> int | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from app.errors import DocumentInvalid
+from app.errors import DocumentInvalid, Problem
 from app.graph.body import Body, Edge, Node, ancestors_of, graph_order, make_body
 from app.graph.document import Document, parse_document
 from app.graph.nodes import KINDS
@@ -19,6 +19,7 @@ from app.graph.nodes.start import Start
 from app.graph.rounds import Container
 from app.graph.selectors import Selector
 from app.graph.strategy import SUCCESS_BRANCH, ErrorStrategy, RetryPolicy
+from app.graph.unsupported import refusal
 
 __all__ = ["Body", "Edge", "Graph", "Node", "build_graph", "load_graph"]
 
@@ -79,7 +80,7 @@ def build_graph(document: Document) -> Graph:
         heard=_heard(ends).union(*(top.branches[end_id] for end_id in ends)),
         ends=ends,
         bodies=dict(zip(draft.containers, bodies, strict=True)),
-        warnings=tuple(draft.warnings),
+        warnings=(*document.warnings, *draft.warnings),
     )
 
 
@@ -99,6 +100,7 @@ class _Draft:
         self.problems: list[str] = []
         self.warnings: list[str] = []
         self.titles: dict[str, str] = {}
+        self.lost: set[str] = set()
         self.start_ids: list[str] = []
         self.nodes: dict[str, Node] = {}
         self.containers: dict[str, Mapping[str, Any]] = {}
@@ -125,7 +127,7 @@ class _Draft:
         if kind == Start.kind:
             self.start_ids.append(node_id)
         if kind not in KINDS:
-            self.problem(node_id, f"kind '{kind}' is not supported; supported kinds: {', '.join(sorted(KINDS))}")
+            self.problem(node_id, refusal(kind, KINDS))
             return
         configuration = Configuration(node_id, entries, self.problems, self.warnings)
         work = KINDS[kind].read(configuration)
@@ -201,14 +203,26 @@ class _Draft:
         ancestors = ancestors_of(order, edges)
         self.ancestors |= ancestors
         firsts, mark = (set(self.start_ids[:1]), None) if container_id == _TOP else self._entrance(container_id, order)
-        lost = self._unreachable(order, ancestors, firsts)
-        for node_id in lost:
-            self.warn(node_id, f"can't be reached from {_named(firsts)}, so it never runs")
-            self.nodes.pop(node_id, None)
-        if container_id != _TOP and len(order) - len(lost) == (mark is not None):
+        if container_id in self.lost:
+            lost = order
+        else:
+            lost = self._unreachable(order, ancestors, firsts)
+            for node_id in lost:
+                self.warn(node_id, f"can't be reached from {_named(firsts)}, so it never runs")
+        self._leave_out(lost)
+        if container_id != _TOP and container_id not in self.lost and len(order) - len(lost) == (mark is not None):
             self.warn(container_id, "it has no nodes inside, so its rounds do nothing")
         order = [node_id for node_id in order if node_id not in lost]
         return order, [edge for edge in edges if edge.source not in lost], ancestors, mark
+
+    def _leave_out(self, lost: list[str]) -> None:
+        """What never runs may be of any kind, and unfinished: its problems are no more than warnings."""
+        self.lost.update(lost)
+        for node_id in lost:
+            self.nodes.pop(node_id, None)
+        for problem in [each for each in self.problems if isinstance(each, Problem) and each.node_id in lost]:
+            self.problems.remove(problem)
+            self.warnings.append(problem)
 
     def _unreachable(self, order: list[str], ancestors: Mapping[str, frozenset[str]], firsts: set[str]) -> list[str]:
         """What nothing leads to; in Dify it does not run either. Other start nodes are a problem already."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from threading import Lock
+from typing import Any
 
 import msgspec
 
 from app import clock
-from app.domain.request import Caller
-from app.errors import AppUnavailable, Unauthorized
-from app.graph.graph import Graph, load_graph
+from app.domain.request import Caller, RunRequest
+from app.errors import AppUnavailable, NotFound, Unauthorized
+from app.graph.document import parse_document, with_environment
+from app.graph.graph import Graph, build_graph
 from app.runs.revision import Revision
 from app.runs.uses import Uses
 from app.store import accounts
@@ -93,21 +96,41 @@ class Publications:
             return known
         return await self._store.read(lambda tx: self.version(tx, workflow_id))
 
+    async def asked_for(self, request: RunRequest) -> Publication:
+        """The version that a request names, or else the current one. Raises NotFound, AppUnavailable."""
+        workflow_id = request.workflow_id
+        if workflow_id is None:
+            return await self.current(request.caller)
+        known = self._versions.get(workflow_id)
+        if known is None:
+            known = await self._store.read(lambda tx: self._find_version(tx, workflow_id))
+        if known is None or known.app_id != request.caller.app_id:
+            raise NotFound(f"Workflow not found with id: {workflow_id}")
+        return known
+
+    async def site(self, caller: Caller) -> Mapping[str, Any]:
+        """What the page of the caller's app shows where it differs from the document."""
+        return await self._store.read(lambda tx: accounts.find_site(tx, caller.app_id))
+
     def graph_of(self, tx: Tx, workflow_id: str) -> Graph:
         """The graph that a run is pinned to."""
         return self.version(tx, workflow_id).graph
 
     def version(self, tx: Tx, workflow_id: str) -> Publication:
         """A published version, old or current. Called by several threads."""
-        known = self._versions.get(workflow_id)
-        if known is not None:
-            return known
+        found = self._versions.get(workflow_id) or self._find_version(tx, workflow_id)
+        if found is None:
+            raise AppUnavailable("App unavailable, please check your app configurations.")
+        return found
+
+    def _find_version(self, tx: Tx, workflow_id: str) -> Publication | None:
         published = accounts.find_workflow(tx, workflow_id)
         if published is None:
-            raise AppUnavailable("App unavailable, please check your app configurations.")
+            return None
         with self._lock:
             return self._versions.setdefault(workflow_id, _publication(published))
 
 
 def _publication(published: PublishedWorkflow) -> Publication:
-    return Publication(published.app_id, published.id, published.version, load_graph(published.document))
+    document = with_environment(parse_document(published.document), published.environment or {})
+    return Publication(published.app_id, published.id, published.version, build_graph(document))

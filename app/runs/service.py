@@ -112,11 +112,12 @@ class RunService:
         """Accepts a run; once this returns it is durable. Nodes that need no worker have run already.
 
         A request that has made a run before gets that one. Raises InvalidParam for inputs that the workflow or its
-        tools refuse, IdempotencyConflict, and TooManyRequests when a limit is reached: then there is no run.
+        tools refuse, NotFound for a version that the app doesn't have, IdempotencyConflict, and TooManyRequests when a
+        limit is reached: then there is no run.
         """
         if request.idempotency_key is not None and (known := await self._calls.replayed(request)):
             return await self._replay(request, known)
-        publication = await self._publications.current(request.caller)
+        publication = await self._publications.asked_for(request)
         inputs = read_inputs(publication.graph, request.inputs)
         if request.files or takes_files(publication.graph):
             if self.given is None:

@@ -34,7 +34,15 @@ class PublishedWorkflow(msgspec.Struct, frozen=True):
     app_id: str
     version: str
     document: str
-    environment: Mapping[str, Any] | None = None
+    environment: Mapping[str, str] | None = None
+
+
+class Publishing(msgspec.Struct, frozen=True):
+    """What an app runs once something was published for it. Not `is_new_version`: it ran the same already."""
+
+    app_id: str
+    workflow_id: str
+    is_new_version: bool
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -103,6 +111,11 @@ _all_apps = select(apps.c.name, workflows.c.id, workflows.c.version).join(
     workflows, workflows.c.id == apps.c.workflow_id
 )
 _all_apps = _all_apps.order_by(apps.c.name)
+_versions_of_app = (
+    select(workflows.c.id, workflows.c.version)
+    .where(workflows.c.app_id == bindparam("app"))
+    .order_by(workflows.c.created_at.desc(), workflows.c.id.desc())
+)
 _shown_keys = (
     select(
         keys.c.id,
@@ -140,6 +153,8 @@ _insert_app = postgresql.insert(apps).values({name: bindparam(name) for name in 
 _insert_app = _insert_app.on_conflict_do_nothing(index_elements=[apps.c.name])
 _point_app = update(apps).where(apps.c.id == bindparam("app")).values(workflow_id=bindparam("version_id"))
 _limit_app = update(apps).where(apps.c.name == bindparam("of_name")).values(max_active_requests=bindparam("most"))
+_site_of_app = select(apps.c.site).where(apps.c.id == bindparam("app"))
+_set_site = update(apps).where(apps.c.id == bindparam("app")).values(site=bindparam("new_site"))
 _live_key = update(keys).where(keys.c.id == bindparam("key_id"), keys.c.revoked_at.is_(None))
 _revoke_key = _live_key.values(revoked_at=now_s())
 _TERMS = ("priority", "scopes", "max_active", "max_queued")
@@ -211,6 +226,11 @@ def list_apps(tx: Tx) -> list[tuple[str, str, str]]:
     return [(row[0], row[1], row[2]) for row in tx.rows(_all_apps)]
 
 
+def list_versions(tx: Tx, app_id: str) -> list[tuple[str, str]]:
+    """(id, version) of every version that the app has or had, the newest first."""
+    return [(row[0], row[1]) for row in tx.rows(_versions_of_app, {"app": app_id})]
+
+
 def list_keys(tx: Tx, app_id: str | None = None) -> list[Key]:
     """All keys, or those of an app, the oldest first."""
     rows = tx.rows(_shown_keys) if app_id is None else tx.rows(_keys_of_app, {"app": app_id})
@@ -222,7 +242,7 @@ def find_key_by_id(tx: Tx, key_id: str) -> Key | None:
     return _key_from(row) if row else None
 
 
-def publish(tx: Tx, name: str, published: PublishedWorkflow, now: float) -> None:
+def publish(tx: Tx, name: str, published: PublishedWorkflow, now: float) -> Publishing:
     """Makes the version the one that the app runs; creates the app on its first. The same document again is no change.
 
     `published.app_id` is used when the app is new; an existing app keeps its own. Of two that publish a new app at once
@@ -238,7 +258,7 @@ def publish(tx: Tx, name: str, published: PublishedWorkflow, now: float) -> None
             published.document,
             published.environment,
         ):
-            return
+            return Publishing(app[0], app[1], is_new_version=False)
     app_id = app[0] if app else published.app_id
     row: dict[str, Any] = {
         "id": published.id,
@@ -251,6 +271,7 @@ def publish(tx: Tx, name: str, published: PublishedWorkflow, now: float) -> None
     if app is not None:
         tx.run(_point_app, {"app": app_id, "version_id": published.id})
     raise_revision(tx)
+    return Publishing(app_id, published.id, is_new_version=True)
 
 
 def limit_app(tx: Tx, name: str, max_active: int) -> bool:
@@ -259,6 +280,17 @@ def limit_app(tx: Tx, name: str, max_active: int) -> bool:
         return False
     raise_revision(tx)
     return True
+
+
+def find_site(tx: Tx, app_id: str) -> dict[str, Any]:
+    """What the app's page shows where it differs from the document."""
+    row = tx.row(_site_of_app, {"app": app_id})
+    site: dict[str, Any] | None = from_json(row[0]) if row else None
+    return site or {}
+
+
+def set_site(tx: Tx, app_id: str, site: Mapping[str, Any]) -> None:
+    tx.run(_set_site, {"app": app_id, "new_site": to_json_or_null(site or None)})
 
 
 def insert_key(tx: Tx, key: Key, app_id: str, token: str, lasts_s: float | None = None) -> None:

@@ -132,6 +132,7 @@ PROVOKED: dict[type[AtelierError], Callable[[Atelier], httpx.Response]] = {
         "/files/tools/00000000-0000-7000-8000-000000000000.png?timestamp=1&nonce=n&sign=s"
     ),
     errors.NotFound: lambda house: house.http.get(f"{RUN}/00000000-0000-7000-8000-000000000000"),
+    errors.EndUserNotFound: lambda house: house.http.get("/v1/end-users/00000000-0000-7000-8000-000000000000"),
     errors.FileNotFound: lambda house: house.http.get("/v1/files/00000000-0000-7000-8000-000000000000/preview"),
     errors.NoFileUploaded: upload,
     errors.TooManyFiles: lambda house: upload(house, PICTURE, ("other", "b.png", "image/png")),

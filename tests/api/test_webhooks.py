@@ -15,7 +15,8 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from app.domain.key import KeyTerms
 from app.domain.request import Scope
 from app.runs.keyring import mint
-from app.serving import grant_key, publish_file
+from app.runs.publishing import Edition, publish
+from app.serving import grant_key
 from app.settings import load_settings
 from app.store.store import Store
 from tests.chaos.test_deaths import LONG
@@ -42,7 +43,7 @@ class Hooked:
         self.server, self.app = server, app
         new = mint()
         store = Store(load_settings(data_dir=server.data_dir, database_url=server.env.get("DATABASE_URL", "")))
-        store.commit_blocking(lambda tx: publish_file(tx, app, document.read_text()))
+        store.commit_blocking(lambda tx: publish(tx, app, Edition.of(document.read_text())))
         store.commit_blocking(lambda tx: grant_key(tx, app, new, KeyTerms("", frozenset(Scope))))
         store.close()
         self.key = new.token

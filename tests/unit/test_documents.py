@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from app.domain.run import StepStatus
 from app.errors import DocumentInvalid
-from app.graph.document import parse_document
+from app.graph.document import parse_document, with_environment
 from app.graph.execute import Completed, WorkerCall, execute, first_pool
 from app.graph.graph import load_graph
 from app.graph.inputs import read_inputs
@@ -19,6 +19,16 @@ from tests.unit.states import StepState, plan
 SHIPPED = sorted(Path(__file__).parents[2].joinpath("workflows").glob("*.yml"))
 JUNK = [None, "", "x", 0, 7, 1.5, True, [], ["x"], [1], {}, {"x": 1}, [[]]]
 SMALLEST = draw([start(), end()], ["start > end"])
+SMALLEST_YAML = """\
+app: {mode: workflow}
+workflow:
+  graph:
+    nodes:
+    - {id: start, data: {type: start, variables: []}}
+    - {id: end, data: {type: end, outputs: []}}
+    edges:
+    - {source: start, target: end}
+"""
 
 
 def problems_of(text):
@@ -41,7 +51,7 @@ def changed(**changes):
         (changed(app="absent"), "Missing app data in YAML content"),
         (changed(app={"name": "x"}), "loss app mode"),
         (changed(app={"mode": "dance"}), "Invalid app mode"),
-        (changed(app={"mode": "chat"}), "app mode 'chat' is not supported; supported mode: workflow"),
+        (changed(version="six"), "Invalid version 'six': write it as '0.6.0'"),
         (changed(workflow="absent"), "Missing workflow data for workflow/advanced chat app"),
         (changed(workflow={"features": {}}), "Missing graph data in the workflow"),
         (changed(workflow={"graph": {"nodes": ["x"]}}), "graph.nodes must be a list of mappings"),
@@ -52,9 +62,72 @@ def test_the_outer_form_is_refused_in_difys_words(text, problem):
     assert problems_of(text) == [problem]
 
 
+@pytest.mark.parametrize(
+    ("mode", "way_out"), [("chat", "switch it to workflow orchestration"), ("advanced-chat", "end nodes in place")]
+)
+def test_an_app_that_is_no_workflow_is_told_the_way_out(mode, way_out):
+    (problem,) = problems_of(changed(app={"mode": mode}))
+    assert problem.startswith(f"app mode '{mode}' is not supported: ")
+    assert way_out in problem
+
+
+@pytest.mark.parametrize("kind", ["knowledge-retrieval", "agent", "datasource", "trigger-schedule"])
+def test_a_kind_that_only_dify_has_is_told_the_way_out(kind):
+    (problem,) = problems_of(draw([start(), node("n", kind, title="N")], ["start > n"]))
+    assert problem.startswith(f"node 'n' (N): kind '{kind}' is not supported: ")
+
+
 def test_text_that_is_not_yaml_is_refused():
     assert problems_of("a: [")[0].startswith("Invalid YAML format: ")
     assert problems_of("[" * 5000)[0].startswith("Invalid YAML format: ")
+
+
+@pytest.mark.parametrize(
+    "trick",
+    [
+        "a: &a [*a]",
+        "a: &a {b: *a}",
+        "\n".join(
+            [
+                "a0: &a0 [x, x, x, x, x, x, x, x, x, x]",
+                *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)),
+            ]
+        ),
+        "a: !!python/object/apply:os.system [echo]",
+        "a: !!binary aGk=",
+        "a: !!set {x}",
+    ],
+)
+def test_what_no_json_can_hold_is_refused(trick):
+    assert problems_of(SMALLEST_YAML + trick)[0].startswith("Invalid YAML format: ")
+
+
+def test_what_looks_like_a_date_is_text_and_a_number_may_be_a_key():
+    variable = "{variable: day, label: Day, type: text-input, default: 2024-01-31, hint: {2: two, on: yes}}"
+    graph = load_graph(SMALLEST_YAML.replace("variables: []", f"variables: [{variable}]"))
+    assert graph.start.variables[0].default == "2024-01-31"
+    assert graph.start.variables[0].declaration["hint"] == {"2": "two", "true": True}
+
+
+def test_other_values_of_the_environment_are_read_as_declared():
+    entries = [
+        {"name": "steps", "value": 20, "value_type": "number"},
+        {"name": "key", "value": "", "value_type": "secret"},
+    ]
+    document = parse_document(draw([start(), end()], ["start > end"], environment_variables=entries))
+    assert [variable.name for variable in document.variables if variable.is_unset_secret] == ["key"]
+    assert with_environment(document, {"steps": "1e3", "key": "7"}).environment == {"steps": 1000.0, "key": "7"}
+    with pytest.raises(DocumentInvalid) as refusal:
+        with_environment(document, {"steps": "many", "token": "x"})
+    assert list(refusal.value.problems) == [
+        "environment variable 'steps' is a number, got 'many'",
+        "the document declares no environment variable 'token'; it declares: key, steps",
+    ]
+
+
+def test_a_version_that_is_newer_is_read_with_a_warning():
+    assert parse_document(changed(version="0.6.9")).warnings == ()
+    assert parse_document(changed(version="0.7.0")).warnings[0].startswith("the document is of version 0.7.0")
 
 
 @pytest.mark.parametrize("version", ["absent", "0.1.0", "0.1.5", "0.3.1", "0.6.0", "0.6.9"])
@@ -78,9 +151,9 @@ def test_every_version_is_read(version):
             "node 'a': the edges form a cycle: a → b → a",
         ),
         (
-            [start(), node("agent_1", "agent", title="Ask the model")],
-            ["start > agent_1"],
-            "node 'agent_1' (Ask the model): kind 'agent' is not supported; supported kinds: ",
+            [start(), node("odd_1", "oddity", title="Ask the model")],
+            ["start > odd_1"],
+            "node 'odd_1' (Ask the model): kind 'oddity' is not supported; supported kinds: ",
         ),
         ([start(), end(x=[7])], ["start > end"], "node 'end': 'x' needs a selector [node id, variable], got [7]"),
         (
@@ -150,9 +223,18 @@ def test_a_node_that_nothing_leads_to_is_left_out():
     ]
 
 
+def test_what_never_runs_may_be_of_any_kind():
+    loose = [node("left", "knowledge-retrieval"), node("box", "loop", loop_count=0), template("in")]
+    loose[2]["data"]["loop_id"] = "box"
+    graph = load_graph(draw([start(), end(), *loose], ["start > end", "left > box"]))
+    assert list(graph.nodes) == ["start", "end"]
+    assert any(text.startswith("node 'left': kind 'knowledge-retrieval' is not supported") for text in graph.warnings)
+    assert problems_of(draw([start(), end(), *loose], ["start > end", "start > left"]))
+
+
 def test_all_problems_are_told_at_once():
     nodes = [start(), node("a", "knowledge-retrieval"), node("b", "agent"), end(x=7)]
-    assert len(problems_of(draw(nodes, ["start > a", "start > b"]))) == 3
+    assert len(problems_of(draw(nodes, ["start > a", "start > b", "b > end"]))) == 3
 
 
 def test_notes_and_nodes_without_a_type_are_ignored():

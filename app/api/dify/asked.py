@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 import msgspec
 from msgspec import Meta
@@ -12,7 +13,7 @@ from starlette.datastructures import Headers
 from app.api.body import read_deadline, read_priority, shortest
 from app.api.operation import read_value
 from app.domain.request import Caller, ResponseMode, RunRequest, WebhookEvent
-from app.errors import InvalidParam
+from app.errors import BadRequest, InvalidParam
 from app.runs.webhooks import check_webhook
 from app.settings import Settings
 
@@ -165,6 +166,14 @@ def read_run_request(body: dict[str, Any], headers: RunHeaders, caller: Caller, 
         webhook=webhook,
         files=tuple(read.files or ()),
     )
+
+
+def read_version_id(text: str) -> str:
+    """The id of a workflow's version, from a path. Raises BadRequest."""
+    try:
+        return str(UUID(text))
+    except ValueError:
+        raise BadRequest(f"Invalid workflow_id format: '{text[:100]}'. It is a UUID, as runs tell it.") from None
 
 
 def _key(text: str | None) -> str | None:

@@ -1,14 +1,25 @@
-"""What Dify tells of an app: `/info` and `/parameters`."""
+"""What Dify tells of an app: `/info`, `/parameters`, `/meta` and `/site`, all from its workflow's document."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, ValidationError, convert, structs
 
+from app.errors import InvalidParam
 from app.graph.graph import Graph
 from app.graph.inputs import input_form
+from app.store.end_users import EndUser
 
+DIFY_VERSION = "1.14.2"
+"""The release of Dify whose contract is kept: clients look at it for what they may ask."""
+
+DIFY_HEADERS = ((b"x-version", DIFY_VERSION.encode()), (b"x-env", b"PRODUCTION"))
+"""What every answer of Dify's has."""
+
+_ANONYMOUS = "DEFAULT-USER"
 _FILE_UPLOAD = {
     "image": {
         "enabled": False,
@@ -26,6 +37,17 @@ _SYSTEM_PARAMETERS = {
 }
 
 
+class Welcome(Struct, frozen=True):
+    """What API is here."""
+
+    welcome: str
+    api_version: str
+    server_version: Annotated[str, Meta(description="The release of Dify whose contract is kept.")]
+
+
+WELCOME = Welcome("Dify OpenAPI", "v1", DIFY_VERSION)
+
+
 class AppInfo(Struct, frozen=True):
     """The app, as its workflow's document tells it."""
 
@@ -34,6 +56,13 @@ class AppInfo(Struct, frozen=True):
     tags: list[str]
     mode: Annotated[str, Meta(examples=["workflow"])]
     author_name: str | None
+
+
+class OutputField(Struct, frozen=True):
+    """One name of a run's outputs."""
+
+    variable: str
+    type: Annotated[str | None, Meta(description="As the document has it, if it does.", examples=["array[file]"])]
 
 
 class AppParameters(Struct, frozen=True):
@@ -57,6 +86,58 @@ class AppParameters(Struct, frozen=True):
     sensitive_word_avoidance: Any
     file_upload: Any
     system_parameters: dict[str, int]
+    user_output_form: Annotated[list[OutputField], Meta(description="What the end nodes give; Dify does not tell it.")]
+
+
+class ToolIcon(Struct, frozen=True):
+    """A sign of a tool."""
+
+    background: Annotated[str, Meta(examples=["#252525"])]
+    content: str
+
+
+class AppMeta(Struct, frozen=True):
+    """An icon for each tool of the app's workflow, by the tool's name."""
+
+    tool_icons: dict[str, ToolIcon]
+
+
+class AppSite(Struct, frozen=True):
+    """How the app's page looks. What a document does not hold is as a new app has it."""
+
+    title: str
+    chat_color_theme: str | None
+    chat_color_theme_inverted: bool
+    icon_type: str
+    icon: str | None
+    icon_background: str | None
+    icon_url: str | None
+    description: str
+    copyright: str | None
+    privacy_policy: str | None
+    input_placeholder: str | None
+    custom_disclaimer: str
+    default_language: str
+    show_workflow_steps: bool
+    use_icon_as_answer_icon: bool
+
+
+_ICON = ToolIcon(background="#252525", content="😁")
+
+
+class EndUserObject(Struct, frozen=True):
+    """A user that the app has seen. There are no tenants: an app is its own."""
+
+    id: str
+    tenant_id: str
+    app_id: str
+    type: Annotated[str, Meta(examples=["service-api"])]
+    external_user_id: Annotated[str, Meta(description="As requests name it.", examples=["abc-123"])]
+    name: str | None
+    is_anonymous: bool
+    session_id: Annotated[str, Meta(description="The same again.")]
+    created_at: Annotated[str, Meta(description="When the app first saw it.", examples=["2026-11-21T12:00:00+00:00"])]
+    updated_at: str
 
 
 def info(graph: Graph) -> AppInfo:
@@ -90,4 +171,88 @@ def parameters(graph: Graph) -> AppParameters:
         sensitive_word_avoidance=feature("sensitive_word_avoidance", {"enabled": False, "type": "", "configs": []}),
         file_upload=feature("file_upload", _FILE_UPLOAD),
         system_parameters=_SYSTEM_PARAMETERS,
+        user_output_form=_output_form(graph),
     )
+
+
+def meta(graph: Graph) -> AppMeta:
+    tools = [_configuration(node) for node in graph.document.nodes]
+    names = [str(tool.get("tool_name")) for tool in tools if tool.get("type") == "tool"]
+    return AppMeta(dict.fromkeys(names, _ICON))
+
+
+def site(graph: Graph, changes: Mapping[str, Any]) -> AppSite:
+    """What the document says, but for the `changes`.
+
+    The icon of an app is an emoji, the id of a file that an export does not hold, or a link.
+    """
+    app = graph.document.app
+    icon_type = str(app.get("icon_type") or "emoji")
+    icon = _text(app.get("icon"))
+    told = AppSite(
+        title=graph.document.name,
+        chat_color_theme=None,
+        chat_color_theme_inverted=False,
+        icon_type=icon_type,
+        icon=icon,
+        icon_background=_text(app.get("icon_background")),
+        icon_url=icon if icon_type == "link" else None,
+        description=graph.document.description,
+        copyright=None,
+        privacy_policy=None,
+        input_placeholder=None,
+        custom_disclaimer="",
+        default_language="en-US",
+        show_workflow_steps=True,
+        use_icon_as_answer_icon=app.get("use_icon_as_answer_icon") is True,
+    )
+    return structs.replace(told, **changes)
+
+
+def read_site(written: Mapping[str, str]) -> dict[str, Any]:
+    """Changes of a site, each as a text: `true` and `false` where it is one of them. Raises InvalidParam."""
+    kinds = {field.name: field.type for field in structs.fields(AppSite)}
+    unknown = [name for name in written if name not in kinds]
+    if unknown:
+        raise InvalidParam(f"A site has no {unknown[0]!r}. It has: {', '.join(kinds)}.")
+    try:
+        return {name: convert(text, kinds[name], strict=kinds[name] is not bool) for name, text in written.items()}
+    except ValidationError:
+        named = ", ".join(name for name, kind in kinds.items() if kind is bool)
+        raise InvalidParam(f"These are true or false: {named}.") from None
+
+
+def end_user(user: EndUser) -> EndUserObject:
+    seen_at = datetime.fromtimestamp(int(user.created_at), UTC).isoformat()
+    return EndUserObject(
+        id=user.id,
+        tenant_id=user.app_id,
+        app_id=user.app_id,
+        type="service-api",
+        external_user_id=user.user,
+        name=None,
+        is_anonymous=user.user == _ANONYMOUS,
+        session_id=user.user,
+        created_at=seen_at,
+        updated_at=seen_at,
+    )
+
+
+def _output_form(graph: Graph) -> list[OutputField]:
+    """Of all end nodes, each name once: which of them a run reaches, its inputs decide."""
+    found: dict[str, OutputField] = {}
+    for end_id in graph.ends:
+        node = next(node for node in graph.document.nodes if str(node.get("id")) == end_id)
+        for entry in _configuration(node).get("outputs") or ():
+            name, kind = str(entry.get("variable")), _text(entry.get("value_type"))
+            found.setdefault(name, OutputField(name, kind))
+    return list(found.values())
+
+
+def _configuration(node: Mapping[str, Any]) -> Mapping[str, Any]:
+    configuration = node.get("data")
+    return configuration if isinstance(configuration, dict) else {}
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
+import msgspec
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from app.api.answer import Answer, Header, NoContent, json_answer
 from app.api.body import read_object
-from app.api.dify import pages, wire
+from app.api.dify import wire
 from app.api.dify.answers import BlockingAnswer, PausedAnswer, RunningAnswer, StopAnswer
-from app.api.dify.asked import RunBody, RunHeaders, UserBody, read_run_request, read_user
+from app.api.dify.asked import RunBody, RunHeaders, UserBody, read_run_request, read_user, read_version_id
 from app.api.dify.events import RunEvents, known_number
-from app.api.dify.pages import AppInfo, AppParameters
 from app.api.dify.polls import Conditional, Poll
 from app.api.dify.shapes import AcceptedRun, RunObject, RunQuery, read_parts
 from app.api.dify.wire import Wire
-from app.api.operation import EVENT_STREAM, Operation, read_query
+from app.api.operation import EVENT_STREAM, Content, Operation, read_query
 from app.api.sse import unless_gone
 from app.api.waiting import WaitingAnswer
-from app.domain.request import Caller, Scope
+from app.domain.request import Caller, RunRequest, Scope
 from app.domain.run import Run, RunStatus, is_terminal
 from app.errors import (
     AppUnavailable,
@@ -31,16 +32,35 @@ from app.errors import (
     TooManyRequests,
     Unavailable,
 )
+from app.runs.end_users import EndUsers
 from app.runs.polls import Polls
 from app.runs.service import RunService
 from app.settings import Settings
+
+_RUN_ANSWERS: Mapping[int, Content] = {
+    200: (BlockingAnswer, PausedAnswer, EVENT_STREAM),
+    202: (RunningAnswer, AcceptedRun),
+}
+_REFUSALS = (
+    *(AppUnavailable, CheckpointUnavailable, IdempotencyConflict, DocumentInvalid),
+    *(FileTooLarge, TooManyRequests),
+)
 
 
 class DifyApi:
     """Dify's operations below `/v1`."""
 
-    def __init__(self, service: RunService, polls: Polls, render: Wire, events: RunEvents, settings: Settings) -> None:
+    def __init__(
+        self,
+        service: RunService,
+        polls: Polls,
+        users: EndUsers,
+        render: Wire,
+        events: RunEvents,
+        settings: Settings,
+    ) -> None:
         self._service = service
+        self._users = users
         self._polls = polls
         self._events = events
         self._wire = render
@@ -58,11 +78,21 @@ class DifyApi:
                 "at once with its ids (async). Whatever becomes of the connection, the run goes on.",
                 body=RunBody,
                 headers=RunHeaders,
-                answers={200: (BlockingAnswer, PausedAnswer, EVENT_STREAM), 202: (RunningAnswer, AcceptedRun)},
-                raises=(
-                    *(AppUnavailable, CheckpointUnavailable, IdempotencyConflict, DocumentInvalid),
-                    *(FileTooLarge, TooManyRequests),
-                ),
+                answers=_RUN_ANSWERS,
+                raises=_REFUSALS,
+            ),
+            Operation(
+                method="POST",
+                path="/v1/workflows/{workflow_id}/run",
+                handler=self._run_version,
+                scope=Scope.RUN,
+                summary="Running a version of a workflow",
+                description="As running the workflow; the version is one that the app has or had, whatever it runs "
+                "now. A run tells its version as `workflow_id`.",
+                body=RunBody,
+                headers=RunHeaders,
+                answers=_RUN_ANSWERS,
+                raises=_REFUSALS,
             ),
             Operation(
                 method="GET",
@@ -86,33 +116,25 @@ class DifyApi:
                 body=UserBody,
                 answers={200: StopAnswer},
             ),
-            Operation(
-                method="GET",
-                path="/v1/info",
-                handler=self._info,
-                scope=Scope.READ,
-                summary="Reading the app's page",
-                answers={200: AppInfo},
-                raises=(AppUnavailable, DocumentInvalid),
-            ),
-            Operation(
-                method="GET",
-                path="/v1/parameters",
-                handler=self._parameters,
-                scope=Scope.READ,
-                summary="Reading the app's parameters",
-                answers={200: AppParameters},
-                raises=(AppUnavailable, DocumentInvalid),
-            ),
         ]
 
     async def _run(self, request: Request, caller: Caller) -> ASGIApp:
         headers = RunHeaders.of(request.scope["headers"])
         body = await read_object(request, self._settings.max_body_bytes)
+        return await self._submit(read_run_request(body, headers, caller, self._settings), headers)
+
+    async def _run_version(self, request: Request, caller: Caller) -> ASGIApp:
+        headers = RunHeaders.of(request.scope["headers"])
+        body = await read_object(request, self._settings.max_body_bytes)
         asked = read_run_request(body, headers, caller, self._settings)
+        version_id = read_version_id(request.path_params["workflow_id"])
+        return await self._submit(msgspec.structs.replace(asked, workflow_id=version_id), headers)
+
+    async def _submit(self, asked: RunRequest, headers: RunHeaders) -> ASGIApp:
         after = headers.after
         accepted = await self._service.submit(asked)
         run = accepted.run
+        self._users.note(run.app_id, run.user)
         # Of a run that this very request makes nobody has seen an event: the number is another run's.
         after = known_number(run, after, "Last-Event-ID") or 0 if accepted.replayed else 0
         names = [(b"x-workflow-run-id", run.id.encode()), (b"x-task-id", run.task_id.encode())]
@@ -178,9 +200,3 @@ class DifyApi:
         read_user(await read_object(request, self._settings.max_body_bytes))
         run = await self._service.stop(caller, request.path_params["task_id"])
         return json_answer(self._wire.stop_answer(run))
-
-    async def _info(self, request: Request, caller: Caller) -> Answer:
-        return json_answer(pages.info((await self._service.publication(caller)).graph))
-
-    async def _parameters(self, request: Request, caller: Caller) -> Answer:
-        return json_answer(pages.parameters((await self._service.publication(caller)).graph))
