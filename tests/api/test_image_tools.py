@@ -144,3 +144,25 @@ def test_a_worker_with_a_clock_does_the_tools_for_dates(studio: Atelier, tmp_pat
     clock = painter("time", "weekday", {}, tool_parameters=day)
     outputs = run(studio, key_of(studio, "weekday", tmp_path, clock))
     assert outputs == {"text": "February 29, 2024 is Thursday.", "files": [], "json": [{"data": []}]}
+
+
+@pytest.mark.parametrize(
+    ("provider", "tool", "settings", "said"),
+    [
+        (
+            "siliconflow",
+            "flux",
+            {"model": "schnell"},
+            "model 'schnell' is not installed: 'atelier-shapes' paints instead",
+        ),
+        ("atelier/diffusion", "text_to_image", {"model_name": "gone"}, "There is no checkpoint 'gone'. Installed: "),
+    ],
+)
+def test_a_check_names_the_models_that_are_not_here(
+    studio: Atelier, tmp_path: Path, provider: str, tool: str, settings: dict[str, Any], said: str
+) -> None:
+    document = tmp_path / "models.yml"
+    document.write_text(draw([start(), painter(provider, tool, settings, title="Flux")], ["start > paint"]))
+    (warning,) = [line for line in studio.cli("workflows", "check", str(document)).splitlines() if "warning" in line]
+    assert warning.startswith("  warning: node 'paint' (Flux): ")
+    assert said in warning

@@ -61,6 +61,7 @@ class Review(msgspec.Struct, frozen=True):
 
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    model: str = ""  # the model of somebody else's that the document fixes, if it does
 
 
 class Tool(msgspec.Struct, frozen=True):
