@@ -14,6 +14,7 @@ from rich.text import Text
 from app.api.dify.pages import read_site
 from app.checkpoints.catalogue import open_catalogue
 from app.errors import DocumentInvalid, InvalidParam
+from app.runs.endpoints import unanswered_models
 from app.runs.model_warnings import model_warnings
 from app.runs.publishing import Edition, exported, publish, publish_with_key
 from app.serving import app_named, open_store
@@ -104,7 +105,7 @@ def check(
         try:
             edition = Edition.of(_read(file), _pairs(env))
             _tell(f"{file}: {len(edition.graph.nodes)} nodes, no problem")
-            _list("warning", (*edition.graph.warnings, *_models(edition), *_unset_secrets(edition)))
+            _list("warning", (*_warnings(edition), *_unset_secrets(edition)))
         except DocumentInvalid as error:
             failed = True
             _tell(f"{file}: {_counted(len(error.problems), 'problem')}")
@@ -168,14 +169,16 @@ def _edition(file: Path, env: Iterable[str]) -> Edition | None:
         _tell(f"{file} can't be published: {_counted(len(error.problems), 'problem')}")
         _list("problem", error.problems)
         return None
-    _list("warning", (*edition.graph.warnings, *_models(edition)))
+    _list("warning", _warnings(edition))
     return edition
 
 
-def _models(edition: Edition) -> Iterator[str]:
+def _warnings(edition: Edition) -> Iterator[str]:
     settings = load_settings()
     catalogue = open_catalogue(settings.checkpoints_dir, settings.default_checkpoint)
-    return model_warnings(edition.graph, catalogue, settings.checkpoint_names)
+    yield from edition.graph.warnings
+    yield from unanswered_models(edition.graph, settings)
+    yield from model_warnings(edition.graph, catalogue, settings.checkpoint_names)
 
 
 def _ask_for_secrets(store: Store, edition: Edition, done: Publishing) -> None:
