@@ -25,8 +25,10 @@ from app.store.store import Store
 from workers.drain import Drain
 from workers.lease import parent_connection
 from workers.link import Ready, WorkerSide
+from workers.nodes.asking import Asker
 from workers.nodes.http.node import SendRequest
 from workers.nodes.image import TextToImage
+from workers.nodes.llm import AskLlm, ClassifyQuestion, ExtractParameters
 from workers.nodes.template import RenderTemplate
 from workers.nodes.tool import CallTool
 from workers.run_step import StepRunner, WorkerNode
@@ -47,10 +49,14 @@ def main(descriptor: int, worker_id: str, work_classes: tuple[str, ...]) -> None
     store = Store(settings)
     publications = Publications(store)
     artifacts = open_artifacts(settings)
+    asker = Asker(settings, artifacts)
     nodes: dict[str, WorkerNode] = {
         "template-transform": RenderTemplate(),
         "tool": CallTool(None),
         "http-request": SendRequest(artifacts, settings),
+        "llm": AskLlm(asker),
+        "parameter-extractor": ExtractParameters(asker),
+        "question-classifier": ClassifyQuestion(asker),
     }
     resident = _nothing
     if "gpu" in work_classes:

@@ -11,7 +11,10 @@ from app.graph.nodes.human_input import HumanInput
 from app.graph.nodes.if_else import IfElse
 from app.graph.nodes.iteration import Iteration, IterationStart
 from app.graph.nodes.kind import NodeKind
+from app.graph.nodes.llm import Llm
 from app.graph.nodes.loop import Loop, LoopEnd, LoopStart
+from app.graph.nodes.parameter_extractor import ParameterExtractor
+from app.graph.nodes.question_classifier import QuestionClassifier
 from app.graph.nodes.start import Start
 from app.graph.nodes.template_transform import TemplateTransform
 from app.graph.nodes.tool import ToolCall
@@ -25,6 +28,9 @@ _ALL: tuple[type[NodeKind], ...] = (
     VariableAggregator,
     Assigner,
     ToolCall,
+    Llm,
+    ParameterExtractor,
+    QuestionClassifier,
     Iteration,
     IterationStart,
     Loop,
