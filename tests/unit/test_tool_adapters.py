@@ -1,5 +1,7 @@
 """Other people's image tools, as documents hold them, turned into calls of our own."""
 
+from pathlib import Path
+
 import pytest
 from drawing import draw, end, node, start
 
@@ -239,7 +241,7 @@ def test_every_tool_of_the_table_paints_from_a_prompt_alone(tool):
     (prompt,) = tool.required
     painted = tool.call({prompt: "a cat"})
     assert painted.inputs["prompt"] == "a cat"
-    assert painted.left_out == ()
+    assert "left_out" not in painted.arguments
 
 
 def test_other_names_lead_to_tools_of_the_table():
@@ -263,3 +265,9 @@ def test_a_run_is_told_which_tool_it_was():
         "provider_id": "langgenius/dalle/dalle",
         "plugin_unique_identifier": "langgenius/dalle:0.0.1@sha",
     }
+
+
+def test_the_page_for_people_names_every_tool():
+    page = (Path(__file__).parents[2] / "docs" / "image-tools.md").read_text()
+    missing = [tool for tool in IMAGE_TOOLS if f"`{tool.provider}`" not in page or f"`{tool.name}`" not in page]
+    assert missing == []

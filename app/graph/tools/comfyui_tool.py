@@ -65,7 +65,7 @@ class GraphTool(msgspec.Struct, frozen=True):
                 self._draw(sketch, constants)
             except InvalidParam as error:
                 problems.append(error.message)
-        return Review(tuple(problems), tuple(sketch.notes))
+        return Review(tuple(problems), tuple(sketch.notes), sketch.model)
 
     @staticmethod
     def _refuse_pictures(images: Value) -> None:

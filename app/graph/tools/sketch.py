@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any
 
 import msgspec
@@ -58,13 +58,17 @@ class Sketch:
         self.note(choice.note)
 
     def call(self) -> Call:
-        """Raises InvalidParam for a set of arguments that is not complete."""
+        """Raises InvalidParam for a set of arguments that is not complete.
+
+        The size was meant for another model: ours may paint its own, and enlarge it (`fits`).
+        """
         inputs = check_arguments(TEXT_TO_IMAGE, self.arguments)
         if self.model:
             inputs["asked_model"] = self.model
         if self.aspect_ratio and "width" not in inputs:
             inputs["aspect_ratio"] = self.aspect_ratio
-        return Call(inputs, tuple(self.notes))
+        left_out = {"left_out": tuple(self.notes)} if self.notes else {}
+        return Call(inputs, {"fits": True, **left_out})
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -128,7 +132,14 @@ class ImageTool(msgspec.Struct, frozen=True):
             sketch.choose_sampler()
         except InvalidParam as error:
             problems.append(error.message)
-        return Review(tuple(problems), tuple(sketch.notes))
+        return Review(tuple(problems), tuple(sketch.notes), self._fixed_model(sketch, set(written)))
+
+    def _fixed_model(self, sketch: Sketch, written: Set[str]) -> str:
+        """What each run will ask for, as far as the document says it."""
+        choices = [parameter for parameter in self.parameters if parameter.role is model]
+        if sketch.model == self.model and not any(choice.name in written for choice in choices):
+            return next((choice.default for choice in choices if choice.default), self.model)
+        return sketch.model
 
 
 def _draw(sketch: Sketch, parameter: Taken, value: Value) -> None:
