@@ -126,7 +126,8 @@ def test_what_an_installation_lacks_is_a_warning(web: Atelier) -> None:
         in said
     )
     assert (
-        "(dosmix_): the model 'dosmix_' is painted with atelier-shapes: ATELIER_CHECKPOINT_NAMES names another" in said
+        "(dosmix_): model 'dosmix_' is not installed: 'atelier-shapes' paints instead; ATELIER_CHECKPOINT_NAMES can"
+        in said
     )
 
 
