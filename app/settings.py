@@ -156,6 +156,17 @@ class Settings(BaseSettings):
         10 * 1024 * 1024, gt=0, description="the largest file that an http-request node takes"
     )
     webhook_log_days: float = Field(30.0, gt=0, description="how long the log of deliveries is kept")
+    code_timeout_s: float = Field(15.0, gt=0, description="how long the code of a code node may run")
+    code_memory_mb: int = Field(
+        512, ge=128, description="the memory that it may take, in MiB; the interpreter has 60 of it"
+    )
+    code_answer_mb: int = Field(4, ge=1, description="the largest answer of it, as JSON, in MiB")
+    code_max_string_length: int = Field(400_000, gt=0, description="characters of a text that it answers")
+    code_max_string_array_length: int = Field(30, gt=0, description="texts in a list that it answers")
+    code_max_object_array_length: int = Field(30, gt=0, description="objects in a list that it answers")
+    code_max_number_array_length: int = Field(1000, gt=0, description="numbers in a list that it answers")
+    code_max_precision: int = Field(20, gt=0, description="digits after the point of a number that it answers")
+    code_max_depth: int = Field(5, gt=0, le=100, description="objects within objects that it answers")
     ping_s: float = Field(10.0, gt=0, description="silence on an event stream before a ping")
     slow_listener_s: float = Field(
         30.0, gt=0, description="an event stream whose client takes nothing for so long loses its connection"

@@ -44,9 +44,7 @@ class Speech:
     def _tell(self, text: str) -> float:
         """How long to wait with the next part."""
         try:
-            done = self._store.commit_blocking(
-                lambda tx: self._advance.say(tx, self._step, text, self._said), lasting=False
-            )
+            done = self._store.commit_blocking(lambda tx: self._advance.say(tx, self._step, text, self._said))
         except Unavailable as error:
             logger.warning("a text waits to be told", extra={"action": "text_untold", "error": error.message})
             return _LOOK_S

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.databases import PostgresDatabases
 from tests.llm_server import LlmServer, llm_server
 from tests.servers import ROOT, Atelier, running
 from tests.streams import Frame, begin, facts, follow, stop
@@ -173,6 +174,23 @@ def test_the_parts_of_a_text_are_one_text_for_everybody_who_reads(server: Atelie
     with follow(server, seen[-1].event["data"]["id"], key=key, after=0) as answer:  # type: ignore[index]
         again = list(facts(answer.iter_lines()))
     assert spoken(again) == spoken(seen)
+
+
+def test_another_server_hears_the_text_while_the_model_still_speaks(
+    postgres: PostgresDatabases, asked: LlmServer, tmp_path: Path
+) -> None:
+    shared = {"DATABASE_URL": postgres.new()}
+    with (
+        running(tmp_path / "house", **PAINTER, env_too=shared, llm_endpoints=asked.endpoints()) as one,
+        running(tmp_path / "house", env_too=shared, worker="none") as two,
+    ):
+        key = saying(one, tmp_path, model=model("gated"))
+        run_id, _ = begin(two, {"q": "x"}, key)
+        with follow(two, run_id, key=key, after=0) as answer:
+            frames = facts(answer.iter_lines())
+            assert spoken([next(frame for frame in frames if frame.name == "text_chunk")]) == ["Once upon "]
+            asked.open_gate()
+            assert "".join(spoken(list(frames))) == "a time."
 
 
 def test_a_text_waits_for_its_turn(server: Atelier, asked: LlmServer, tmp_path: Path) -> None:

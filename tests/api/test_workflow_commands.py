@@ -117,18 +117,19 @@ def test_a_warning_does_not_keep_a_document_from_running(web: Atelier, tmp_path:
         assert "warning: the document is of version 0.9.0" in web.cli("workflows", command, str(file))
 
 
-def test_what_an_installation_lacks_is_a_warning(web: Atelier) -> None:
-    documents = ROOT / "tests" / "documents"
-    llm, dalle = str(documents / "0.1.3-llm-jinja.yml"), str(documents / "0.1.0-a-model-behind-each-branch.yml")
-    said = web.cli("workflows", "check", llm, dalle)
-    assert (
-        "(LLM): no endpoint is configured for the model 'deepseek-chat' of the provider 'deepseek': set ATELIER_L"
-        in said
-    )
-    assert (
-        "(dosmix_): model 'dosmix_' is not installed: 'atelier-shapes' paints instead; ATELIER_CHECKPOINT_NAMES can"
-        in said
-    )
+def test_a_model_that_is_not_installed_is_named(web: Atelier) -> None:
+    said = web.cli("workflows", "check", str(ROOT / "tests/documents/0.1.0-a-model-behind-each-branch.yml"))
+    assert "(dosmix_): model 'dosmix_' is not installed: 'atelier-shapes' paints instead; ATELIER_CHECKPOINT" in said
+
+
+def test_a_model_that_nobody_answers_for_is_named(web: Atelier, tmp_path: Path) -> None:
+    document = (ROOT / "workflows" / "text-to-image-translated.yml").read_text()
+    assert "warning" not in web.cli("workflows", "check", str(ROOT / "workflows" / "text-to-image-translated.yml"))
+    file = tmp_path / "asks.yml"
+    file.write_text(document.replace("endpoint_required: false", "endpoint_required: true"))
+    for command in ("import", "check"):
+        printed = web.cli("workflows", command, str(file))
+        assert "warning: node 'translate' (Translate): No endpoint is configured for the model 'gpt-4o-mini'" in printed
 
 
 def test_what_is_not_there_is_named(web: Atelier, tmp_path: Path) -> None:

@@ -14,9 +14,10 @@ from app.artifacts.store import ArtifactStore
 from app.errors import NodeFailed
 from app.graph.nodes.prompts import Message, Model
 from app.graph.replies import certain_text, without_thoughts
+from app.runs.endpoints import no_endpoint
 from app.settings import Settings
 from workers.run_step import Job, StepHalted
-from workers.text.engine import TextEngine, engine_of, how_to_configure
+from workers.text.engine import TextEngine, engine_of
 from workers.text.request import Function, ShownFile, TextRequest, Turn, Usage
 
 NOT_CONFIGURED = "ModelNotConfigured"
@@ -120,7 +121,7 @@ class Asker:
         model = question.model
         engine = self._engine_of(model)
         if engine is None:
-            raise NodeFailed(how_to_configure(model.provider, model.name), error_type=NOT_CONFIGURED)
+            raise NodeFailed(no_endpoint(model.provider, model.name), error_type=NOT_CONFIGURED)
         request = TextRequest(
             model=model.name,
             turns=tuple(self._turn(message, question.detail) for message in question.messages),

@@ -29,13 +29,3 @@ def engine_of(settings: Settings, provider: str, model: str) -> TextEngine | Non
     """What answers for a document's model; None where nothing is configured for it."""
     endpoint = settings.llm_endpoint(provider, model)
     return None if endpoint is None else OpenAiChat(endpoint)
-
-
-def how_to_configure(provider: str, model: str) -> str:
-    """The sentence of a node whose model nobody answers for."""
-    key = provider.rpartition("/")[2] or "default"
-    return (
-        f"No endpoint is configured for the model '{model}' of the provider '{provider}'. Set ATELIER_LLM_ENDPOINTS, "
-        f'for instance to {{"{key}": {{"url": "https://host/v1", "api_key": "…"}}}} or, for every model, to '
-        '{"default": {"url": "http://localhost:11434/v1", "model": "name"}}.'
-    )

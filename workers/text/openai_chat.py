@@ -54,7 +54,7 @@ class OpenAiChat:
         if endpoint.api_key:
             headers["authorization"] = f"Bearer {endpoint.api_key}"
         timeout = httpx.Timeout(endpoint.timeout_s, connect=min(_CONNECT_S, endpoint.timeout_s))
-        async with httpx.AsyncClient(verify=_tls(), timeout=timeout) as client:
+        async with httpx.AsyncClient(verify=_certificates(endpoint.url), timeout=timeout) as client:
             with self._told():
                 url, body = f"{endpoint.url}/chat/completions", self.body(request)
                 async with client.stream("POST", url, json=body, headers=headers) as answer:
@@ -171,10 +171,20 @@ class OpenAiChat:
         return (text.replace(key, "(hidden)") if key else text)[:_LONGEST_COMPLAINT]
 
 
+def _certificates(url: str) -> ssl.SSLContext:
+    """What to trust; nothing has to be read where there is nothing to verify."""
+    return _every_authority() if url.startswith("https:") else _no_authority()
+
+
 @cache
-def _tls() -> ssl.SSLContext:
+def _every_authority() -> ssl.SSLContext:
     """Made once: it reads all certificates that there are, which takes longer than a request."""
     return httpx.create_ssl_context()
+
+
+@cache
+def _no_authority() -> ssl.SSLContext:
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def _parameters(written: Mapping[str, Any]) -> dict[str, Any]:
