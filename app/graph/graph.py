@@ -227,13 +227,12 @@ class _Draft:
         return order, [edge for edge in edges if edge.source not in lost], ancestors, mark
 
     def _leave_out(self, lost: list[str]) -> None:
-        """What never runs may be of any kind, and unfinished: its problems are no more than warnings."""
+        """What never runs may be of any kind, and unfinished: its problems are none."""
         self.lost.update(lost)
         for node_id in lost:
             self.nodes.pop(node_id, None)
         for problem in [each for each in self.problems if isinstance(each, Problem) and each.node_id in lost]:
             self.problems.remove(problem)
-            self.warnings.append(problem)
 
     def _unreachable(self, order: list[str], ancestors: Mapping[str, frozenset[str]], firsts: set[str]) -> list[str]:
         """What nothing leads to; in Dify it does not run either. Other start nodes are a problem already."""
