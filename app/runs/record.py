@@ -49,8 +49,8 @@ class Record:
         self._exceptions_count = run.exceptions_count
         self.new_entries: list[Entry] = []
         self._graph = graph
-        self._library = library
         self._voice = Voice()
+        self._library = library
         self._started = 0
         self._retries: dict[str, int] = {}
         self._asked: dict[str, Mapping[str, Any]] = {}  # what each step's form shows

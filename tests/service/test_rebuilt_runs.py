@@ -138,7 +138,7 @@ def graphs(choose: Any) -> Graph:
     return load_graph(draw([start(), *nodes, last], [*edges, *(f"{node_id} > end" for node_id, _ in values)]))
 
 
-COURSES = settings(deadline=None, max_examples=150)
+COURSES = settings(deadline=None, max_examples=120)
 
 
 @COURSES
