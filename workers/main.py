@@ -54,7 +54,9 @@ def main(descriptor: int, worker_id: str, work_class: str, alone: str = "0") -> 
     artifacts = open_artifacts(settings)
     if work_class == "gpu":
         engine = _engine(settings, catalogue)
-        nodes: dict[str, WorkerNode] = {"tool": CallTool(TextToImage(engine, catalogue, artifacts))}
+        nodes: dict[str, WorkerNode] = {
+            "tool": CallTool(TextToImage(engine, catalogue, artifacts, open_signer(settings)))
+        }
         resident, lanes = _last_of(engine), Lanes(1)
     else:
         nodes = _cpu_nodes(settings, artifacts)
