@@ -94,8 +94,8 @@ Role = Callable[[Sketch, Taken, Value], None]
 class ImageTool(msgspec.Struct, frozen=True):
     """A text-to-image tool of somebody else, painted by our engine.
 
-    `model` is asked for where a call names none. `tells_images`: the service's answer, which Dify gives as `json`, lists
-    its pictures by their URLs, and workflows read them there.
+    `model` is asked for where a call names none. `tells_images`: the service's answer, which Dify gives as `json`,
+    lists its pictures by their URLs, and workflows read them there.
     """
 
     provider: str
