@@ -1,4 +1,4 @@
-"""`tool` in a worker of the `cpu` class: what needs a clock. Pictures are `image.py`'s, in a worker of the other class."""
+"""`tool` in a worker of the `cpu` class: what needs a clock. Pictures are `image.py`'s, in a `gpu` worker."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ class CallTool:
 
     def run(self, job: Job) -> NodeRun:
         work = job.work
-        read = CLOCK_TOOLS.get(work.tool.name) if isinstance(work, ToolCall) else None
-        if read is None or not isinstance(work, ToolCall):
+        if not isinstance(work, ToolCall) or work.tool.name not in CLOCK_TOOLS:
             raise NodeFailed(f"The tool of '{job.step.node_id}' is not in this worker.", error_type="ToolInvokeError")
-        outputs = {"text": read(job.inputs), "files": [], "json": [{"data": []}]}
+        outputs = {"text": CLOCK_TOOLS[work.tool.name](job.inputs), "files": [], "json": [{"data": []}]}
         return NodeRun(Succeeded(outputs, metadata={"tool_info": dict(work.info)}))
