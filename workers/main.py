@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from app.artifacts.store import ArtifactStore, open_artifacts
+from app.artifacts.urls import open_signer
 from app.checkpoints.catalogue import Catalogue, open_catalogue
 from app.errors import AtelierError
 from app.logs import set_up_logs
@@ -54,7 +55,8 @@ def main(descriptor: int, worker_id: str, work_class: str, alone: str = "0") -> 
     artifacts = open_artifacts(settings)
     if work_class == "gpu":
         engine = _engine(settings, catalogue)
-        nodes: dict[str, WorkerNode] = {"tool": CallTool(TextToImage(engine, catalogue, artifacts))}
+        paint = TextToImage(engine, catalogue, artifacts, open_signer(settings))
+        nodes: dict[str, WorkerNode] = {"tool": paint}
         resident, lanes = _last_of(engine), Lanes(1)
     else:
         nodes = _cpu_nodes(settings, artifacts)
@@ -72,7 +74,7 @@ def _cpu_nodes(settings: Settings, artifacts: ArtifactStore) -> dict[str, Worker
     return {
         "template-transform": RenderTemplate(),
         "document-extractor": ExtractDocuments(artifacts),
-        "tool": CallTool(None),
+        "tool": CallTool(),
         "http-request": SendRequest(artifacts, settings),
         "llm": AskLlm(asker),
         "parameter-extractor": ExtractParameters(asker),

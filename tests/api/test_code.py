@@ -105,7 +105,7 @@ def test_a_fail_branch_hears_what_kind_of_error_it_was(
 
 def test_a_run_that_is_stopped_ends_its_code(computing: Atelier) -> None:
     key = key_of(computing, "sleeps", "import time\ndef main(**_): time.sleep(3600)", {})
-    worker = computing.worker_pid("tests.chaos.painter")
+    worker = computing.worker_pid("tests.chaos.painter", "cpu")
     assert worker is not None
     before = descendants(worker)
     body = {"inputs": {"text": "", "number": 1}, "response_mode": "streaming", "user": "u"}
