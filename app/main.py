@@ -98,7 +98,7 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     operations = [
         *DifyApi(service, polls, users, render, events, settings).operations(),
         *events.operations(),
-        *AppPages(publications, users).operations(),
+        *AppPages(publications, users, settings).operations(),
         *RunLists(service, render).operations(),
         *UploadApi(uploads, reader, signer).operations(),
         *Permalinks(uploads, signer).operations(),

@@ -11,6 +11,7 @@ from msgspec import Meta, Struct, ValidationError, convert, structs
 from app.errors import InvalidParam
 from app.graph.graph import Graph
 from app.graph.inputs import input_form
+from app.settings import Settings
 from app.store.end_users import EndUser
 
 DIFY_VERSION = "1.14.2"
@@ -19,6 +20,7 @@ DIFY_VERSION = "1.14.2"
 DIFY_HEADERS = ((b"x-version", DIFY_VERSION.encode()), (b"x-env", b"PRODUCTION"))
 """What every answer of Dify's has."""
 
+_MOST_OF_A_LIST = 10  # what the editor lets an author choose
 _ANONYMOUS = "DEFAULT-USER"
 _FILE_UPLOAD = {
     "image": {
@@ -27,13 +29,6 @@ _FILE_UPLOAD = {
         "detail": "high",
         "transfer_methods": ["remote_url", "local_file"],
     }
-}
-_SYSTEM_PARAMETERS = {
-    "image_file_size_limit": 10,
-    "video_file_size_limit": 100,
-    "audio_file_size_limit": 50,
-    "file_size_limit": 15,
-    "workflow_file_upload_limit": 10,
 }
 
 
@@ -151,7 +146,7 @@ def info(graph: Graph) -> AppInfo:
     )
 
 
-def parameters(graph: Graph) -> AppParameters:
+def parameters(graph: Graph, settings: Settings) -> AppParameters:
     features = graph.document.features
 
     def feature(name: str, default: Any) -> Any:
@@ -170,7 +165,13 @@ def parameters(graph: Graph) -> AppParameters:
         user_input_form=input_form(graph),
         sensitive_word_avoidance=feature("sensitive_word_avoidance", {"enabled": False, "type": "", "configs": []}),
         file_upload=feature("file_upload", _FILE_UPLOAD),
-        system_parameters=_SYSTEM_PARAMETERS,
+        system_parameters={
+            "image_file_size_limit": settings.upload_image_mb,
+            "video_file_size_limit": settings.upload_video_mb,
+            "audio_file_size_limit": settings.upload_audio_mb,
+            "file_size_limit": settings.upload_file_mb,
+            "workflow_file_upload_limit": _MOST_OF_A_LIST,
+        },
         user_output_form=_output_form(graph),
     )
 
