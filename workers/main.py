@@ -25,9 +25,12 @@ from app.store.store import Store
 from workers.drain import Drain
 from workers.lease import parent_connection
 from workers.link import Ready, WorkerSide
+from workers.nodes.asking import Asker
+from workers.nodes.code import RunCode
 from workers.nodes.document_extractor import ExtractDocuments
 from workers.nodes.http.node import SendRequest
 from workers.nodes.image import TextToImage
+from workers.nodes.llm import AskLlm, ClassifyQuestion, ExtractParameters
 from workers.nodes.template import RenderTemplate
 from workers.nodes.tool import CallTool
 from workers.run_step import StepRunner, WorkerNode
@@ -48,18 +51,24 @@ def main(descriptor: int, worker_id: str, work_classes: tuple[str, ...]) -> None
     store = Store(settings)
     publications = Publications(store)
     artifacts = open_artifacts(settings)
+    asker = Asker(settings, artifacts)
     nodes: dict[str, WorkerNode] = {
         "template-transform": RenderTemplate(),
         "document-extractor": ExtractDocuments(artifacts),
         "tool": CallTool(None),
         "http-request": SendRequest(artifacts, settings),
+        "llm": AskLlm(asker),
+        "parameter-extractor": ExtractParameters(asker),
+        "question-classifier": ClassifyQuestion(asker),
+        "code": RunCode(settings),
     }
     resident = _nothing
     if "gpu" in work_classes:
         engine = _engine(settings, catalogue)
         nodes["tool"] = CallTool(TextToImage(engine, catalogue, artifacts))
         resident = _last_of(engine)
-    advance = Advance(publications.graph_of, SettleImages(catalogue, settings.checkpoint_names), settings)
+    settle = SettleImages(catalogue, settings.checkpoint_names)
+    advance = Advance(publications.graph_of, settle, settings, publications.find_app)
     runner = StepRunner(store, publications, advance, Announcer(link, link), link, nodes)
     link.tell(Ready())
     Drain(store, runner, link, worker_id, settings).serve(work_classes, resident)

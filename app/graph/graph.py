@@ -10,12 +10,13 @@ import msgspec
 from app.errors import DocumentInvalid, Problem
 from app.graph.body import Body, Edge, Node, ancestors_of, graph_order, make_body
 from app.graph.document import Document, parse_document
-from app.graph.nodes import KINDS
+from app.graph.nodes import KINDS, kind_of
 from app.graph.nodes.end import End
 from app.graph.nodes.iteration import IterationStart
 from app.graph.nodes.kind import SOURCE, Configuration, problem_of
 from app.graph.nodes.loop import LoopStart
 from app.graph.nodes.start import Start
+from app.graph.nodes.workflow_tool import WorkflowTool
 from app.graph.rounds import Container
 from app.graph.selectors import Selector
 from app.graph.strategy import SUCCESS_BRANCH, ErrorStrategy, RetryPolicy
@@ -32,8 +33,8 @@ class Graph(Body, frozen=True):
 
     `warnings` tell its author what is odd but does no harm, in Dify neither: a node that nothing leads to (it is left
     out), a selector that no ancestor answers (it finds nothing), an edge from or to nowhere. `bodies` are what its
-    containers run, by the container's id, however deep. `heard` are the nodes whose completion may let an end node
-    speak.
+    containers run, by the container's id, however deep. `calls` are the names of other apps that it runs, as each node
+    has them. `heard` are the nodes whose completion may let an end node speak.
     """
 
     document: Document
@@ -41,6 +42,7 @@ class Graph(Body, frozen=True):
     start_id: str
     ends: Mapping[str, End]
     bodies: Mapping[str, Body]
+    calls: frozenset[tuple[str, ...]] = frozenset()
     warnings: tuple[str, ...] = ()
 
     @property
@@ -67,7 +69,8 @@ def build_graph(document: Document) -> Graph:
         raise DocumentInvalid(["Graph must have at least one node"])
     draft.check_starts()
     draft.read_edges()
-    levels = [draft.level(container_id) for container_id in (_TOP, *draft.containers)]
+    containers = sorted(draft.containers, key=draft.depth)
+    levels = [draft.level(container_id) for container_id in (_TOP, *containers)]
     draft.check_selectors()
     if draft.problems:
         raise DocumentInvalid(draft.problems)
@@ -79,7 +82,8 @@ def build_graph(document: Document) -> Graph:
         start_id=draft.start_ids[0],
         heard=_heard(ends).union(*(top.branches[end_id] for end_id in ends)),
         ends=ends,
-        bodies=dict(zip(draft.containers, bodies, strict=True)),
+        bodies=dict(zip(containers, bodies, strict=True)),
+        calls=frozenset(node.work.names for node in draft.nodes.values() if isinstance(node.work, WorkflowTool)),
         warnings=(*document.warnings, *draft.warnings),
     )
 
@@ -126,11 +130,12 @@ class _Draft:
         self.titles.setdefault(node_id, title)
         if kind == Start.kind:
             self.start_ids.append(node_id)
-        if kind not in KINDS:
+        reader = kind_of(entries)
+        if reader is None:
             self.problem(node_id, refusal(kind, KINDS))
             return
         configuration = Configuration(node_id, entries, self.problems, self.warnings)
-        work = KINDS[kind].read(configuration)
+        work = reader.read(configuration)
         strategy = ErrorStrategy.read(configuration)
         retry = RetryPolicy.read(configuration) if work.retries else None
         self.nodes[node_id] = Node(node_id, kind, title, work, strategy, retry)
@@ -157,6 +162,11 @@ class _Draft:
                 return
             seen.add(owner)
             owner = self.owners[owner]
+
+    def depth(self, node_id: str) -> int:
+        """How many containers it is in."""
+        owner = self.owners[node_id]
+        return 0 if owner == _TOP else 1 + self.depth(owner)
 
     def check_starts(self) -> None:
         if not self.start_ids:

@@ -20,10 +20,13 @@ from app.domain.form import Form, FormStatus
 from app.domain.request import RunRequest
 from app.domain.run import Failed, Retry, Run, RunStatus, Step, StepStatus, Succeeded, Task, Timings, is_terminal
 from app.errors import FormExpired, FormSubmitted, NotFound
+from app.graph.calls import Callee
 from app.graph.graph import Graph
 from app.graph.nodes.human_input import TIMEOUT, fill
 from app.runs.admission import Admission
 from app.runs.movement import Movement, Settle
+from app.runs.record import NOTHING_ELSE, Library
+from app.runs.voice import part
 from app.settings import Settings
 from app.store import deliveries, files, forms, runs, steps, webhooks
 from app.store.engine import Tx
@@ -45,18 +48,54 @@ class Notice(msgspec.Struct, frozen=True):
     posts: bool = False
 
 
+class Said(msgspec.Struct, frozen=True):
+    """How far a step's text was told when its run's log ended with fact `seq`; `told` is None before its turn."""
+
+    seq: int
+    told: str | None
+
+
+def _no_app(tx: Tx, names: Sequence[str]) -> Callee | None:
+    return None
+
+
+class _Shelf(Library):
+    """The other apps as a transaction sees them."""
+
+    def __init__(
+        self,
+        tx: Tx,
+        graph_of: Callable[[Tx, str], Graph],
+        find_app: Callable[[Tx, Sequence[str]], Callee | None],
+    ) -> None:
+        self._tx, self._graph_of, self._find_app = tx, graph_of, find_app
+
+    def find(self, names: Sequence[str]) -> Callee | None:
+        return self._find_app(self._tx, names)
+
+    def graph_of(self, workflow_id: str) -> Graph:
+        return self._graph_of(self._tx, workflow_id)
+
+
 class Advance:
     """The verbs that move runs on. Holds no state but what it was wired with."""
 
-    def __init__(self, graph_of: Callable[[Tx, str], Graph], settle: Settle, settings: Settings) -> None:
+    def __init__(
+        self,
+        graph_of: Callable[[Tx, str], Graph],
+        settle: Settle,
+        settings: Settings,
+        find_app: Callable[[Tx, Sequence[str]], Callee | None] = _no_app,
+    ) -> None:
         self._graph_of = graph_of
+        self._find_app = find_app
         self._settle = settle
         self._settings = settings
         self._admission = Admission(settings)
 
-    def begin(self, graph: Graph, run: Run) -> Movement:
+    def begin(self, graph: Graph, run: Run, library: Library = NOTHING_ELSE) -> Movement:
         """A new run as far as it gets without a worker, in memory. Raises InvalidParam: then there is no run."""
-        movement = Movement(graph, run, (), self._settle)
+        movement = Movement(graph, run, (), self._settle, library)
         movement.begin()
         return movement
 
@@ -144,6 +183,25 @@ class Advance:
     def _write_retry(self, tx: Tx, movement: Movement, held: Step) -> Notice:
         return msgspec.structs.replace(self._write(tx, movement), rings=frozenset({held.work_class or "cpu"}))
 
+    def say(self, tx: Tx, held: Step, text: str, before: Said | None) -> tuple[Said, Notice | None] | None:
+        """Tells what is new in the text so far of a step that is still at it, if it is its turn to speak.
+
+        `before` is what the last call gave: it spares the next one the run's log while nothing else has happened. None:
+        the attempt has lost its step, nothing is written. A text that does not go on where the told one ends is told
+        with its end, by `complete`.
+        """
+        run = runs.lock_run(tx, held.run_id)
+        if run is None or is_terminal(run.status) or not steps.is_held(tx, held):
+            return None
+        told = self._movement(tx, run).told_by(held) if before is None or before.seq != run.last_seq else before.told
+        if told is None or len(text) <= len(told) or not text.startswith(told):
+            return Said(run.last_seq, told), None
+        entry = part(held, text[len(told) :])
+        run = msgspec.structs.replace(run, last_seq=run.last_seq + 1)
+        runs.save_run(tx, run)
+        runs.insert_entries(tx, run, [entry])
+        return Said(run.last_seq, text), Notice(run.id)
+
     def fill_form(self, tx: Tx, token: str, given: Mapping[str, Any], action: str, user: str) -> Notice:
         """A person has filled in a form; the run goes on. Of two who do, the first to lock the run is heard.
 
@@ -193,7 +251,8 @@ class Advance:
 
     def _movement(self, tx: Tx, run: Run) -> Movement:
         told = runs.events_after(tx, run.id, 0)
-        return Movement(self._graph_of(tx, run.workflow_id), run, told, self._settle)
+        library = _Shelf(tx, self._graph_of, self._find_app)
+        return Movement(self._graph_of(tx, run.workflow_id), run, told, self._settle, library)
 
     def _write(self, tx: Tx, movement: Movement) -> Notice:
         run = movement.run

@@ -137,7 +137,7 @@ def _info(configuration: Configuration) -> dict[str, Any]:
 def _read_arguments(tool: AnyTool, configuration: Configuration) -> Iterator[tuple[str, Argument]]:
     """Both forms of Dify: plain values and {type, value}. Constants are checked here, once for all runs."""
     is_typed = _is_typed(configuration)
-    written = _written_arguments(configuration, is_typed)
+    written = written_arguments(configuration)
     arguments = {name: _argument(name, form, value, tool, configuration) for name, (form, value) in written.items()}
     constants = {name: argument.value for name, argument in arguments.items() if isinstance(argument, Constant)}
     review = tool.review(constants, arguments, is_typed)
@@ -156,10 +156,10 @@ def _is_typed(configuration: Configuration) -> bool:
     return bool(entries.get("tool_node_version")) or str(entries.get("version") or "1") != "1"
 
 
-def _written_arguments(configuration: Configuration, is_typed: bool) -> dict[str, tuple[str, Any]]:
+def written_arguments(configuration: Configuration) -> dict[str, tuple[str, Any]]:
     """name → (form, value) of every argument that says something; a parameter wins over a setting of the same name."""
     settings = _entries(configuration.mapping("tool_configurations"), constant="constant")
-    if not is_typed:
+    if not _is_typed(configuration):
         settings = {name: (form, value) for name, (form, value) in settings.items() if value != ""}
     parameters = _entries(configuration.mapping("tool_parameters"), constant="mixed")
     return {**settings, **parameters}
