@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
 
 from app import ids
 from app.artifacts.disk import DiskArtifacts
@@ -21,9 +20,9 @@ from app.domain.artifact import Artifact, Upload
 from app.errors import NotFound
 from app.runs.sweep import OrphanSweep
 from app.settings import Settings, load_settings
+from app.store.accounts import PublishedWorkflow, publish
 from app.store.files import insert_artifacts, named_sha256s
 from app.store.migrate import upgrade
-from app.store.schema import apps
 from app.store.store import Store
 from app.store.uploads import insert_upload
 from tests.s3 import MotoServer
@@ -46,9 +45,10 @@ class House:
         await self.store.commit(lambda tx: insert_artifacts(tx, [new], time.time()))
 
     async def name_upload(self, content: bytes) -> None:
-        app_id = await self.store.read(lambda tx: str(tx.rows(select(apps.c.id))[0][0]))
-        new = Upload(ids.new_id(), app_id, "u", sha256(content), len(content), "text/plain", ".txt", "a.txt", None, 0.0)
-        await self.store.commit(lambda tx: insert_upload(tx, new))
+        published = PublishedWorkflow(ids.new_id(), ids.new_id(), "1", "a document")
+        of_content = (sha256(content), len(content), "text/plain", ".txt", "a.txt", None, 0.0)
+        new = Upload(ids.new_id(), published.app_id, "u", *of_content)
+        await self.store.commit(lambda tx: (publish(tx, "a", published, 0.0), insert_upload(tx, new)))
 
     async def grow_old(self) -> None:
         """Lets all objects become older than `OLD_S`: files are told so, a bucket's objects have to be waited for."""
