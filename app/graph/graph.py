@@ -11,7 +11,7 @@ from app.errors import DocumentInvalid, Problem
 from app.graph.body import Body, Edge, Node, ancestors_of, graph_order, make_body
 from app.graph.document import Document, parse_document
 from app.graph.nodes import KINDS, kind_of
-from app.graph.nodes.end import End
+from app.graph.nodes.end import Speaker
 from app.graph.nodes.iteration import IterationStart
 from app.graph.nodes.kind import SOURCE, Configuration, problem_of
 from app.graph.nodes.loop import LoopStart
@@ -34,13 +34,14 @@ class Graph(Body, frozen=True):
     `warnings` tell its author what is odd but does no harm, in Dify neither: a node that nothing leads to (it is left
     out), a selector that no ancestor answers (it finds nothing), an edge from or to nowhere. `bodies` are what its
     containers run, by the container's id, however deep. `calls` are the names of other apps that it runs, as each node
-    has them. `heard` are the nodes whose completion may let an end node speak.
+    has them. `ends` are the nodes whose outputs are the run's, and `heard` those whose completion may let one of them
+    speak.
     """
 
     document: Document
     heard: frozenset[str]
     start_id: str
-    ends: Mapping[str, End]
+    ends: Mapping[str, Speaker]
     bodies: Mapping[str, Body]
     calls: frozenset[tuple[str, ...]] = frozenset()
     warnings: tuple[str, ...] = ()
@@ -75,7 +76,7 @@ def build_graph(document: Document) -> Graph:
     if draft.problems:
         raise DocumentInvalid(draft.problems)
     top, *bodies = (make_body(draft.nodes, *level) for level in levels)
-    ends = {node.id: node.work for node in top.nodes.values() if isinstance(node.work, End)}
+    ends = {node.id: node.work for node in top.nodes.values() if isinstance(node.work, Speaker)}
     return Graph(
         **msgspec.structs.asdict(top),
         document=document,
@@ -88,7 +89,7 @@ def build_graph(document: Document) -> Graph:
     )
 
 
-def _heard(ends: Mapping[str, End]) -> frozenset[str]:
+def _heard(ends: Mapping[str, Speaker]) -> frozenset[str]:
     """The nodes whose values the end nodes give."""
     return frozenset(selector[0] for end in ends.values() for selector in end.selectors)
 
@@ -226,13 +227,12 @@ class _Draft:
         return order, [edge for edge in edges if edge.source not in lost], ancestors, mark
 
     def _leave_out(self, lost: list[str]) -> None:
-        """What never runs may be of any kind, and unfinished: its problems are no more than warnings."""
+        """What never runs may be of any kind, and unfinished: its problems are none."""
         self.lost.update(lost)
         for node_id in lost:
             self.nodes.pop(node_id, None)
         for problem in [each for each in self.problems if isinstance(each, Problem) and each.node_id in lost]:
             self.problems.remove(problem)
-            self.warnings.append(problem)
 
     def _unreachable(self, order: list[str], ancestors: Mapping[str, frozenset[str]], firsts: set[str]) -> list[str]:
         """What nothing leads to; in Dify it does not run either. Other start nodes are a problem already."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import msgspec
 
 from app import clock
+from app.artifacts.urls import UrlSigner, open_signer
 from app.domain.artifact import Artifact
 from app.domain.event import EventKind
 from app.domain.form import Form, FormStatus
@@ -33,7 +35,10 @@ from app.store.engine import Tx
 
 STOPPED_BY_USER = ("Stopped by user.", "stopped_by_user")
 WORKER_LOST = "worker_lost"
-SERVER_STOPPED = "server_stopped"  # an attempt that ended with its worker's own shutdown is nobody's failure
+SERVER_STOPPED = "server_stopped"
+NEIGHBOUR_HUNG = "neighbour_hung"
+# An attempt that ended with its worker's own shutdown, or because another step hung there, is nobody's failure.
+_NOBODYS_FAILURE = (SERVER_STOPPED, NEIGHBOUR_HUNG)
 
 
 class Notice(msgspec.Struct, frozen=True):
@@ -93,6 +98,10 @@ class Advance:
         self._settings = settings
         self._admission = Admission(settings)
 
+    @cached_property
+    def _signer(self) -> UrlSigner:
+        return open_signer(self._settings)  # most runs make no files
+
     def begin(self, graph: Graph, run: Run, library: Library = NOTHING_ELSE) -> Movement:
         """A new run as far as it gets without a worker, in memory. Raises InvalidParam: then there is no run."""
         movement = Movement(graph, run, (), self._settle, library)
@@ -138,6 +147,8 @@ class Advance:
             return self.give_back(tx, held, outcome)
         if isinstance(outcome, Failed):
             return self._fail(tx, run, held, outcome, timings)
+        if made:
+            outcome = msgspec.structs.replace(outcome, outputs=self._signer.stamped(outcome.outputs))
         done = _succeeded(held, outcome)
         if not steps.finish(tx, done, timings):
             return None
@@ -151,7 +162,7 @@ class Advance:
         run = runs.lock_run(tx, held.run_id)
         if run is None or is_terminal(run.status):
             return None
-        if held.attempt >= self._settings.max_attempts and why.error_type != SERVER_STOPPED:
+        if held.attempt >= self._settings.max_attempts and why.error_type not in _NOBODYS_FAILURE:
             movement = self._movement(tx, run)
             if held.attempt - movement.retries_of(held) >= self._settings.max_attempts:
                 lost = Failed(f"{why.error} ({held.attempt} attempts)", why.error_type)
@@ -283,7 +294,7 @@ class Advance:
 
         None at first for a worker that is gone: nothing says that the step had anything to do with it.
         """
-        if attempt == 1 and why.error_type in (WORKER_LOST, SERVER_STOPPED):
+        if attempt == 1 and why.error_type in (WORKER_LOST, *_NOBODYS_FAILURE):
             return 0.0
         full_s: float = self._settings.retry_delay_s * 2 ** (attempt - 1)
         return full_s * (0.5 + random.random() / 2)

@@ -10,7 +10,7 @@ import pytest
 from tests import media
 from tests.api.test_uploads import local, taken, upload
 from tests.servers import Atelier, running
-from tests.unit.drawing import draw, end, field, node, start
+from tests.unit.drawing import draw, end, field, node, start, template
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +102,31 @@ def test_what_a_run_made_is_given_to_the_next(house: Atelier) -> None:
     assert refused["message"] == f"ToolFile {made['related_id']} not found"
     preview = house.http.get(f"/v1/files/{made['related_id']}/preview", headers=house.bearer(key))
     assert (preview.headers["content-type"], preview.status_code) == ("image/png", 200)
+
+
+def test_a_workflow_can_write_the_url_of_a_file(house: Atelier) -> None:
+    """Of one that it is given, and of one that it makes: for as long as a signed URL is valid."""
+    nodes = [
+        start(field("picture", "file")),
+        node(
+            "paint",
+            "tool",
+            provider_id="atelier/diffusion",
+            tool_name="text_to_image",
+            tool_configurations={"steps": 1},
+            tool_parameters={"prompt": {"type": "mixed", "value": "one"}},
+        ),
+        template(
+            "write", "![]({{ made[0].url }}) {{ given.url }}", made=["paint", "files"], given=["start", "picture"]
+        ),
+        end(text=["write", "output"], url=["start", "picture", "url"]),
+    ]
+    document = house.data_dir / "urls.yml"
+    document.write_text(draw(nodes, ["start > paint", "paint > write", "write > end"]))
+    key, content = house.app_key(document, "urls"), media.picture()
+    file = local(taken(upload(house, key, "cat.png", content)))
+    outputs = house.run({"picture": file}, key).json()["data"]["outputs"]
+    made, given_url = outputs["text"].removeprefix("![](").split(") ")
+    assert house.http.get(made, headers={"authorization": ""}).headers["content-type"] == "image/png"
+    for url in (given_url, outputs["url"]):
+        assert house.http.get(url, headers={"authorization": ""}).content == content

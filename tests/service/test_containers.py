@@ -266,3 +266,22 @@ def test_an_iteration_keeps_what_it_assigns_to_itself(drawn: Drawn) -> None:
     )
     run_id = house.submit(inputs={"items": ["a", "b"]})
     assert worked_off(house, run_id).outputs == {"n": 0}
+
+
+def setting(name: str, operation: str, value: Any) -> dict[str, Any]:
+    input_type = "variable" if isinstance(value, list) else "constant"
+    target = {"variable_selector": ["again", name], "input_type": input_type}
+    return target | {"operation": operation, "value": value}
+
+
+def test_what_an_assigner_sets_is_there_in_the_next_round_whoever_moves_the_run_on(drawn: Drawn) -> None:
+    items = [setting("n", "+=", 1), setting("seen", "over-write", ["paint", "text"])]
+    rounds = inside(
+        loop("again", 9, [condition(["again", "n"], "≥", "3")], n=0, seen="nothing"),
+        tool("paint", prompt="{{#again.n#}} after {{#again.seen#}}"),
+        node("note", "assigner", version="2", items=items),
+    )
+    nodes = [start(), *rounds, end(n=["again", "n"], seen=["again", "seen"])]
+    house = drawn(nodes, ["start > again", "againstart > paint", "paint > note", "again > end"])
+    run = worked_off(house, house.submit(inputs={}))
+    assert run.outputs == {"n": 3, "seen": "painted 2 after painted 1 after painted 0 after nothing"}

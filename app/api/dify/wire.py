@@ -23,7 +23,7 @@ from app.domain.run import Run, Step
 from app.errors import AtelierError
 from app.events.feed import Silence
 from app.events.topic import Fact
-from app.graph.answer import markdown
+from app.graph.markdown import markdown
 from app.graph.values import type_of
 from app.runs.queue_view import Place
 from app.runs.record import system_variables

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from app.graph.nodes.answer import Answer
 from app.graph.nodes.assigner import Assigner
 from app.graph.nodes.code import Code
 from app.graph.nodes.document_extractor import DocumentExtractor
@@ -28,6 +29,7 @@ from app.graph.nodes.workflow_tool import WorkflowTool
 _ALL: tuple[type[NodeKind], ...] = (
     Start,
     End,
+    Answer,
     TemplateTransform,
     IfElse,
     VariableAggregator,
