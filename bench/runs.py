@@ -10,6 +10,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from app.runs.publishing import Edition, publish
@@ -21,19 +23,26 @@ ROUNDS, ROUND_S = 5, 2.0
 
 
 def main() -> None:
+    with serving("echo", Path("workflows/echo.yml").read_text()) as (address, key):
+        _compare(address, key)
+
+
+@contextmanager
+def serving(app: str, document: str) -> Iterator[tuple[tuple[str, int], str]]:
+    """A server with one app; its address, and a key for the app."""
     with tempfile.TemporaryDirectory() as folder:
         settings = load_settings(data_dir=folder)
-        document = Path("workflows/echo.yml").read_text()
         with open_store(settings) as store:
-            store.commit_blocking(lambda tx: publish(tx, "echo", Edition.of(document)))
-            key = store.commit_blocking(lambda tx: create_key(tx, "echo", "bench"))
+            store.commit_blocking(lambda tx: publish(tx, app, Edition.of(document)))
+            key = store.commit_blocking(lambda tx: create_key(tx, app, "bench"))
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             address = free.getsockname()
         env = os.environ | {"ATELIER_DATA_DIR": folder}
         server = subprocess.Popen([sys.executable, "-m", "bench.bare", str(address[1])], env=env)
         try:
-            _compare(address, key)
+            _until_it_listens(address)
+            yield address, key
         finally:
             server.terminate()
             server.wait()
@@ -42,7 +51,6 @@ def main() -> None:
 def _compare(address: tuple[str, int], key: str) -> None:
     body = json.dumps({"inputs": {"text": "hello"}, "response_mode": "blocking", "user": "bench"}).encode()
     bare, run = Post(address, "/bare", key, body), Post(address, "/v1/workflows/run", key, body)
-    _until_it_listens(address)
     measure(run, 1, 1.0)
     measure(bare, 1, 1.0)
     print("\nstart → template → end over HTTP (SQLite) against a bare route with one committed insert")

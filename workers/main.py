@@ -55,7 +55,8 @@ def main(descriptor: int, worker_id: str, work_class: str, alone: str = "0") -> 
 
         nodes = cpu_nodes(settings, artifacts)
         resident, lanes = _nothing, Lanes(settings.cpu_lanes, int(alone))
-    advance = Advance(publications.graph_of, SettleImages(catalogue, settings.checkpoint_names), settings)
+    settle = SettleImages(catalogue, settings.checkpoint_names)
+    advance = Advance(publications.graph_of, settle, settings, publications.find_app)
     runner = StepRunner(store, publications, advance, Announcer(link, link), link, nodes)
     link.tell(Ready())
     Drain(store, runner, link, worker_id, settings).serve(work_class, lanes, resident)

@@ -13,7 +13,7 @@ import msgspec
 from app import clock
 from app.domain.artifact import Artifact
 from app.domain.event import Tick
-from app.domain.run import Failed, Outcome, Retry, Step, Stopped, Succeeded, Timings
+from app.domain.run import CALLED_WORKFLOW, Failed, Outcome, Retry, Step, Stopped, Succeeded, Timings
 from app.errors import AtelierError, NodeFailed, Unavailable
 from app.graph.nodes.kind import NodeKind
 from app.logs import Subject, about, done
@@ -154,11 +154,12 @@ class StepRunner:
         if assigned is None:
             raise StepHalted
         subject.traceparent = assigned.traceparent
-        graph = self._publications.graph_of(tx, assigned.workflow_id)
+        arguments = dict(assigned.arguments)
+        graph = self._publications.graph_of(tx, arguments.pop(CALLED_WORKFLOW, assigned.workflow_id))
         return Job(
             step=step,
             work=graph.node(step.node_id).work,
-            arguments=assigned.arguments,
+            arguments=arguments,
             app_id=assigned.app_id,
             user=assigned.user,
             tick=self._link.progress,

@@ -44,7 +44,8 @@ def serve(settings: Settings, work_classes: tuple[str, ...]) -> None:
     line = open_line(settings)
     store = Store(settings)
     catalogue = open_catalogue(settings.checkpoints_dir, settings.default_checkpoint)
-    advance = Advance(Publications(store).graph_of, SettleImages(catalogue, settings.checkpoint_names), settings)
+    publications, settle = Publications(store), SettleImages(catalogue, settings.checkpoint_names)
+    advance = Advance(publications.graph_of, settle, settings, publications.find_app)
     tally = Tally()
     if settings.worker_metrics_port:
         serve_counted(tally, store, settings.host, settings.worker_metrics_port)

@@ -1,25 +1,22 @@
-"""What a run says while it runs: the values of its end nodes as text chunks, each as soon as it is certain."""
+"""What a run says while it runs: what its end and answer nodes give, as text chunks, each as soon as it is certain."""
 
 from __future__ import annotations
 
-import json
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Any
 
 import msgspec
 
-from app.domain.artifact import is_artifact
 from app.graph.graph import Graph
 from app.graph.plan import StepState, has_passed, skipped_nodes
-from app.graph.selectors import MISSING, Selector, text_of
-from app.graph.values import Value, is_file_list, type_of
+from app.graph.selectors import MISSING, Selector
+from app.graph.values import Value
 from app.graph.variables import VariablePool
 
 
 class TextChunk(msgspec.Struct, frozen=True):
-    """A value of an end node, or the line break before it; `markdown` is its text."""
+    """A value that an end node gives, or the text before it; `markdown` is what is told."""
 
     selector: Selector
     value: Value
@@ -28,8 +25,8 @@ class TextChunk(msgspec.Struct, frozen=True):
 def due_chunks(graph: Graph, states: Mapping[str, StepState], pool: VariablePool, released: int) -> list[TextChunk]:
     """The chunks that may be told now, after the `released` ones that were.
 
-    A run's chunks have one order from its beginning to its end: end nodes in graph order, each one's variables as the
-    document lists them. The first chunk that is uncertain holds back all that follow.
+    A run's chunks have one order from its beginning to its end: end and answer nodes in graph order, each one's
+    variables as the document lists them. The first chunk that is uncertain holds back all that follow.
     """
     chunks = islice(_certain_chunks(graph, states, pool), released, None)
     return [chunk for chunk in chunks if chunk.value is not MISSING]
@@ -54,26 +51,13 @@ def _certain_chunks(graph: Graph, states: Mapping[str, StepState], pool: Variabl
             continue
         if any(map(is_open, graph.branches[end_id])):
             return
-        for position, (_, selector) in enumerate(end.outputs):
-            if position:
-                yield TextChunk((end_id, "answer"), "\n")
-            value = pool.get(selector)
+        for part in end.speech:
+            if isinstance(part, str):
+                yield TextChunk((end_id, "answer"), part)
+                continue
+            value = pool.get(part)
             if value is not MISSING:
-                yield TextChunk(selector, value)
-            elif selector[0] in graph.nodes and is_open(selector[0]):
-                yield TextChunk(selector, MISSING)
+                yield TextChunk(part, value)
+            elif part[0] in graph.nodes and is_open(part[0]):
+                yield TextChunk(part, MISSING)
                 return
-
-
-def markdown(value: Value, url_of: Callable[[Mapping[str, Any]], str]) -> str:
-    """A value as text for people: files as images or links, objects as indented JSON, lists as items."""
-    if is_artifact(value):
-        link = f"[{value['filename']}]({url_of(value)})"
-        return f"!{link}" if type_of(value) == "image" else link
-    if is_file_list(value):
-        return "\n".join(markdown(file, url_of) for file in value)
-    if isinstance(value, list):
-        return "\n".join(f"- {markdown(item, url_of) if is_artifact(item) else text_of(item)}" for item in value)
-    if isinstance(value, dict):
-        return json.dumps(value, ensure_ascii=False, indent=2)
-    return text_of(value)

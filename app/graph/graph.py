@@ -10,12 +10,13 @@ import msgspec
 from app.errors import DocumentInvalid, Problem
 from app.graph.body import Body, Edge, Node, ancestors_of, graph_order, make_body
 from app.graph.document import Document, parse_document
-from app.graph.nodes import KINDS
-from app.graph.nodes.end import End
+from app.graph.nodes import KINDS, kind_of
+from app.graph.nodes.end import Speaker
 from app.graph.nodes.iteration import IterationStart
 from app.graph.nodes.kind import SOURCE, Configuration, problem_of
 from app.graph.nodes.loop import LoopStart
 from app.graph.nodes.start import Start
+from app.graph.nodes.workflow_tool import WorkflowTool
 from app.graph.rounds import Container
 from app.graph.selectors import Selector
 from app.graph.strategy import SUCCESS_BRANCH, ErrorStrategy, RetryPolicy
@@ -32,15 +33,17 @@ class Graph(Body, frozen=True):
 
     `warnings` tell its author what is odd but does no harm, in Dify neither: a node that nothing leads to (it is left
     out), a selector that no ancestor answers (it finds nothing), an edge from or to nowhere. `bodies` are what its
-    containers run, by the container's id, however deep. `heard` are the nodes whose completion may let an end node
+    containers run, by the container's id, however deep. `calls` are the names of other apps that it runs, as each node
+    has them. `ends` are the nodes whose outputs are the run's, and `heard` those whose completion may let one of them
     speak.
     """
 
     document: Document
     heard: frozenset[str]
     start_id: str
-    ends: Mapping[str, End]
+    ends: Mapping[str, Speaker]
     bodies: Mapping[str, Body]
+    calls: frozenset[tuple[str, ...]] = frozenset()
     warnings: tuple[str, ...] = ()
 
     @property
@@ -67,24 +70,26 @@ def build_graph(document: Document) -> Graph:
         raise DocumentInvalid(["Graph must have at least one node"])
     draft.check_starts()
     draft.read_edges()
-    levels = [draft.level(container_id) for container_id in (_TOP, *draft.containers)]
+    containers = sorted(draft.containers, key=draft.depth)
+    levels = [draft.level(container_id) for container_id in (_TOP, *containers)]
     draft.check_selectors()
     if draft.problems:
         raise DocumentInvalid(draft.problems)
     top, *bodies = (make_body(draft.nodes, *level) for level in levels)
-    ends = {node.id: node.work for node in top.nodes.values() if isinstance(node.work, End)}
+    ends = {node.id: node.work for node in top.nodes.values() if isinstance(node.work, Speaker)}
     return Graph(
         **msgspec.structs.asdict(top),
         document=document,
         start_id=draft.start_ids[0],
         heard=_heard(ends).union(*(top.branches[end_id] for end_id in ends)),
         ends=ends,
-        bodies=dict(zip(draft.containers, bodies, strict=True)),
+        bodies=dict(zip(containers, bodies, strict=True)),
+        calls=frozenset(node.work.names for node in draft.nodes.values() if isinstance(node.work, WorkflowTool)),
         warnings=(*document.warnings, *draft.warnings),
     )
 
 
-def _heard(ends: Mapping[str, End]) -> frozenset[str]:
+def _heard(ends: Mapping[str, Speaker]) -> frozenset[str]:
     """The nodes whose values the end nodes give."""
     return frozenset(selector[0] for end in ends.values() for selector in end.selectors)
 
@@ -126,11 +131,12 @@ class _Draft:
         self.titles.setdefault(node_id, title)
         if kind == Start.kind:
             self.start_ids.append(node_id)
-        if kind not in KINDS:
+        reader = kind_of(entries)
+        if reader is None:
             self.problem(node_id, refusal(kind, KINDS))
             return
         configuration = Configuration(node_id, entries, self.problems, self.warnings)
-        work = KINDS[kind].read(configuration)
+        work = reader.read(configuration)
         strategy = ErrorStrategy.read(configuration)
         retry = RetryPolicy.read(configuration) if work.retries else None
         self.nodes[node_id] = Node(node_id, kind, title, work, strategy, retry)
@@ -157,6 +163,11 @@ class _Draft:
                 return
             seen.add(owner)
             owner = self.owners[owner]
+
+    def depth(self, node_id: str) -> int:
+        """How many containers it is in."""
+        owner = self.owners[node_id]
+        return 0 if owner == _TOP else 1 + self.depth(owner)
 
     def check_starts(self) -> None:
         if not self.start_ids:
@@ -216,13 +227,12 @@ class _Draft:
         return order, [edge for edge in edges if edge.source not in lost], ancestors, mark
 
     def _leave_out(self, lost: list[str]) -> None:
-        """What never runs may be of any kind, and unfinished: its problems are no more than warnings."""
+        """What never runs may be of any kind, and unfinished: its problems are none."""
         self.lost.update(lost)
         for node_id in lost:
             self.nodes.pop(node_id, None)
         for problem in [each for each in self.problems if isinstance(each, Problem) and each.node_id in lost]:
             self.problems.remove(problem)
-            self.warnings.append(problem)
 
     def _unreachable(self, order: list[str], ancestors: Mapping[str, frozenset[str]], firsts: set[str]) -> list[str]:
         """What nothing leads to; in Dify it does not run either. Other start nodes are a problem already."""

@@ -20,10 +20,12 @@ from app.domain.form import Form, FormStatus
 from app.domain.request import RunRequest
 from app.domain.run import Failed, Retry, Run, RunStatus, Step, StepStatus, Succeeded, Task, Timings, is_terminal
 from app.errors import FormExpired, FormSubmitted, NotFound
+from app.graph.calls import Callee
 from app.graph.graph import Graph
 from app.graph.nodes.human_input import TIMEOUT, fill
 from app.runs.admission import Admission
 from app.runs.movement import Movement, Settle
+from app.runs.record import NOTHING_ELSE, Library
 from app.runs.voice import part
 from app.settings import Settings
 from app.store import deliveries, files, forms, runs, steps, webhooks
@@ -56,18 +58,47 @@ class Said(msgspec.Struct, frozen=True):
     told: str | None
 
 
+def _no_app(tx: Tx, names: Sequence[str]) -> Callee | None:
+    return None
+
+
+class _Shelf(Library):
+    """The other apps as a transaction sees them."""
+
+    def __init__(
+        self,
+        tx: Tx,
+        graph_of: Callable[[Tx, str], Graph],
+        find_app: Callable[[Tx, Sequence[str]], Callee | None],
+    ) -> None:
+        self._tx, self._graph_of, self._find_app = tx, graph_of, find_app
+
+    def find(self, names: Sequence[str]) -> Callee | None:
+        return self._find_app(self._tx, names)
+
+    def graph_of(self, workflow_id: str) -> Graph:
+        return self._graph_of(self._tx, workflow_id)
+
+
 class Advance:
     """The verbs that move runs on. Holds no state but what it was wired with."""
 
-    def __init__(self, graph_of: Callable[[Tx, str], Graph], settle: Settle, settings: Settings) -> None:
+    def __init__(
+        self,
+        graph_of: Callable[[Tx, str], Graph],
+        settle: Settle,
+        settings: Settings,
+        find_app: Callable[[Tx, Sequence[str]], Callee | None] = _no_app,
+    ) -> None:
         self._graph_of = graph_of
+        self._find_app = find_app
         self._settle = settle
         self._settings = settings
         self._admission = Admission(settings)
 
-    def begin(self, graph: Graph, run: Run) -> Movement:
+    def begin(self, graph: Graph, run: Run, library: Library = NOTHING_ELSE) -> Movement:
         """A new run as far as it gets without a worker, in memory. Raises InvalidParam: then there is no run."""
-        movement = Movement(graph, run, (), self._settle)
+        movement = Movement(graph, run, (), self._settle, library)
         movement.begin()
         return movement
 
@@ -223,7 +254,8 @@ class Advance:
 
     def _movement(self, tx: Tx, run: Run) -> Movement:
         told = runs.events_after(tx, run.id, 0)
-        return Movement(self._graph_of(tx, run.workflow_id), run, told, self._settle)
+        library = _Shelf(tx, self._graph_of, self._find_app)
+        return Movement(self._graph_of(tx, run.workflow_id), run, told, self._settle, library)
 
     def _write(self, tx: Tx, movement: Movement) -> Notice:
         run = movement.run

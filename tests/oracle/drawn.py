@@ -25,6 +25,7 @@ INPUTS = st.one_of(
     st.fixed_dictionaries(dict.fromkeys(NAMES, VALUES)),
     st.fixed_dictionaries(dict.fromkeys(NAMES, TEXTS)),
     st.fixed_dictionaries({"a": TEXTS, "b": st.integers(-3, 3), "c": LISTS}),
+    st.fixed_dictionaries({"a": TEXTS, "b": st.integers(-3, 3), "c": st.lists(TEXTS, min_size=1, max_size=3)}),
     st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=3),
 )
 
@@ -52,6 +53,7 @@ OF_TEXTS = ("contains", "not contains", "start with", "end with", "is", "is not"
 OF_ANYTHING = ("contains", "not contains", "start with", "end with", "is", "=", ">", "<", "≥", "≤")
 OF_LISTS = ("in", "not in", "all of")
 BOOLEANS = st.sampled_from(["true", "false", "1", "0"])
+DEFAULTS = (("string", "d"), ("number", "3"), ("object", '{"k": "v"}'), ("array[string]", '["d"]'))
 ASSIGNMENTS = ("over-write", "clear", "set", "+=", "-=", "*=", "/=", "append", "extend", "remove-first", "remove-last")
 
 
@@ -68,6 +70,8 @@ OUTPUTS = {
     "template-transform": ("output",),
     "if-else": ("result", "selected_case_id"),
     "variable-aggregator": ("output",),
+    "iteration": ("output",),
+    "loop": ("n", "s", "loop_round"),
 }
 
 
@@ -145,6 +149,34 @@ def aggregators(draw: Any, node_id: str, known: list[Node]) -> Node:
 
 
 @st.composite
+def answers(draw: Any, node_id: str, known: list[Node]) -> Node:
+    said = draw(st.lists(st.one_of(TEXTS, selectors(known)), max_size=4))
+    return node(node_id, "answer", answer="".join(one if isinstance(one, str) else _reference(one) for one in said))
+
+
+def _reference(selector: list[str]) -> str:
+    return "{{#" + ".".join(selector) + "#}}"
+
+
+@st.composite
+def assignments(draw: Any, variables: Any) -> dict[str, Any]:
+    """Most of them fit what the inputs mostly are: a text, a number and a list."""
+    if draw(st.integers(0, 3)) == 0:
+        input_type, operation = draw(st.sampled_from(["variable", "constant"])), draw(st.sampled_from(ASSIGNMENTS))
+        value = draw(variables) if input_type == "variable" else draw(SCALARS)
+        return assignment(draw(variables), input_type, operation, value)
+    name = draw(st.sampled_from(NAMES))
+    if name == "c":
+        return assignment(["start", "c"], "variable", draw(st.sampled_from(ASSIGNMENTS[7:])), ["start", "a"])
+    operation = draw(st.sampled_from(["set", "over-write"] if name == "a" else ASSIGNMENTS[2:7]))
+    return assignment(["start", name], "constant", operation, draw(TEXTS if name == "a" else st.integers(1, 3)))
+
+
+def assignment(target: list[str], input_type: str, operation: str, value: Any) -> dict[str, Any]:
+    return {"variable_selector": target, "input_type": input_type, "operation": operation, "value": value}
+
+
+@st.composite
 def assigners(draw: Any, node_id: str) -> Node:
     """Of the start node's variables: it is the only one before them."""
     variables = st.sampled_from(NAMES).map(lambda name: ["start", name])
@@ -152,21 +184,115 @@ def assigners(draw: Any, node_id: str) -> Node:
         mode = draw(st.sampled_from(["over-write", "append", "clear"]))
         old = {"assigned_variable_selector": draw(variables), "input_variable_selector": draw(variables)}
         return node(node_id, "assigner", write_mode=mode, **old)
-    items = []
-    for _ in range(draw(st.integers(1, 2))):
-        input_type = draw(st.sampled_from(["variable", "constant"]))
-        value = draw(variables) if input_type == "variable" else draw(SCALARS)
-        operation = draw(st.sampled_from(ASSIGNMENTS))
-        items.append(
-            {"variable_selector": draw(variables), "input_type": input_type, "operation": operation, "value": value}
-        )
+    items = [draw(assignments(variables)) for _ in range(draw(st.integers(1, 2)))]
     return node(node_id, "assigner", version="2", items=items)
 
 
+@st.composite
+def containers(draw: Any, node_id: str, known: list[Node]) -> Node:
+    """A node with `inner`: its nodes and edges, which the sheet takes over."""
+    return draw(draw(st.sampled_from([iterations, loops]))(node_id, known))
+
+
+@st.composite
+def iterations(draw: Any, node_id: str, known: list[Node]) -> Node:
+    """Templates over each item, perhaps behind a branch; some items make them fail."""
+    inside = {"isInIteration": True, "iteration_id": node_id}
+    item = [{"variable": "a", "value_selector": [node_id, draw(st.sampled_from(["item", "item", "index"]))]}]
+    fragile = st.sampled_from(["{{ a + 1 }}", "{{ a | length }}", "{{ a.k }}", "{{ a[1] }}"])
+    text = draw(st.one_of(st.sampled_from(["{{ a }}", "[{{ a }}]", "{{ a | upper }}"]), fragile))
+    nodes = [
+        node(f"{node_id}start", "iteration-start", **inside),
+        node(f"{node_id}_t", "template-transform", template=text, variables=item, **inside),
+    ]
+    edges = [edge(f"{node_id}start", f"{node_id}_t")]
+    if draw(st.booleans()):
+        choice = condition([f"{node_id}_t", "output"], draw(st.sampled_from(OF_TEXTS)), draw(WORDS))
+        cases = [{"case_id": "one", "logical_operator": "and", "conditions": [choice]}]
+        nodes.append(node(f"{node_id}_c", "if-else", cases=cases, **inside))
+        nodes.append(node(f"{node_id}_u", "template-transform", template="u{{ a }}", variables=item, **inside))
+        edges += [edge(f"{node_id}_t", f"{node_id}_c"), edge(f"{node_id}_c", f"{node_id}_u", "one")]
+    last = draw(st.sampled_from([each["id"] for each in nodes if each["data"]["type"] == "template-transform"]))
+    made = node(
+        node_id,
+        "iteration",
+        iterator_selector=draw(st.one_of(*[st.just(["start", "c"])] * 3, selectors(known))),
+        output_selector=draw(st.sampled_from([[last, "output"], [node_id, "item"]])),
+        start_node_id=f"{node_id}start",
+        is_parallel=draw(st.booleans()),
+        parallel_nums=draw(st.integers(1, 3)),
+        error_handle_mode=draw(st.sampled_from(["terminated", "continue-on-error", "remove-abnormal-output"])),
+        flatten_output=draw(st.booleans()),
+    )
+    return made | {"inner": (nodes, edges)}
+
+
+@st.composite
+def loops(draw: Any, node_id: str, known: list[Node]) -> Node:
+    """Counts and collects, until a condition holds, a loop-end is reached or the rounds are used up."""
+    inside = {"isInLoop": True, "loop_id": node_id}
+    n, s = [node_id, "n"], [node_id, "s"]
+    shown = [{"variable": "a", "value_selector": draw(st.sampled_from([n, s]))}]
+    items = [
+        {
+            "variable_selector": n,
+            "input_type": "constant",
+            "operation": draw(st.sampled_from(ASSIGNMENTS[3:7])),
+            "value": 2,
+        },
+        {"variable_selector": s, "input_type": "variable", "operation": "append", "value": [f"{node_id}_t", "output"]},
+    ]
+    nodes = [
+        node(f"{node_id}start", "loop-start", **inside),
+        node(f"{node_id}_t", "template-transform", template="<{{ a }}>", variables=shown, **inside),
+        node(f"{node_id}_set", "assigner", version="2", items=draw(st.permutations(items)), **inside),
+    ]
+    edges = [edge(f"{node_id}start", f"{node_id}_t"), edge(f"{node_id}_t", f"{node_id}_set")]
+    if draw(st.booleans()):
+        held = [condition(n, draw(st.sampled_from([">", "<", "≥"])), "2")]
+        cases = [{"case_id": "one", "logical_operator": "and", "conditions": held}]
+        nodes += [node(f"{node_id}_c", "if-else", cases=cases, **inside), node(f"{node_id}_e", "loop-end", **inside)]
+        edges += [edge(f"{node_id}_set", f"{node_id}_c"), edge(f"{node_id}_c", f"{node_id}_e", "one")]
+    breaks = st.sampled_from([[], [condition(n, ">", "3")], [condition(s, "contains", "<4>")]])
+    made = node(
+        node_id,
+        "loop",
+        loop_count=draw(st.integers(1, 4)),
+        start_node_id=f"{node_id}start",
+        break_conditions=draw(breaks) + draw(breaks),
+        logical_operator=draw(st.sampled_from(["and", "or"])),
+        loop_variables=[
+            {"label": "n", "var_type": "number", "value_type": "constant", "value": draw(st.integers(0, 3))},
+            {"label": "s", "var_type": "array[string]", "value_type": "constant", "value": '["x"]'},
+        ],
+    )
+    return made | {"inner": (nodes, edges)}
+
+
+def condition(selector: list[str], operator: str, value: Any) -> dict[str, Any]:
+    return {"variable_selector": selector, "comparison_operator": operator, "value": value}
+
+
 def handles(of: Node) -> list[str]:
-    if of["data"]["type"] != "if-else":
-        return ["source"]
-    return [case["case_id"] for case in of["data"].get("cases", [{"case_id": "true"}])] + ["false"]
+    data = of["data"]
+    ways = ["source"]
+    if data["type"] == "if-else":
+        ways = [case["case_id"] for case in data.get("cases", [{"case_id": "true"}])] + ["false"]
+    return [*ways, "fail-branch"] if data.get("error_strategy") == "fail-branch" else ways
+
+
+@st.composite
+def strategies(draw: Any, made: Node) -> Node:
+    """The node, now and then with what to do when it fails."""
+    chosen = draw(st.sampled_from([None, None, None, "fail-branch", "default-value"]))
+    if chosen is None or (chosen == "default-value" and made["data"]["type"] == "if-else"):
+        return made
+    default = draw(
+        st.sampled_from([("string", "d"), ("number", "3"), ("object", '{"k": "v"}'), ("array[string]", '["d"]')])
+    )
+    entries = [{"key": "output", "type": default[0], "value": default[1]}]
+    more = {"error_strategy": chosen} | ({"default_value": entries} if chosen == "default-value" else {})
+    return made | {"data": made["data"] | more}
 
 
 @st.composite
@@ -182,17 +308,19 @@ def graphs(draw: Any) -> dict[str, Any]:
     for number in range(draw(st.integers(1, 8))):
         parents = draw(st.lists(st.sampled_from(sheet.ids[first:]), min_size=1, max_size=3, unique=True))
         ways = [(parent, draw(st.sampled_from(handles(sheet.nodes[parent])))) for parent in parents]
-        kind = draw(st.sampled_from([templates, templates, branches, aggregators]))
-        sheet.add(draw(kind(f"n{number}", sheet.before(parents))), ways)
+        kind = draw(st.sampled_from([templates, templates, branches, aggregators, containers]))
+        sheet.add(draw(strategies(draw(kind(f"n{number}", sheet.before(parents))))), ways)
     for last in [each for each in sheet.ids if not sheet.is_followed(each)]:
-        known = sheet.before([last])
+        known, handle = sheet.before([last]), draw(st.sampled_from(handles(sheet.nodes[last])))
+        if not sheet.has_answer and draw(st.integers(0, 2)) == 0:  # two of them answer in the order of their ends
+            sheet.add(draw(answers(f"say_{last}", known)), [(last, handle)])
+            continue
         outputs = [
             {"variable": f"{name}_{last}", "value_selector": draw(selectors(known))}
             for name in "xyz"[: draw(st.integers(0, 3))]
         ]
-        handle = draw(st.sampled_from(handles(sheet.nodes[last])))
         sheet.add(node(f"end_{last}", "end", outputs=outputs), [(last, handle)])
-    return {"nodes": list(sheet.nodes.values()), "edges": sheet.edges}
+    return sheet.graph
 
 
 class Sheet:
@@ -201,6 +329,7 @@ class Sheet:
     def __init__(self) -> None:
         self.nodes: dict[str, Node] = {}
         self.edges: list[dict[str, Any]] = []
+        self.inner: list[Node] = []
 
     @property
     def ids(self) -> list[str]:
@@ -208,8 +337,15 @@ class Sheet:
 
     def add(self, made: Node, ways: list[tuple[str, str]]) -> None:
         """`ways` are (source, handle)."""
+        inner, edges = made.pop("inner", ([], []))
+        self.inner += inner
+        self.edges += edges
         self.nodes[made["id"]] = made
         self.edges += [edge(source, made["id"], handle) for source, handle in ways]
+
+    @property
+    def has_answer(self) -> bool:
+        return any(each["data"]["type"] == "answer" for each in self.nodes.values())
 
     def is_followed(self, node_id: str) -> bool:
         return any(each["source"] == node_id for each in self.edges)
@@ -221,3 +357,7 @@ class Sheet:
             found |= new
             new = {each["source"] for each in self.edges if each["target"] in new} - found
         return [each for each in self.nodes.values() if each["id"] in found and each["data"]["type"] in OUTPUTS]
+
+    @property
+    def graph(self) -> dict[str, Any]:
+        return {"nodes": [*self.nodes.values(), *self.inner], "edges": self.edges}

@@ -41,9 +41,10 @@ class Graphon:
     def run(self, batch: Iterable[Asked]) -> list[Told]:
         return list(self._ask(list(batch)))
 
-    def seconds(self, asked: Asked, repeat: int) -> float:
-        """The fastest of so many runs."""
-        return float(self.run([asked | {"repeat": repeat}])[0]["seconds"])
+    def seconds(self, asked: Asked) -> tuple[float, float]:
+        """What one run takes, and how much of it is CPU time."""
+        told = self.run([asked | {"timed": True}])[0]
+        return float(told["seconds"]), float(told["cpu_seconds"])
 
     def _ask(self, batch: Any) -> Any:
         assert self._process.stdin is not None
@@ -80,7 +81,7 @@ def atelier(asked: Asked) -> Told:
         graph = load_graph(json.dumps(document(asked["graph"]), ensure_ascii=False))
     except DocumentInvalid as error:
         return {"refused": str(error)}
-    movement = Movement(graph, _run(asked["inputs"]), (), lambda call: Settled(dict(call.inputs), None))
+    movement = Movement(graph, new_run(asked["inputs"]), (), lambda call: Settled(dict(call.inputs), None))
     movement.begin()
     assert not movement.new_work, "nothing here needs a worker"
     run = movement.run
@@ -108,5 +109,6 @@ def document(graph: dict[str, Any]) -> dict[str, Any]:
     return {"version": "0.6.0", "kind": "app", "app": app, "workflow": {"graph": graph}}
 
 
-def _run(inputs: dict[str, Any]) -> Run:
+def new_run(inputs: dict[str, Any]) -> Run:
+    """A run of nobody's."""
     return Run("r", "t", "a", "w", "user", RunStatus.RUNNING, inputs, {}, None, 0, 0, 0, 1.0)

@@ -5,7 +5,7 @@ Where there is no graphon, what it says is taken from here, and the test shows o
 
 import pytest
 
-from tests.oracle.drawn import edge, node
+from tests.oracle.drawn import condition, edge, node
 from tests.oracle.engines import PYTHON, ROOT, atelier, graphon
 
 START, END = node("start", "start", variables=[]), node("end", "end", outputs=[])
@@ -21,24 +21,50 @@ def ask():
         yield lambda asked: child.run([asked])[0]
 
 
-def deciding(operator, value, actual):
-    condition = {"variable_selector": ["start", "v"], "comparison_operator": operator, "value": value}
-    choice = node("choose", "if-else", cases=[{"case_id": "yes", "logical_operator": "and", "conditions": [condition]}])
-    graph = {"nodes": [START, choice, END], "edges": [edge("start", "choose"), edge("choose", "end", "yes")]}
-    return {"graph": graph, "inputs": {"v": actual}}
+def choosing(operator, value, selector, **more):
+    held = [condition(selector, operator, value)]
+    return node("choose", "if-else", cases=[{"case_id": "yes", "logical_operator": "and", "conditions": held}], **more)
+
+
+def deciding(operator, value, actual, **more):
+    choice = choosing(operator, value, ["start", "v"], **more)
+    return drawn([choice], [edge("start", "choose"), edge("choose", "end", "yes")], v=actual)
+
+
+def looping(constant):
+    """Once, with a list; the end is reached if the list comes out of it with something in it."""
+    settings = {"loop_count": 1, "start_node_id": "first", "break_conditions": [], "logical_operator": "and"}
+    variable = {"label": "s", "var_type": "array[string]", "value_type": "constant", "value": constant}
+    loop = node("loop", "loop", loop_variables=[variable], **settings)
+    inside = [node("first", "loop-start", loop_id="loop"), node("last", "loop-end", loop_id="loop")]
+    edges = [edge("start", "loop"), edge("first", "last"), edge("loop", "choose"), edge("choose", "end", "yes")]
+    return drawn([loop, *inside, choosing("not empty", None, ["loop", "s"])], edges)
 
 
 def rendering(text):
-    template = node("t", "template-transform", template=text, variables=[])
-    return drawn([template], [edge("start", "t"), edge("t", "end")])
+    return drawn([template("t", text)], [edge("start", "t"), edge("t", "end")])
 
 
-def drawn(between, edges):
-    return {"graph": {"nodes": [START, *between, END], "edges": edges}, "inputs": {}}
+def drawn(between, edges, **inputs):
+    return {"graph": {"nodes": [START, *between, END], "edges": edges}, "inputs": inputs}
 
 
-def template(node_id):
-    return node(node_id, "template-transform", template="x", variables=[])
+def template(node_id, text="x", **variables):
+    bound = [{"variable": name, "value_selector": selector} for name, selector in variables.items()]
+    return node(node_id, "template-transform", template=text, variables=bound)
+
+
+def iterating(items):
+    """In parallel, giving each item as it is; the end is reached if as many come out as went in."""
+    settings = {"is_parallel": True, "error_handle_mode": "remove-abnormal-output", "start_node_id": "first"}
+    rounds = node("each", "iteration", iterator_selector=["start", "v"], output_selector=["each", "item"], **settings)
+    counting = template("count", "{{ a | length }}", a=["each", "output"])
+    inside = [node("first", "iteration-start"), template("inner")]
+    for one in inside:
+        one["data"]["iteration_id"] = "each"
+    edges = [edge("start", "each"), edge("first", "inner"), edge("each", "count"), edge("count", "choose")]
+    choice = choosing("is", str(len(items)), ["count", "output"])
+    return drawn([rounds, *inside, counting, choice], [*edges, edge("choose", "end", "yes")], v=items)
 
 
 TAKEN, NOT_TAKEN = ("succeeded", "choose yes", "end"), ("succeeded", "choose false")
@@ -52,6 +78,13 @@ DIFFERENCES = {
     "boolean-written-otherwise": (deciding("is", "True", True), FAILED, TAKEN),
     "boolean-among-other-texts": (deciding("contains", "maybe", [True]), FAILED, NOT_TAKEN),
     "boolean-asked-whether-it-is-empty": (deciding("not empty", "", True), FAILED, TAKEN),
+    "branch-with-a-default-value": (
+        deciding("is", "a", 1, error_strategy="default-value", default_value=[]),
+        FAILED,
+        ("partial-succeeded",),
+    ),
+    "list-as-a-loop-variable": (looping(["x"]), NOT_TAKEN, TAKEN),
+    "null-results-of-parallel-rounds": (iterating(["x", None]), NOT_TAKEN, TAKEN),
     "edge-with-a-null-handle": (
         drawn([], [edge("start", "end") | {"sourceHandle": None}]),
         ("succeeded",),

@@ -59,4 +59,6 @@ def comparable(told, other):
 
 
 def _step(step):
-    return step["status"], step["outputs"] if step["status"] != "failed" else None, step["handle"]
+    """What a template says of its failure is its engine's own; that it has failed, and what follows, is not."""
+    outputs = {name: value for name, value in step["outputs"].items() if name not in ("error_message", "error_type")}
+    return step["status"], None if step["status"] == "failed" else outputs, step["handle"]

@@ -1,11 +1,12 @@
 import pytest
-from drawing import branch, draw, end, start, template
+from drawing import branch, draw, end, node, start, template
 
 from app.domain.artifact import Artifact
 from app.domain.run import StepStatus
-from app.graph.answer import TextChunk, due_chunks, markdown
-from app.graph.execute import first_pool, merge_outputs
+from app.graph.answer import TextChunk, due_chunks
+from app.graph.execute import execute, first_pool, merge_outputs
 from app.graph.graph import load_graph
+from app.graph.markdown import markdown
 from tests.unit.states import StepState
 
 PICTURE = Artifact("a1", "r", "s", "0" * 64, 5, "image/png", ".png", "cat.png").to_value()
@@ -64,6 +65,7 @@ def test_only_the_end_that_will_be_reached_speaks(handle):
         (3, "3"),
         ({"a": ["é"]}, '{\n  "a": [\n    "é"\n  ]\n}'),
         (["x", 2], "- x\n- 2"),
+        ([{"a": "é"}, None], "- {'a': 'é'}\n- None"),
         (PICTURE, "![cat.png](/f/a1)"),
         (DEED, "[deed.pdf](/f/a2)"),
         ([PICTURE, DEED], "![cat.png](/f/a1)\n[deed.pdf](/f/a2)"),
@@ -72,6 +74,29 @@ def test_only_the_end_that_will_be_reached_speaks(handle):
 )
 def test_values_are_told_as_markdown(value, text):
     assert markdown(value, lambda file: f"/f/{file['__artifact__']}") == text
+
+
+def test_an_answer_is_told_in_its_own_words_as_far_as_they_are_certain():
+    graph = load_graph(
+        draw(
+            [start(), template("a"), node("say", "answer", answer="Hi {{#start.t#}}: {{#a.output#}}.")],
+            ["start > a", "a > say"],
+        )
+    )
+    pool = first_pool(graph, {"t": "you"}, {})
+    said = [TextChunk(("say", "answer"), "Hi "), TextChunk(("start", "t"), "you"), TextChunk(("say", "answer"), ": ")]
+    assert due_chunks(graph, {}, pool, 0) == said
+    pool.add("a", {"output": "[x]"})
+    rest = [TextChunk(("a", "output"), "[x]"), TextChunk(("say", "answer"), ".")]
+    assert due_chunks(graph, passed("start", "a"), pool, 3) == rest
+    assert execute(graph.nodes["say"], pool).outputs == {"answer": "Hi you: [x].", "files": []}
+
+
+def test_an_answer_holds_its_files_and_where_they_are_found_for_good():
+    graph = load_graph(draw([start(), node("say", "answer", answer="{{#start.f#}} {{#start.gone#}}")], ["start > say"]))
+    done = execute(graph.nodes["say"], first_pool(graph, {"f": [PICTURE, DEED]}, {}))
+    assert done.outputs["answer"] == "![cat.png](/v1/files/a1)\n[deed.pdf](/v1/files/a2) start.gone"
+    assert done.outputs["files"] == [PICTURE, DEED]
 
 
 def test_later_ends_win_but_answers_are_strung_together():

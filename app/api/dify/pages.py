@@ -11,6 +11,7 @@ from msgspec import Meta, Struct, ValidationError, convert, structs
 from app.errors import InvalidParam
 from app.graph.graph import Graph
 from app.graph.inputs import input_form
+from app.graph.nodes.answer import Answer
 from app.store.end_users import EndUser
 
 DIFY_VERSION = "1.14.2"
@@ -243,6 +244,8 @@ def _output_form(graph: Graph) -> list[OutputField]:
     found: dict[str, OutputField] = {}
     for end_id in graph.ends:
         node = next(node for node in graph.document.nodes if str(node.get("id")) == end_id)
+        if isinstance(graph.ends[end_id], Answer):
+            found.setdefault("answer", OutputField("answer", "string"))
         for entry in _configuration(node).get("outputs") or ():
             name, kind = str(entry.get("variable")), _text(entry.get("value_type"))
             found.setdefault(name, OutputField(name, kind))

@@ -10,17 +10,25 @@ from app.graph.selectors import Selector
 from app.graph.variables import VariablePool
 
 
-class End(NodeKind, frozen=True):
+class Speaker(NodeKind, frozen=True):
+    """A kind whose outputs are the run's, and are told while it runs: `speech` is text and the values between it."""
+
+    speech: tuple[str | Selector, ...]
+
+    @property
+    def selectors(self) -> Iterable[Selector]:
+        return (part for part in self.speech if isinstance(part, tuple))
+
+
+class End(Speaker, frozen=True):
     kind: ClassVar[str] = "end"
     outputs: tuple[tuple[str, Selector], ...]
 
     @classmethod
     def read(cls, configuration: Configuration) -> Self:
-        return cls(configuration.bindings("outputs"))
-
-    @property
-    def selectors(self) -> Iterable[Selector]:
-        return (selector for _, selector in self.outputs)
+        outputs = configuration.bindings("outputs")
+        lines = (part for _, selector in outputs for part in ("\n", selector))
+        return cls(tuple(lines)[1:], outputs)
 
     def execute(self, pool: VariablePool) -> Completed:
         outputs = {name: pool.get(selector, None) for name, selector in self.outputs}
