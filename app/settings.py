@@ -6,13 +6,44 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.errors import SettingsInvalid
 
-SECRETS = frozenset({"secret_key", "database_url", "redis_url", "s3_secret_access_key"})
+SECRETS = frozenset({"secret_key", "database_url", "redis_url", "s3_secret_access_key", "llm_endpoints"})
 """Fields whose values are shown to nobody: URLs may hold a password."""
+
+DEFAULT_ENDPOINT = "default"
+
+
+class LlmEndpoint(BaseModel):
+    """A server that speaks OpenAI's chat completions, and what it can do. `docs/llm.md` explains each field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str  # up to /v1
+    api_key: str = ""
+    model: str = ""  # sent for every model that `models` does not name; empty: the document's own name
+    models: dict[str, str] = {}  # the document's name → the server's
+    headers: dict[str, str] = {}
+    body: dict[str, Any] = {}  # added to every request
+    timeout_s: float = Field(120.0, gt=0)  # the longest silence
+    vision: bool = True
+    tools: bool = True
+    structured_output: Literal["json_schema", "json_object", "prompt"] = "json_schema"
+    stream_usage: bool = True
+
+    @field_validator("url")
+    @classmethod
+    def _http(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("must begin with http:// or https://")
+        return value.rstrip("/")
+
+    def name_of(self, model: str) -> str:
+        """What the server calls a document's model."""
+        return self.models.get(model) or self.model or model
 
 
 class Settings(BaseSettings):
@@ -77,6 +108,11 @@ class Settings(BaseSettings):
     device: str = Field("", description="cuda, cuda:1, mps or cpu; empty: the best there is")
     torch_threads: int = Field(0, ge=0, description="CPU threads of the worker's engine; 0: torch decides")
 
+    llm_endpoints: Annotated[dict[str, LlmEndpoint], NoDecode] = Field(
+        {},
+        description='language models, as JSON: {"default" or a provider or provider/model: {"url": …, "api_key": …}}',
+    )
+
     worker: Literal["embedded", "none"] = Field("embedded", description="none: this server runs no steps itself")
     worker_metrics_port: int = Field(0, ge=0, le=65535, description="where `atelier worker` shows metrics; 0: nowhere")
     worker_module: str = Field("workers.main", description="the Python module that a worker process runs")
@@ -120,6 +156,17 @@ class Settings(BaseSettings):
         10 * 1024 * 1024, gt=0, description="the largest file that an http-request node takes"
     )
     webhook_log_days: float = Field(30.0, gt=0, description="how long the log of deliveries is kept")
+    code_timeout_s: float = Field(15.0, gt=0, description="how long the code of a code node may run")
+    code_memory_mb: int = Field(
+        512, ge=128, description="the memory that it may take, in MiB; the interpreter has 60 of it"
+    )
+    code_answer_mb: int = Field(4, ge=1, description="the largest answer of it, as JSON, in MiB")
+    code_max_string_length: int = Field(400_000, gt=0, description="characters of a text that it answers")
+    code_max_string_array_length: int = Field(30, gt=0, description="texts in a list that it answers")
+    code_max_object_array_length: int = Field(30, gt=0, description="objects in a list that it answers")
+    code_max_number_array_length: int = Field(1000, gt=0, description="numbers in a list that it answers")
+    code_max_precision: int = Field(20, gt=0, description="digits after the point of a number that it answers")
+    code_max_depth: int = Field(5, gt=0, le=100, description="objects within objects that it answers")
     ping_s: float = Field(10.0, gt=0, description="silence on an event stream before a ping")
     slow_listener_s: float = Field(
         30.0, gt=0, description="an event stream whose client takes nothing for so long loses its connection"
@@ -135,13 +182,13 @@ class Settings(BaseSettings):
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
 
-    @field_validator("checkpoint_names", mode="before")
+    @field_validator("checkpoint_names", "llm_endpoints", mode="before")
     @classmethod
-    def _names(cls, value: object) -> object:
+    def _json(cls, value: object) -> object:
         try:
             return json.loads(value or "{}") if isinstance(value, str) else value
         except ValueError:
-            raise ValueError("must be a JSON object of names") from None
+            raise ValueError("must be a JSON object") from None
 
     @field_validator("webhook_retry_s", "outbound_allow", mode="before")
     @classmethod
@@ -188,6 +235,15 @@ class Settings(BaseSettings):
         """True for SQLite: one server owns the database, and brings it up to date by itself."""
         return not self.database_url.startswith("postgresql://")
 
+    def llm_endpoint(self, provider: str, model: str) -> LlmEndpoint | None:
+        """The endpoint of a document's model, by provider and model, by provider, or the default; None: there is none.
+
+        A provider is found by its whole id (`langgenius/openai/openai`) and by the last part of it.
+        """
+        names = dict.fromkeys((provider, provider.rpartition("/")[2]))
+        keys = [f"{name}/{model}" for name in names] + [*names, DEFAULT_ENDPOINT]
+        return next((self.llm_endpoints[key] for key in keys if key in self.llm_endpoints), None)
+
     @property
     def database_path(self) -> Path:
         if self.database_url:
@@ -204,8 +260,14 @@ def load_settings(**overrides: Any) -> Settings:
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        lines = [f"{variable_name(str(e['loc'][0]))}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]
+        lines = [f"{_place(e['loc'])}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]
         raise SettingsInvalid("; ".join(lines)) from None
+
+
+def _place(path: tuple[int | str, ...]) -> str:
+    """The variable of a wrong value, and where in it."""
+    within = ".".join(map(str, path[1:]))
+    return variable_name(str(path[0])) + (f" ({within})" if within else "")
 
 
 def variable_name(field: str) -> str:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from app.api.dify.pages import read_site
 from app.errors import DocumentInvalid, InvalidParam
+from app.runs.endpoints import unanswered_models
 from app.runs.publishing import Edition, exported, publish, publish_with_key
 from app.serving import app_named, open_store
 from app.settings import load_settings
@@ -102,7 +103,7 @@ def check(
         try:
             edition = Edition.of(_read(file), _pairs(env))
             _tell(f"{file}: {len(edition.graph.nodes)} nodes, no problem")
-            _list("warning", (*edition.graph.warnings, *_unset_secrets(edition)))
+            _list("warning", (*_warnings(edition), *_unset_secrets(edition)))
         except DocumentInvalid as error:
             failed = True
             _tell(f"{file}: {_counted(len(error.problems), 'problem')}")
@@ -166,8 +167,13 @@ def _edition(file: Path, env: Iterable[str]) -> Edition | None:
         _tell(f"{file} can't be published: {_counted(len(error.problems), 'problem')}")
         _list("problem", error.problems)
         return None
-    _list("warning", edition.graph.warnings)
+    _list("warning", _warnings(edition))
     return edition
+
+
+def _warnings(edition: Edition) -> Iterator[str]:
+    yield from edition.graph.warnings
+    yield from unanswered_models(edition.graph, load_settings())
 
 
 def _ask_for_secrets(store: Store, edition: Edition, done: Publishing) -> None:

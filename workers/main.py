@@ -25,8 +25,12 @@ from app.store.store import Store
 from workers.drain import Drain
 from workers.lease import parent_connection
 from workers.link import Ready, WorkerSide
+from workers.nodes.asking import Asker
+from workers.nodes.code import RunCode
+from workers.nodes.document_extractor import ExtractDocuments
 from workers.nodes.http.node import SendRequest
 from workers.nodes.image import TextToImage
+from workers.nodes.llm import AskLlm, ClassifyQuestion, ExtractParameters
 from workers.nodes.template import RenderTemplate
 from workers.nodes.tool import CallTool
 from workers.run_step import StepRunner, WorkerNode
@@ -47,10 +51,16 @@ def main(descriptor: int, worker_id: str, work_classes: tuple[str, ...]) -> None
     store = Store(settings)
     publications = Publications(store)
     artifacts = open_artifacts(settings)
+    asker = Asker(settings, artifacts)
     nodes: dict[str, WorkerNode] = {
         "template-transform": RenderTemplate(),
+        "document-extractor": ExtractDocuments(artifacts),
         "tool": CallTool(None),
         "http-request": SendRequest(artifacts, settings),
+        "llm": AskLlm(asker),
+        "parameter-extractor": ExtractParameters(asker),
+        "question-classifier": ClassifyQuestion(asker),
+        "code": RunCode(settings),
     }
     resident = _nothing
     if "gpu" in work_classes:

@@ -23,7 +23,8 @@ from app.runs.service import Announcer
 from app.store import steps
 from app.store.engine import Tx
 from app.store.store import Store
-from workers.link import Counted, WorkerSide
+from workers.link import Beat, Counted, WorkerSide
+from workers.speech import Speech
 
 logger = logging.getLogger(__name__)
 
@@ -151,17 +152,27 @@ class StepRunner:
         if assigned is None:
             raise StepHalted
         subject.traceparent = assigned.traceparent
+        graph = self._publications.graph_of(tx, assigned.workflow_id)
         return Job(
             step=step,
-            work=self._publications.graph_of(tx, assigned.workflow_id).node(step.node_id).work,
+            work=graph.node(step.node_id).work,
             arguments=assigned.arguments,
             app_id=assigned.app_id,
             user=assigned.user,
             tick=self._link.progress,
             is_halted=lambda: self._link.is_halted(step),
             watch=watch,
-            say=_unheard,
+            say=self._voice(step, is_heard=step.node_id in graph.heard and not step.scope),
         )
+
+    def _voice(self, step: Step, *, is_heard: bool) -> Callable[[str], None]:
+        speech = Speech(self._store, self._advance, self._announcer, step, is_heard=is_heard)
+
+        def say(text: str) -> None:
+            if speech.say(text):
+                self._link.tell(Beat())  # a long text is no stall
+
+        return say
 
     def _record(
         self, step: Step, outcome: Succeeded | Failed | Retry, made: Sequence[Artifact], timings: Timings
@@ -185,7 +196,3 @@ class StepRunner:
                 self._link.tell(Counted("given_back", outcome.error_type))
             self._announcer.tell(notice)
             return
-
-
-def _unheard(text: str) -> None:
-    """What a node says while nobody listens to its text."""

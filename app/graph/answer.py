@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from itertools import islice
 
@@ -27,10 +28,18 @@ def due_chunks(graph: Graph, states: Mapping[str, StepState], pool: VariablePool
     A run's chunks have one order from its beginning to its end: end and answer nodes in graph order, each one's
     variables as the document lists them. The first chunk that is uncertain holds back all that follow.
     """
-    return list(islice(_certain_chunks(graph, states, pool), released, None))
+    chunks = islice(_certain_chunks(graph, states, pool), released, None)
+    return [chunk for chunk in chunks if chunk.value is not MISSING]
+
+
+def awaited_selector(graph: Graph, states: Mapping[str, StepState], pool: VariablePool) -> Selector | None:
+    """The value that is to be told next, and that a step has still to give; None where the way is not certain yet."""
+    last = next(iter(deque(_certain_chunks(graph, states, pool), maxlen=1)), None)
+    return last.selector if last is not None and last.value is MISSING else None
 
 
 def _certain_chunks(graph: Graph, states: Mapping[str, StepState], pool: VariablePool) -> Iterator[TextChunk]:
+    """The chunks as far as they are certain; the last one may wait for its value, which is then MISSING."""
     skipped = skipped_nodes(graph, states)
 
     def is_open(node_id: str) -> bool:
@@ -50,4 +59,5 @@ def _certain_chunks(graph: Graph, states: Mapping[str, StepState], pool: Variabl
             if value is not MISSING:
                 yield TextChunk(part, value)
             elif part[0] in graph.nodes and is_open(part[0]):
+                yield TextChunk(part, MISSING)
                 return

@@ -24,6 +24,7 @@ from app.graph.graph import Graph
 from app.graph.nodes.human_input import TIMEOUT, fill
 from app.runs.admission import Admission
 from app.runs.movement import Movement, Settle
+from app.runs.voice import part
 from app.settings import Settings
 from app.store import deliveries, files, forms, runs, steps, webhooks
 from app.store.engine import Tx
@@ -43,6 +44,13 @@ class Notice(msgspec.Struct, frozen=True):
     rings: frozenset[str] = frozenset()
     halts: tuple[str, ...] = ()
     posts: bool = False
+
+
+class Said(msgspec.Struct, frozen=True):
+    """How far a step's text was told when its run's log ended with fact `seq`; `told` is None before its turn."""
+
+    seq: int
+    told: str | None
 
 
 class Advance:
@@ -143,6 +151,25 @@ class Advance:
 
     def _write_retry(self, tx: Tx, movement: Movement, held: Step) -> Notice:
         return msgspec.structs.replace(self._write(tx, movement), rings=frozenset({held.work_class or "cpu"}))
+
+    def say(self, tx: Tx, held: Step, text: str, before: Said | None) -> tuple[Said, Notice | None] | None:
+        """Tells what is new in the text so far of a step that is still at it, if it is its turn to speak.
+
+        `before` is what the last call gave: it spares the next one the run's log while nothing else has happened. None:
+        the attempt has lost its step, nothing is written. A text that does not go on where the told one ends is told
+        with its end, by `complete`.
+        """
+        run = runs.lock_run(tx, held.run_id)
+        if run is None or is_terminal(run.status) or not steps.is_held(tx, held):
+            return None
+        told = self._movement(tx, run).told_by(held) if before is None or before.seq != run.last_seq else before.told
+        if told is None or len(text) <= len(told) or not text.startswith(told):
+            return Said(run.last_seq, told), None
+        entry = part(held, text[len(told) :])
+        run = msgspec.structs.replace(run, last_seq=run.last_seq + 1)
+        runs.save_run(tx, run)
+        runs.insert_entries(tx, run, [entry])
+        return Said(run.last_seq, text), Notice(run.id)
 
     def fill_form(self, tx: Tx, token: str, given: Mapping[str, Any], action: str, user: str) -> Notice:
         """A person has filled in a form; the run goes on. Of two who do, the first to lock the run is heard.

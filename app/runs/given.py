@@ -25,7 +25,8 @@ from app.store import uploads as upload_rows
 from app.store.engine import Tx
 from app.store.store import Store
 
-_AT_ONCE = 4
+# One request whose files come slowly must not hold up all others.
+_AT_ONCE, _OF_ONE_REQUEST = 32, 4
 
 
 class GivenFiles:
@@ -60,20 +61,22 @@ class GivenFiles:
         """A few at a time; the first that fails ends the others."""
         if not remote:
             return []
+        turns = asyncio.Semaphore(_OF_ONE_REQUEST)
         try:
             async with asyncio.TaskGroup() as fetching:
-                tasks = [fetching.create_task(self._fetch(each, request)) for each in remote]
+                tasks = [fetching.create_task(self._fetch(each, request, turns)) for each in remote]
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
         return [task.result() for task in tasks]
 
-    async def _fetch(self, given: GivenFile, request: RunRequest) -> dict[str, Any]:
+    async def _fetch(self, given: GivenFile, request: RunRequest, turns: asyncio.Semaphore) -> dict[str, Any]:
         settings = self._settings
         reach = reach_of(settings)
         check_url(given.name, given.variable, reach)
         if self._client is None:
             self._client = fetching_client(GuardedTransport(reach))
         async with (
+            turns,
             self._fetches,
             fetched(self._client, given.name, given.variable, settings.remote_file_timeout_s) as answer,
         ):

@@ -107,6 +107,10 @@ class Movement(Record):
             self._total_steps += 1
         self.new_entries.append(Entry(EventKind.STEP_RETRIED, step, lost))
 
+    def told_by(self, step: Step) -> str | None:
+        """What has been told of the text that a running step is at; None while it is not its turn to speak."""
+        return self._voice.told_by(step, self._graph, self._top.steps, self._top.pool)
+
     def form_answered(self, step_id: str, kind: EventKind, outputs: dict[str, Any], handle: str) -> None:
         """A form was filled in, or nobody did in time (`kind` says which): the run leaves its node by the handle."""
         step = next(step for scope in self._scopes for step in scope.open_steps if step.id == step_id)

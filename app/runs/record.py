@@ -10,13 +10,13 @@ import msgspec
 from app import clock
 from app.domain.event import Entry, Event, EventKind
 from app.domain.run import Run, RunStatus, Step, StepStatus, is_terminal
-from app.graph.answer import due_chunks
 from app.graph.execute import first_pool, merge_outputs
 from app.graph.files import SYSTEM_FILES
 from app.graph.graph import Graph
 from app.graph.nodes.loop import LoopEnd
 from app.graph.rounds import Container
 from app.runs.scopes import Scope, Scopes
+from app.runs.voice import Voice
 
 # Looking up an enum's member is a call into Python, and this is the inner loop of every run.
 _EXCEPTION, _STEP_FINISHED, _TEXT_CHUNK = StepStatus.EXCEPTION, EventKind.STEP_FINISHED, EventKind.TEXT_CHUNK
@@ -34,7 +34,7 @@ class Record:
         self._exceptions_count = run.exceptions_count
         self.new_entries: list[Entry] = []
         self._graph = graph
-        self._released = 0
+        self._voice = Voice()
         self._started = 0
         self._retries: dict[str, int] = {}
         self._asked: dict[str, Mapping[str, Any]] = {}  # what each step's form shows
@@ -67,7 +67,7 @@ class Record:
         """What has happened before, from the log."""
         kind, step, payload = event.kind, event.step, event.payload or {}
         if kind is _TEXT_CHUNK:
-            self._released += 1
+            self._voice.hear(payload)
         elif kind is EventKind.ROUND_STARTED:
             self._scopes.hear_begin(payload)
         elif kind is EventKind.ROUND_FINISHED:
@@ -81,6 +81,7 @@ class Record:
             self._started += 1
         elif kind is EventKind.STEP_RETRIED:
             self._retries[step.id] = self.retries_of(step) + bool(payload.get("configured"))
+            self._voice.begin_again(step)
         elif kind is EventKind.ROUNDS_STARTED:
             scope.reopen(step.node_id)
         elif step.node_id in scope.rounds:
@@ -114,10 +115,7 @@ class Record:
             self.new_entries.append(Entry(_STEP_FINISHED, step))
 
     def _release_chunks(self) -> None:
-        for chunk in due_chunks(self._graph, self._top.steps, self._top.pool, self._released):
-            self._released += 1
-            said = {"selector": chunk.selector, "value": chunk.value}
-            self.new_entries.append(Entry(_TEXT_CHUNK, None, said))
+        self.new_entries += self._voice.release(self._graph, self._top.steps, self._top.pool)
 
     def _moved(self, **changes: Any) -> Run:
         return msgspec.structs.replace(

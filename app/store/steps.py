@@ -137,6 +137,7 @@ _stop_one = _stop.where(steps.c.id == bindparam("of_step"))
 _held_by = select(*STEP_COLUMNS).where(steps.c.worker_id == bindparam("worker_id"), steps.c.status == RUNNING)
 _held_by_any = select(*STEP_COLUMNS).where(steps.c.status == RUNNING)
 _holders = select(steps.c.worker_id).where(steps.c.status == RUNNING).distinct()
+_is_held = select(steps.c.id).where(*_held)
 _assignment = (
     select(steps.c.arguments, runs.c.app_id, runs.c.workflow_id, runs.c.user, tasks.c.traceparent)
     .join(runs, runs.c.id == steps.c.run_id)
@@ -224,6 +225,11 @@ def give_back(tx: Tx, step: Step, delay_s: float, error: str, error_type: str) -
     """Makes a held step ready again after `delay_s`; False when this attempt holds it no more."""
     values = {"delay_s": delay_s, "new_error": error, "new_error_type": error_type}
     return tx.run(_back_to_ready, _fence(step) | values) > 0
+
+
+def is_held(tx: Tx, step: Step) -> bool:
+    """Whether the attempt `step.attempt` still has its step."""
+    return tx.row(_is_held, _fence(step)) is not None
 
 
 def _fence(step: Step) -> dict[str, object]:

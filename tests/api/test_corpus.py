@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.llm_server import llm_server
 
 from app.graph.document import parse_document
+from tests.llm_server import llm_server
 from tests.servers import ROOT, Atelier, running
 from tests.sites import Page, site
 

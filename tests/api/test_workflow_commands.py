@@ -117,6 +117,16 @@ def test_a_warning_does_not_keep_a_document_from_running(web: Atelier, tmp_path:
         assert "warning: the document is of version 0.9.0" in web.cli("workflows", command, str(file))
 
 
+def test_a_model_that_nobody_answers_for_is_named(web: Atelier, tmp_path: Path) -> None:
+    document = (ROOT / "workflows" / "text-to-image-translated.yml").read_text()
+    assert "warning" not in web.cli("workflows", "check", str(ROOT / "workflows" / "text-to-image-translated.yml"))
+    file = tmp_path / "asks.yml"
+    file.write_text(document.replace("endpoint_required: false", "endpoint_required: true"))
+    for command in ("import", "check"):
+        printed = web.cli("workflows", command, str(file))
+        assert "warning: node 'translate' (Translate): No endpoint is configured for the model 'gpt-4o-mini'" in printed
+
+
 def test_what_is_not_there_is_named(web: Atelier, tmp_path: Path) -> None:
     assert "There is no app named nobody. Apps: " in refused(web, "export", "nobody")
     assert "There is no app named nobody. Apps: " in refused(web, "list", "--app", "nobody")

@@ -48,6 +48,17 @@ def tool(node_id: str = "paint", settings: dict[str, Any] | None = None, **param
     )
 
 
+def model(name: str = "echo", provider: str = "openai", **params: Any) -> dict[str, Any]:
+    return {"provider": provider, "name": name, "mode": "chat", "completion_params": params}
+
+
+def llm(node_id: str = "llm", prompt: str = "", name: str = "echo", **data: Any) -> dict[str, Any]:
+    """A node that asks a model with one message of the user's."""
+    message = {"id": "m", "role": "user", "text": prompt}
+    given = {"model": model(name), "prompt_template": [message], "context": {"enabled": False}}
+    return node(node_id, "llm", **(given | data))
+
+
 def iteration(node_id: str, over: list[str], output: list[str], **more: Any) -> dict[str, Any]:
     return node(
         node_id, "iteration", iterator_selector=over, output_selector=output, start_node_id=f"{node_id}start", **more

@@ -6,13 +6,19 @@ from collections.abc import Mapping
 
 from app.graph.nodes.answer import Answer
 from app.graph.nodes.assigner import Assigner
+from app.graph.nodes.code import Code
+from app.graph.nodes.document_extractor import DocumentExtractor
 from app.graph.nodes.end import End
 from app.graph.nodes.http_request import HttpRequest
 from app.graph.nodes.human_input import HumanInput
 from app.graph.nodes.if_else import IfElse
 from app.graph.nodes.iteration import Iteration, IterationStart
 from app.graph.nodes.kind import NodeKind
+from app.graph.nodes.list_operator import ListOperator
+from app.graph.nodes.llm import Llm
 from app.graph.nodes.loop import Loop, LoopEnd, LoopStart
+from app.graph.nodes.parameter_extractor import ParameterExtractor
+from app.graph.nodes.question_classifier import QuestionClassifier
 from app.graph.nodes.start import Start
 from app.graph.nodes.template_transform import TemplateTransform
 from app.graph.nodes.tool import ToolCall
@@ -27,6 +33,9 @@ _ALL: tuple[type[NodeKind], ...] = (
     VariableAggregator,
     Assigner,
     ToolCall,
+    Llm,
+    ParameterExtractor,
+    QuestionClassifier,
     Iteration,
     IterationStart,
     Loop,
@@ -34,6 +43,9 @@ _ALL: tuple[type[NodeKind], ...] = (
     LoopEnd,
     HumanInput,
     HttpRequest,
+    Code,
+    ListOperator,
+    DocumentExtractor,
 )
 
 KINDS: Mapping[str, type[NodeKind]] = {kind.kind: kind for kind in _ALL} | {OLD_NAME: VariableAggregator}

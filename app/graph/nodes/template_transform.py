@@ -23,7 +23,7 @@ class TemplateTransform(NodeKind, frozen=True):
 
     @classmethod
     def read(cls, configuration: Configuration) -> Self:
-        return cls(_compile(configuration), configuration.bindings("variables"))
+        return cls(read_template(configuration, configuration.text("template")), configuration.bindings("variables"))
 
     @property
     def selectors(self) -> Iterable[Selector]:
@@ -50,9 +50,10 @@ def _weight(value: Value) -> int:
     return sum(map(_weight, value)) if isinstance(value, list) else 1
 
 
-def _compile(configuration: Configuration) -> jinja2.Template:
+def read_template(configuration: Configuration, source: str) -> jinja2.Template:
+    """A node's template; one that can't be compiled is a problem, and an empty one takes its place."""
     try:
-        return compile_template(configuration.text("template"))
+        return compile_template(source)
     except jinja2.TemplateSyntaxError as error:
         configuration.problem(f"line {error.lineno} of the template: {error.message}")
     except (RecursionError, MemoryError, SyntaxError, ValueError) as error:
