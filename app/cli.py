@@ -24,7 +24,7 @@ from app.terminal import out
 from app.top import show_once, show_until_stopped
 from app.webhook_commands import webhooks
 from app.workflow_commands import workflows
-from workers.lease import LeaseKeeper
+from workers.crew import Crew
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Requests for pictures as durable workflow runs.")
 db = typer.Typer(no_args_is_help=True, help="The database.")
@@ -50,7 +50,7 @@ def _settings(**overrides: Any) -> Settings:
 
 
 def _server(settings: Settings) -> Server:
-    return Server(settings, LeaseKeeper(settings) if settings.worker == "embedded" else None)
+    return Server(settings, Crew(settings) if settings.worker == "embedded" else None)
 
 
 @app.command()

@@ -114,6 +114,7 @@ class Settings(BaseSettings):
     )
 
     worker: Literal["embedded", "none"] = Field("embedded", description="none: this server runs no steps itself")
+    cpu_lanes: int = Field(8, ge=1, description="steps of the cpu class that a worker does side by side")
     worker_metrics_port: int = Field(0, ge=0, le=65535, description="where `atelier worker` shows metrics; 0: nowhere")
     worker_module: str = Field("workers.main", description="the Python module that a worker process runs")
     lease_s: float = Field(15.0, ge=2, description="how long a worker may be silent before its step is given back")

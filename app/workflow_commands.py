@@ -12,8 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from app.api.dify.pages import read_site
+from app.checkpoints.catalogue import open_catalogue
 from app.errors import DocumentInvalid, InvalidParam
 from app.runs.endpoints import unanswered_models
+from app.runs.model_warnings import model_warnings
 from app.runs.publishing import Edition, exported, publish, publish_with_key
 from app.serving import app_named, open_store
 from app.settings import load_settings
@@ -172,8 +174,12 @@ def _edition(file: Path, env: Iterable[str]) -> Edition | None:
 
 
 def _warnings(edition: Edition) -> Iterator[str]:
+    """What is odd about the document, and what this installation lacks for it."""
+    settings = load_settings()
+    catalogue = open_catalogue(settings.checkpoints_dir, settings.default_checkpoint)
     yield from edition.graph.warnings
-    yield from unanswered_models(edition.graph, load_settings())
+    yield from unanswered_models(edition.graph, settings)
+    yield from model_warnings(edition.graph, catalogue, settings.checkpoint_names)
 
 
 def _ask_for_secrets(store: Store, edition: Edition, done: Publishing) -> None:

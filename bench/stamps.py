@@ -49,4 +49,4 @@ class Stamping:
 if __name__ == "__main__":
     stamps = Path(Settings().data_dir) / "stamps"
     workers.main._engine = lambda settings, catalogue: Stamping(stamps)  # type: ignore[assignment, return-value]
-    workers.main.main(int(sys.argv[1]), sys.argv[2], tuple(sys.argv[3].split(",")))
+    workers.main.main(int(sys.argv[1]), *sys.argv[2:])

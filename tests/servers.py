@@ -103,12 +103,13 @@ class Atelier:
 
         return dict(self.until("the run has ended", ended))
 
-    def worker_pid(self, module: str = "workers.main") -> int | None:
-        """The process id of the server's worker."""
+    def worker_pid(self, module: str = "workers.main", work_class: str = "gpu") -> int | None:
+        """The process id of the server's worker for a class of work."""
         for status in Path("/proc").glob("[0-9]*/status"):
             try:
                 is_child = f"PPid:\t{self.process.pid}\n" in status.read_text()
-                if is_child and module.encode() in status.with_name("cmdline").read_bytes():
+                words = status.with_name("cmdline").read_bytes().split(b"\0")
+                if is_child and module.encode() in words and work_class.encode() in words:
                     return int(status.parent.name)
             except OSError:  # it ended while we looked
                 continue

@@ -6,26 +6,21 @@ The parent never touches torch, so neither a long load nor a crash of the engine
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
-import sys
 import threading
 from contextlib import suppress
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection
 
 from app import clock, ids
 from app.domain.event import Tick
-from app.domain.run import Retry, Step
+from app.domain.run import Retry
 from app.errors import Unavailable
-from app.queue.doorbell import Halt, PipeDoorbell, Ring
-from app.runs.advance import SERVER_STOPPED, WORKER_LOST, Advance
-from app.runs.companion import Companion
-from app.runs.service import Announcer
+from app.queue.doorbell import Halt, Ring
+from app.runs.advance import NEIGHBOUR_HUNG, SERVER_STOPPED, WORKER_LOST
 from app.settings import Settings
 from app.store import steps
+from app.store.engine import Tx
 from app.store.locks import open_locks
-from app.store.store import Store
+from workers.child import Child, Held
 from workers.link import (
     Beat,
     Busy,
@@ -39,89 +34,70 @@ from workers.link import (
     receive_from_worker,
     send,
 )
+from workers.ties import Ties
 
 logger = logging.getLogger(__name__)
 
-_LOST = Retry("The worker was lost.", WORKER_LOST)
+LOST = Retry("The worker was lost.", WORKER_LOST)
 _CLOSED = Retry("The server was stopped.", SERVER_STOPPED)
+_NEIGHBOUR = Retry("The worker was ended because of another step.", NEIGHBOUR_HUNG)
 _LONGEST_PAUSE_S = 10.0
 _SOFT_S = 5.0
 
 
-class Child:
-    """One worker process and what its parent knows of it."""
+class LeaseKeeper:
+    """Keeps one worker of a class running beside this process, and its leases alive while it lives.
 
-    def __init__(self, settings: Settings, worker_id: str, work_classes: tuple[str, ...]) -> None:
-        self.worker_id = worker_id
-        self.ready = False
-        self.holding: Busy | None = None
-        self.tick: Tick | None = None  # how far its step has come, until that is stored
-        self.asked_s: float | None = None  # since when it has been asked to drop its step
-        self.kind = ""
-        self.last_sign_s = self.busy_since_s = clock.monotonic()
-        self.connection, theirs = Pipe()
-        command = [
-            sys.executable,
-            "-m",
-            settings.worker_module,
-            str(theirs.fileno()),
-            worker_id,
-            ",".join(work_classes),
-        ]
-        # A process group of its own: Ctrl-C on the terminal is the parent's business.
-        self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, process_group=0)
-        theirs.close()  # so that the end of the worker is the end of the pipe
-        self.connection.send_bytes(settings.model_dump_json().encode())
+    `waits`: the worker is started when there is something for it to do.
+    """
 
-    def end(self, patience_s: float) -> None:
-        """Ends the process: it leaves when the pipe closes; one that hangs is killed."""
-        self.connection.close()
-        try:
-            self.process.wait(patience_s)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-
-class LeaseKeeper(Companion):
-    """Keeps one worker running beside this process, and its leases alive while it lives."""
-
-    def __init__(self, settings: Settings, work_classes: tuple[str, ...] = ("cpu", "gpu")) -> None:
+    def __init__(self, settings: Settings, work_class: str, *, waits: bool = False) -> None:
+        self.work_class = work_class
         self._settings = settings
-        self._work_classes = work_classes
+        self._waits = waits
         self._child: Child | None = None
+        self._alone = 0  # how many steps the next worker is to do one at a time
+        self._wanted = threading.Event()
         self._stopping = threading.Event()
         self._drained = threading.Event()
         self._leaving = threading.Event()
         self._locks = open_locks(settings)
-        self._thread = threading.Thread(target=self._keep, name="lease-keeper", daemon=True)
+        self._thread = threading.Thread(target=self._keep, name=f"{work_class}-keeper", daemon=True)
 
-    def start(self, store: Store, advance: Advance, announcer: Announcer, doorbell: PipeDoorbell) -> None:
-        self._store, self._advance, self._announcer, self._doorbell = store, advance, announcer, doorbell
+    def start(self, ties: Ties) -> None:
+        self._ties = ties
+        ties.doorbell.when_absent(self.work_class, self._wanted.set)
         self._thread.start()
 
-    def state(self) -> str:
-        return "ready" if self._child is not None and self._child.ready else "starting"
+    @property
+    def is_ready(self) -> bool:
+        return self._child is not None and self._child.ready
+
+    def ask_to_stop(self) -> None:
+        self._stopping.set()
+        self._wanted.set()
 
     def stop(self) -> None:
-        self._stopping.set()
-        self._thread.join(self._settings.shutdown_grace_s + 5)
+        self.ask_to_stop()
+        if self._thread.ident is not None:
+            self._thread.join(self._settings.shutdown_grace_s + 5)
 
     def drain(self) -> None:
-        """Lets the worker look for work, and returns when it has found no more: a busy one takes no second ring."""
+        """Lets the worker look for work, and returns when it has room and has found no more: one that is busy in all
+        its lanes takes no second ring."""
         self._drained.clear()
-        for work_class in self._work_classes:
-            self._doorbell.ring(work_class)
+        self._ties.doorbell.ring(self.work_class)
         while not (self._drained.wait(0.5) or self._leaving.is_set() or self._stopping.is_set()):
             pass
 
-    def stop_draining(self) -> None:
-        """Makes `drain` return soon; called from a signal handler."""
+    def ask_to_leave(self) -> None:
+        """Makes `drain` return soon, and lets the worker claim nothing more. Called from a signal handler, too."""
         self._leaving.set()
+        self._wanted.set()
 
     def leave(self) -> None:
-        """Stops in good order: the worker finishes its step within the grace; what it still holds is given back."""
-        self._leaving.set()
+        """Stops in good order: the worker finishes its steps within the grace; what it still holds is given back."""
+        self.ask_to_leave()
         child = self._child
         if child is not None:
             with suppress(OSError, ValueError):
@@ -131,11 +107,12 @@ class LeaseKeeper(Companion):
         self.stop()
 
     def _keep(self) -> None:
-        if self._settings.is_embedded:
-            # Only one server may use this database (it holds the lock), so whatever is held now is held by the dead.
-            self._give_back(self._store.read_blocking(steps.held_steps), _LOST)
         pause_s = 0.0
         while not (self._stopping.wait(pause_s) or self._leaving.is_set()):
+            if self._waits:
+                self._wanted.wait()
+                if self._stopping.is_set() or self._leaving.is_set():
+                    return
             born_s = clock.monotonic()
             try:
                 self._raise_one()
@@ -148,8 +125,8 @@ class LeaseKeeper(Companion):
         """One worker's whole life."""
         worker_id = ids.new_id()
         self._hold_life(worker_id)
-        child = self._child = Child(self._settings, worker_id, self._work_classes)
-        self._doorbell.connect(lambda hint: send(child.connection, hint))
+        child = self._child = Child(self._settings, worker_id, self.work_class, self._alone)
+        self._ties.doorbell.connect(self.work_class, lambda hint: send(child.connection, hint))
         try:
             self._attend(child)
         except (EOFError, OSError):
@@ -168,109 +145,111 @@ class LeaseKeeper(Companion):
                 next_beat_s = now_s + self._settings.lease_beat_s
                 self._hold_life(child.worker_id)
                 self._renew(child)
-            if child.holding is not None and now_s - child.last_sign_s > self._settings.step_stall_s:
-                self._ask_to_drop(child, child.holding)
-            if child.asked_s is not None and now_s - child.asked_s > _SOFT_S:
-                hanging = child.holding.step_id if child.holding else None
-                logger.error("the worker hangs", extra={"action": "worker_hangs", "step": hanging})
-                child.process.kill()
-                return
+            for held in child.held:
+                if now_s - held.last_sign_s > self._settings.step_stall_s:
+                    self._ask_to_drop(held)
+                if held.asked_s is not None and now_s - held.asked_s > _SOFT_S:
+                    logger.error("the worker hangs", extra={"action": "worker_hangs", "step": held.step_id})
+                    child.hung = True
+                    child.process.kill()
+                    return
 
-    def _ask_to_drop(self, child: Child, held: Busy) -> None:
+    def _ask_to_drop(self, held: Held) -> None:
         """The soft end of a step without progress: a worker that still hears it keeps its checkpoint in memory."""
-        if child.asked_s is None:
+        if held.asked_s is None:
             logger.warning("a step stalls", extra={"action": "step_stalls", "step": held.step_id})
-            child.asked_s = clock.monotonic()
-            self._doorbell.halt_attempt(held.step_id, held.attempt)
+            held.asked_s = clock.monotonic()
+            self._ties.doorbell.halt_attempt(held.step_id, held.attempt)
 
-    def _dropped(self, child: Child) -> None:
+    def _dropped(self, child: Child, dropped: Held) -> None:
         """The child has let go of a step that had stalled: another attempt may fare better."""
-        child.asked_s = None
-        held = self._store.read_blocking(lambda tx: steps.held_steps(tx, child.worker_id))
+        held = self._ties.store.read_blocking(lambda tx: steps.held_steps(tx, child.worker_id))
         why = f"The step made no progress for {self._settings.step_stall_s:g} s."
-        self._give_back(held, Retry(why, "stalled"))
+        stalled = (step for step in held if (step.id, step.attempt) == (dropped.step_id, dropped.attempt))
+        self._ties.give_back(stalled, Retry(why, "stalled"))
 
     def _hear(self, child: Child, message: FromWorker) -> None:
-        child.last_sign_s = clock.monotonic()
+        announcer = self._ties.announcer
         match message:
             case Ready():
                 child.ready = True
                 logger.info("worker ready", extra={"action": "worker_ready", "worker": child.worker_id})
-            case Busy(kind=kind) as busy:
-                child.holding, child.kind, child.busy_since_s = busy, kind, child.last_sign_s
-            case Idle():
-                child.holding = child.tick = None
-                if child.asked_s is not None:
-                    self._dropped(child)
-                self._announcer.tally.attempted(child.kind, child.last_sign_s - child.busy_since_s)
+            case Busy() as busy:
+                child.takes(busy)
+            case Idle(step_id, attempt):
+                self._let_go(child, child.lets_go(step_id, attempt))
             case Counted(what, label):
-                self._announcer.tally.count(what, *filter(None, (label,)))
+                announcer.tally.count(what, *filter(None, (label,)))
             case Drained():
                 self._drained.set()
             case Progressed(tick):
-                child.tick = tick
-                self._announcer.publish(tick)
+                child.signs(tick.step_id, tick)
+                announcer.publish(tick)
             case Ring(work_class):
-                self._announcer.ring((work_class,))
+                announcer.ring((work_class,))
             case Halt(step_ids):
-                self._announcer.halt(step_ids)
-            case Beat():
-                pass
+                announcer.halt(step_ids)
+            case Beat(step_id):
+                child.signs(step_id)
             case wake:
-                self._announcer.publish(wake)
+                announcer.publish(wake)
+
+    def _let_go(self, child: Child, held: Held | None) -> None:
+        if held is None:
+            return
+        if held.asked_s is not None:
+            self._dropped(child, held)
+        self._ties.announcer.tally.attempted(held.kind, clock.monotonic() - held.since_s)
 
     def _renew(self, child: Child) -> None:
-        """One statement for all of the worker's leases and the last tick, which tells every process how far it is.
+        """One statement for all of the worker's leases and a last tick, which tells every process how far a step is.
 
         An attempt that it has lost meanwhile it may as well drop. The word may come late, when the attempt has ended by
         itself and the worker is at the next one of the same step: so it names the attempt.
         """
-        if child.holding is None:
+        holding = child.held
+        if not holding:
             return
-        holding, tick = child.holding, child.tick
-        lease_s = self._settings.lease_s
+        told = [held.tick for held in holding if held.tick is not None]
         try:
-            held = self._store.commit_blocking(
-                lambda tx: steps.renew_leases(tx, child.worker_id, lease_s, tick), lasting=False
-            )
+            kept = self._ties.store.commit_blocking(lambda tx: self._renewed(tx, child, told), lasting=False)
         except Unavailable as error:
             logger.warning("lease not renewed", extra={"action": "renewal_failed", "error": error.message})
             return
-        child.tick = None
-        if holding.step_id not in held:
-            self._doorbell.halt_attempt(holding.step_id, holding.attempt)
+        for held in holding:
+            held.tick = None  # nothing was heard meanwhile: this is the thread that hears
+            if held.step_id not in kept:
+                self._ties.doorbell.halt_attempt(held.step_id, held.attempt)
+
+    def _renewed(self, tx: Tx, child: Child, told: list[Tick]) -> set[str]:
+        """The steps that the worker still has. Each tick more is a statement more; few steps tell any."""
+        kept = steps.renew_leases(tx, child.worker_id, self._settings.lease_s, told[0] if told else None)
+        for tick in told[1:]:
+            steps.renew_leases(tx, child.worker_id, self._settings.lease_s, tick)
+        return kept
 
     def _bury(self, child: Child) -> None:
         """The worker is gone: what it held is given back at once, without waiting for a lease to run out."""
-        self._doorbell.connect(None)
+        self._ties.doorbell.connect(self.work_class, None)
         self._child = None
         stopping = self._stopping.is_set() or self._leaving.is_set()
         child.end(self._settings.shutdown_grace_s if stopping else 1.0)
         if not stopping:
             status = {"exit_status": child.process.returncode}
             logger.warning("worker lost", extra={"action": "worker_lost", "worker": child.worker_id, **status})
+        hanging = {(held.step_id, held.attempt) for held in child.held if held.asked_s is not None}
         try:
-            held = self._store.read_blocking(lambda tx: steps.held_steps(tx, child.worker_id))
-            self._give_back(held, _CLOSED if stopping else _LOST)
+            held = self._ties.store.read_blocking(lambda tx: steps.held_steps(tx, child.worker_id))
+            self._alone = 0 if stopping or child.hung else len(held)
+            for step in held:
+                is_innocent = child.hung and (step.id, step.attempt) not in hanging
+                self._ties.give_back([step], _CLOSED if stopping else _NEIGHBOUR if is_innocent else LOST)
             self._locks.release(child.worker_id)
         except Unavailable as error:  # the reaper will find them
             logger.warning("steps not given back", extra={"action": "give_back_failed", "error": error.message})
-
-    def _give_back(self, held: list[Step], why: Retry) -> None:
-        for step in held:
-            notice = self._store.commit_blocking(lambda tx, step=step: self._advance.give_back(tx, step, why))  # type: ignore[misc]
-            if notice is not None and notice.rings:
-                self._announcer.tally.count("given_back", why.error_type)
-            self._announcer.tell(notice)
 
     def _hold_life(self, worker_id: str) -> None:
         try:
             self._locks.hold(worker_id)
         except Unavailable as error:
             logger.warning("sign of life not held", extra={"action": "life_unheld", "error": error.message})
-
-
-def parent_connection(descriptor: int) -> Connection:
-    """The worker's end of the pipe that `Child` made."""
-    os.set_inheritable(descriptor, False)
-    return Connection(descriptor)

@@ -37,11 +37,14 @@ class Counted(msgspec.Struct, frozen=True, tag="counted"):
 
 
 class Idle(msgspec.Struct, frozen=True, tag="idle"):
-    """The worker holds nothing."""
+    """The worker has let go of this attempt."""
+
+    step_id: str
+    attempt: int
 
 
 class Drained(msgspec.Struct, frozen=True, tag="drained"):
-    """The worker has looked, and found nothing to claim."""
+    """The worker has room, has looked, and found nothing to claim."""
 
 
 class Leave(msgspec.Struct, frozen=True, tag="leave"):
@@ -49,7 +52,9 @@ class Leave(msgspec.Struct, frozen=True, tag="leave"):
 
 
 class Beat(msgspec.Struct, frozen=True, tag="beat"):
-    """A sign of life between two ticks that are told."""
+    """A sign of life of a step, between two ticks that are told."""
+
+    step_id: str
 
 
 class Progressed(msgspec.Struct, frozen=True, tag="tick"):
@@ -86,7 +91,7 @@ class WorkerSide:
         self._sending = threading.Lock()
         self._bell = threading.Event()
         self._halted: set[tuple[str, int | None]] = set()
-        self._last_tick_s = -TICK_GAP_S
+        self._last_sign_s: dict[str, float] = {}
         self.parent_gone = threading.Event()
         self.leaving = threading.Event()
 
@@ -124,17 +129,28 @@ class WorkerSide:
 
     def progress(self, tick: Tick) -> None:
         """Tells the first tick of a step, then at most two a second; the others are signs of life."""
+        if self._is_time(tick.step_id):
+            self.tell(Progressed(tick))
+        else:
+            self.tell(Beat(tick.step_id))
+
+    def alive(self, step: Step) -> None:
+        """Says that the step is waiting for somebody else and no stall; told at most twice a second."""
+        if self._is_time(step.id):
+            self.tell(Beat(step.id))
+
+    def _is_time(self, step_id: str) -> bool:
+        """Called by the thread that works on the step alone."""
         now_s = monotonic()
-        if now_s - self._last_tick_s < TICK_GAP_S:
-            self.tell(Beat())
-            return
-        self._last_tick_s = now_s
-        self.tell(Progressed(tick))
+        if now_s - self._last_sign_s.get(step_id, -TICK_GAP_S) < TICK_GAP_S:
+            return False
+        self._last_sign_s[step_id] = now_s
+        return True
 
     def finished(self, step: Step) -> None:
         self._halted.difference_update(_names(step))
-        self._last_tick_s = -TICK_GAP_S
-        self.tell(Idle())
+        self._last_sign_s.pop(step.id, None)
+        self.tell(Idle(step.id, step.attempt))
 
     def publish_threadsafe(self, note: Wake | Tick) -> None:
         if isinstance(note, Wake):

@@ -1,6 +1,6 @@
 """The worker process, started by a `LeaseKeeper` as its child; the only module that wires it.
 
-python -m workers.main PIPE_DESCRIPTOR WORKER_ID CLASS,CLASS…
+python -m workers.main PIPE_DESCRIPTOR WORKER_ID CLASS STEPS_ONE_AT_A_TIME
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from app.artifacts.store import open_artifacts
+from app.artifacts.store import ArtifactStore, open_artifacts
 from app.checkpoints.catalogue import Catalogue, open_catalogue
 from app.errors import AtelierError
 from app.logs import set_up_logs
@@ -22,8 +22,9 @@ from app.runs.service import Announcer
 from app.runs.settle import SettleImages
 from app.settings import Settings
 from app.store.store import Store
+from workers.child import parent_connection
 from workers.drain import Drain
-from workers.lease import parent_connection
+from workers.lanes import Lanes
 from workers.link import Ready, WorkerSide
 from workers.nodes.asking import Asker
 from workers.nodes.code import RunCode
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def main(descriptor: int, worker_id: str, work_classes: tuple[str, ...]) -> None:
+def main(descriptor: int, worker_id: str, work_class: str, alone: str = "0") -> None:
     connection = parent_connection(descriptor)
     settings = Settings.model_validate_json(connection.recv_bytes())
     set_up_logs("worker", settings.log_level, settings.log_format, worker_id)
@@ -51,8 +52,24 @@ def main(descriptor: int, worker_id: str, work_classes: tuple[str, ...]) -> None
     store = Store(settings)
     publications = Publications(store)
     artifacts = open_artifacts(settings)
+    if work_class == "gpu":
+        engine = _engine(settings, catalogue)
+        nodes: dict[str, WorkerNode] = {"tool": CallTool(TextToImage(engine, catalogue, artifacts))}
+        resident, lanes = _last_of(engine), Lanes(1)
+    else:
+        nodes = _cpu_nodes(settings, artifacts)
+        resident, lanes = _nothing, Lanes(settings.cpu_lanes, int(alone))
+    settle = SettleImages(catalogue, settings.checkpoint_names)
+    advance = Advance(publications.graph_of, settle, settings, publications.find_app)
+    runner = StepRunner(store, publications, advance, Announcer(link, link), link, nodes)
+    link.tell(Ready())
+    Drain(store, runner, link, worker_id, settings).serve(work_class, lanes, resident)
+    os._exit(0)
+
+
+def _cpu_nodes(settings: Settings, artifacts: ArtifactStore) -> dict[str, WorkerNode]:
     asker = Asker(settings, artifacts)
-    nodes: dict[str, WorkerNode] = {
+    return {
         "template-transform": RenderTemplate(),
         "document-extractor": ExtractDocuments(artifacts),
         "tool": CallTool(None),
@@ -62,16 +79,6 @@ def main(descriptor: int, worker_id: str, work_classes: tuple[str, ...]) -> None
         "question-classifier": ClassifyQuestion(asker),
         "code": RunCode(settings),
     }
-    resident = _nothing
-    if "gpu" in work_classes:
-        engine = _engine(settings, catalogue)
-        nodes["tool"] = CallTool(TextToImage(engine, catalogue, artifacts))
-        resident = _last_of(engine)
-    advance = Advance(publications.graph_of, SettleImages(catalogue, settings.checkpoint_names), settings)
-    runner = StepRunner(store, publications, advance, Announcer(link, link), link, nodes)
-    link.tell(Ready())
-    Drain(store, runner, link, worker_id, settings).serve(work_classes, resident)
-    os._exit(0)
 
 
 def _nothing() -> str | None:
@@ -102,4 +109,4 @@ def _until_parent_goes(link: WorkerSide) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2], tuple(sys.argv[3].split(",")))
+    main(int(sys.argv[1]), *sys.argv[2:])

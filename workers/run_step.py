@@ -13,7 +13,7 @@ import msgspec
 from app import clock
 from app.domain.artifact import Artifact
 from app.domain.event import Tick
-from app.domain.run import Failed, Outcome, Retry, Step, Stopped, Succeeded, Timings
+from app.domain.run import CALLED_WORKFLOW, Failed, Outcome, Retry, Step, Stopped, Succeeded, Timings
 from app.errors import AtelierError, NodeFailed, Unavailable
 from app.graph.nodes.kind import NodeKind
 from app.logs import Subject, about, done
@@ -23,7 +23,7 @@ from app.runs.service import Announcer
 from app.store import steps
 from app.store.engine import Tx
 from app.store.store import Store
-from workers.link import Beat, Counted, WorkerSide
+from workers.link import Counted, WorkerSide
 from workers.speech import Speech
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,8 @@ class Job(msgspec.Struct, frozen=True):
     """One attempt, as the node that does it sees it.
 
     `work` is the node's configuration in the run's version of the workflow; `arguments` are what its step keeps for the
-    worker alone. `tick` tells progress, `say` the text so far of a node that speaks while it works.
+    worker alone. `tick` tells progress, `say` the text so far of a node that speaks while it works; `alive` that it
+    waits for somebody else, which is no stall.
     """
 
     step: Step
@@ -80,6 +81,7 @@ class Job(msgspec.Struct, frozen=True):
     is_halted: Callable[[], bool]
     watch: Stopwatch
     say: Callable[[str], None]
+    alive: Callable[[], None]
 
     @property
     def inputs(self) -> Mapping[str, Any]:
@@ -152,17 +154,19 @@ class StepRunner:
         if assigned is None:
             raise StepHalted
         subject.traceparent = assigned.traceparent
-        graph = self._publications.graph_of(tx, assigned.workflow_id)
+        arguments = dict(assigned.arguments)
+        graph = self._publications.graph_of(tx, arguments.pop(CALLED_WORKFLOW, assigned.workflow_id))
         return Job(
             step=step,
             work=graph.node(step.node_id).work,
-            arguments=assigned.arguments,
+            arguments=arguments,
             app_id=assigned.app_id,
             user=assigned.user,
             tick=self._link.progress,
             is_halted=lambda: self._link.is_halted(step),
             watch=watch,
             say=self._voice(step, is_heard=step.node_id in graph.heard and not step.scope),
+            alive=lambda: self._link.alive(step),
         )
 
     def _voice(self, step: Step, *, is_heard: bool) -> Callable[[str], None]:
@@ -170,7 +174,7 @@ class StepRunner:
 
         def say(text: str) -> None:
             if speech.say(text):
-                self._link.tell(Beat())  # a long text is no stall
+                self._link.alive(step)  # a long text is no stall
 
         return say
 

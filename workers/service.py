@@ -1,8 +1,8 @@
 """`atelier worker`: one worker beside a Celery consumer. Celery brings the doorbell's messages, and nothing else.
 
-Celery's own pool holds no work: its one thread rings the child and waits until the child has found no more, so a busy
-worker takes no second message and another one gets it. The child, its leases, its end and its replacement are the lease
-keeper's, the same as in the embedded form.
+Celery's own pool holds no work: it has a thread for each class of work, which rings the child of that class and waits
+until it has room and has found no more, so a busy worker takes no second message and another one gets it. The children,
+their leases, their end and their replacement are the crew's, the same as in the embedded form.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from app.settings import Settings
 from app.store.migrate import require_current
 from app.store.store import Store
 from app.tally import Tally
-from workers.lease import LeaseKeeper
+from workers.crew import Crew
 
 logger = logging.getLogger(__name__)
 
@@ -44,31 +44,32 @@ def serve(settings: Settings, work_classes: tuple[str, ...]) -> None:
     line = open_line(settings)
     store = Store(settings)
     catalogue = open_catalogue(settings.checkpoints_dir, settings.default_checkpoint)
-    advance = Advance(Publications(store).graph_of, SettleImages(catalogue, settings.checkpoint_names), settings)
+    publications, settle = Publications(store), SettleImages(catalogue, settings.checkpoint_names)
+    advance = Advance(publications.graph_of, settle, settings, publications.find_app)
     tally = Tally()
     if settings.worker_metrics_port:
         serve_counted(tally, store, settings.host, settings.worker_metrics_port)
-    keeper = LeaseKeeper(settings, work_classes)
-    keeper.start(store, advance, Announcer(line.doorbell, line.wakeups, tally), line.child_bell)
+    crew = Crew(settings, work_classes)
+    crew.start(store, advance, Announcer(line.doorbell, line.wakeups, tally), line.child_bell)
     halts = NoteListener(settings.redis_url, {HALTS: lambda note: line.child_bell.halt(_step_ids(note))})
     halts.start()
     try:
-        _consume(settings.redis_url, work_classes, keeper)
+        _consume(settings.redis_url, work_classes, crew)
     finally:
-        keeper.leave()
+        crew.leave()
         halts.close()
         line.close()
         store.close()
 
 
-def _consume(redis_url: str, work_classes: tuple[str, ...], keeper: LeaseKeeper) -> None:
+def _consume(redis_url: str, work_classes: tuple[str, ...], crew: Crew) -> None:
     celery = make_celery(redis_url)
     nudge = _Nudge()
 
-    @celery.task(name=DRAIN)  # type: ignore[untyped-decorator]
-    def drain() -> None:
+    @celery.task(name=DRAIN, bind=True)  # type: ignore[untyped-decorator]
+    def drain(self: Any) -> None:
         try:
-            keeper.drain()
+            crew.drain(self.request.delivery_info["routing_key"])  # a class of work has a queue of its own
         finally:
             nudge()
 
@@ -76,13 +77,13 @@ def _consume(redis_url: str, work_classes: tuple[str, ...], keeper: LeaseKeeper)
         nudge.wakes(sender.hub)
 
     def leave(**_: object) -> None:
-        keeper.stop_draining()
+        crew.stop_draining()
 
     worker_ready.connect(listen, weak=False)
     worker_shutting_down.connect(leave, weak=False)
     worker = celery.Worker(
         pool="threads",
-        concurrency=1,
+        concurrency=len(work_classes),
         queues=list(work_classes),
         without_gossip=True,
         without_mingle=True,

@@ -139,8 +139,12 @@ class Detail(msgspec.Struct, frozen=True):
     @property
     def waits(self) -> bool:
         """True while nothing of it can go on before a worker has come."""
-        open_steps = [each.step.status for each in self.steps if each.step.finished_at is None]
-        return bool(open_steps) and all(status is StepStatus.READY for status in open_steps)
+        return bool(self._at_work) and all(each.step.status is StepStatus.READY for each in self._at_work)
+
+    @property
+    def _at_work(self) -> list[StepDetail]:
+        """What has not ended, without the containers that only wait for what is inside them."""
+        return [each for each in self.steps if each.step.finished_at is None and each.step.work_class is not None]
 
     @property
     def progress(self) -> Progress | None:
@@ -151,8 +155,8 @@ class Detail(msgspec.Struct, frozen=True):
         done, known = len(self.steps) - len(open_steps), len(self.steps)
         if not open_steps:
             return Progress(done, known, None, None, None, None)
-        running = [each for each in open_steps if each.step.status is StepStatus.RUNNING]
-        at = (running or open_steps)[0]
+        running = [each for each in self._at_work if each.step.status is StepStatus.RUNNING]
+        at = (running or self._at_work or open_steps)[0]
         if not running or at.work is None:
             return Progress(done, known, at.step.node_id, None, None, None)
         work = at.work

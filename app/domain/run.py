@@ -114,6 +114,10 @@ class Step(msgspec.Struct, frozen=True, array_like=True):
     metadata: Mapping[str, Any] | None = None
 
 
+CALLED_WORKFLOW = "__called_workflow__"
+"""Among a step's hidden arguments: the version that its node is of, where that is not its run's."""
+
+
 class NewWork(msgspec.Struct, frozen=True):
     """A step for a worker, with the checkpoint that it needs, if any, and the arguments that nobody else is to see."""
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.graph.graph import Graph, Node
-from app.graph.nodes.kind import AskForm, Completed, WorkerCall
+from app.graph.nodes.kind import AppCall, AskForm, Completed, WorkerCall
 from app.graph.rounds import Rounds
 from app.graph.variables import VariablePool
 
-__all__ = ["AskForm", "Completed", "WorkerCall", "execute", "first_pool", "merge_outputs"]
+__all__ = ["AppCall", "AskForm", "Completed", "WorkerCall", "execute", "first_pool", "merge_outputs"]
 
 
 def first_pool(graph: Graph, inputs: Mapping[str, Any], system: Mapping[str, Any]) -> VariablePool:
@@ -18,7 +18,7 @@ def first_pool(graph: Graph, inputs: Mapping[str, Any], system: Mapping[str, Any
     return VariablePool({"sys": system, "env": graph.document.environment, graph.start_id: inputs})
 
 
-def execute(node: Node, pool: VariablePool) -> Completed | WorkerCall | AskForm | Rounds:
+def execute(node: Node, pool: VariablePool) -> Completed | WorkerCall | AskForm | AppCall | Rounds:
     """Run a pure node to its end, or say what a worker must do, or what a container goes through.
 
     The start node's inputs and outputs are what the pool holds under its id (`first_pool`). Raises NodeFailed, or

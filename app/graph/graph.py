@@ -10,12 +10,13 @@ import msgspec
 from app.errors import DocumentInvalid, Problem
 from app.graph.body import Body, Edge, Node, ancestors_of, graph_order, make_body
 from app.graph.document import Document, parse_document
-from app.graph.nodes import KINDS
+from app.graph.nodes import KINDS, kind_of
 from app.graph.nodes.end import Speaker
 from app.graph.nodes.iteration import IterationStart
 from app.graph.nodes.kind import SOURCE, Configuration, problem_of
 from app.graph.nodes.loop import LoopStart
 from app.graph.nodes.start import Start
+from app.graph.nodes.workflow_tool import WorkflowTool
 from app.graph.rounds import Container
 from app.graph.selectors import Selector
 from app.graph.strategy import SUCCESS_BRANCH, ErrorStrategy, RetryPolicy
@@ -32,9 +33,9 @@ class Graph(Body, frozen=True):
 
     `warnings` tell its author what is odd but does no harm, in Dify neither: a node that nothing leads to (it is left
     out), a selector that no ancestor answers (it finds nothing), an edge from or to nowhere. `bodies` are what its
-    containers run, by the container's id, however deep. `ends` are the nodes whose outputs are the run's, `awaited`
-    what must have passed before each may speak: branches before it, and assigners of what it says. `heard` are all
-    whose completion may let one of them speak.
+    containers run, by the container's id, however deep. `calls` are the names of other apps that it runs, as each node
+    has them. `ends` are the nodes whose outputs are the run's, `awaited` what must have passed before each may speak:
+    branches before it, and assigners of what it says. `heard` are all whose completion may let one of them speak.
     """
 
     document: Document
@@ -43,6 +44,7 @@ class Graph(Body, frozen=True):
     ends: Mapping[str, Speaker]
     awaited: Mapping[str, frozenset[str]]
     bodies: Mapping[str, Body]
+    calls: frozenset[tuple[str, ...]] = frozenset()
     warnings: tuple[str, ...] = ()
 
     @property
@@ -69,7 +71,8 @@ def build_graph(document: Document) -> Graph:
         raise DocumentInvalid(["Graph must have at least one node"])
     draft.check_starts()
     draft.read_edges()
-    levels = [draft.level(container_id) for container_id in (_TOP, *draft.containers)]
+    containers = sorted(draft.containers, key=draft.depth)
+    levels = [draft.level(container_id) for container_id in (_TOP, *containers)]
     draft.check_selectors()
     if draft.problems:
         raise DocumentInvalid(draft.problems)
@@ -78,27 +81,33 @@ def build_graph(document: Document) -> Graph:
     awaited = {
         end_id: top.branches[end_id] | _assigning(top, draft.ancestors[end_id], end) for end_id, end in ends.items()
     }
+    heard = [_heard(end, awaited[end_id], top, draft.start_ids[0]) for end_id, end in ends.items()]
     return Graph(
         **msgspec.structs.asdict(top),
         document=document,
         start_id=draft.start_ids[0],
-        heard=_heard(ends).union(*awaited.values()),
+        heard=frozenset().union(
+            *(_heard(end, awaited[end_id], top, draft.start_ids[0]) for end_id, end in ends.items())
+        ),
         ends=ends,
         awaited=awaited,
-        bodies=dict(zip(draft.containers, bodies, strict=True)),
+        bodies=dict(zip(containers, bodies, strict=True)),
+        calls=frozenset(node.work.names for node in draft.nodes.values() if isinstance(node.work, WorkflowTool)),
         warnings=(*document.warnings, *draft.warnings),
     )
 
 
-def _assigning(body: Body, ancestors: Iterable[str], end: Speaker) -> frozenset[str]:
+def _assigning(body: Body, ancestors: frozenset[str], end: Speaker) -> frozenset[str]:
     """The nodes before an end that may set what it says."""
     said = frozenset(end.selectors)
-    return frozenset(each for each in ancestors if not said.isdisjoint(body.nodes[each].work.assigns))
+    before = ancestors & body.nodes.keys()
+    return frozenset(each for each in before if not said.isdisjoint(body.nodes[each].work.assigns))
 
 
-def _heard(ends: Mapping[str, Speaker]) -> frozenset[str]:
-    """The nodes whose values the end nodes give."""
-    return frozenset(selector[0] for end in ends.values() for selector in end.selectors)
+def _heard(end: Speaker, awaited: frozenset[str], body: Body, start_id: str) -> frozenset[str]:
+    """What an end waits for, and the nodes whose values it gives. One without any speaks as the run begins."""
+    heard = awaited | {selector[0] for selector in end.selectors if selector[0] in body.nodes}
+    return heard if heard or not end.speech else frozenset({start_id})
 
 
 class _Draft:
@@ -138,11 +147,12 @@ class _Draft:
         self.titles.setdefault(node_id, title)
         if kind == Start.kind:
             self.start_ids.append(node_id)
-        if kind not in KINDS:
+        reader = kind_of(entries)
+        if reader is None:
             self.problem(node_id, refusal(kind, KINDS))
             return
         configuration = Configuration(node_id, entries, self.problems, self.warnings)
-        work = KINDS[kind].read(configuration)
+        work = reader.read(configuration)
         strategy = ErrorStrategy.read(configuration)
         retry = RetryPolicy.read(configuration) if work.retries else None
         self.nodes[node_id] = Node(node_id, kind, title, work, strategy, retry)
@@ -169,6 +179,11 @@ class _Draft:
                 return
             seen.add(owner)
             owner = self.owners[owner]
+
+    def depth(self, node_id: str) -> int:
+        """How many containers it is in."""
+        owner = self.owners[node_id]
+        return 0 if owner == _TOP else 1 + self.depth(owner)
 
     def check_starts(self) -> None:
         if not self.start_ids:
@@ -228,13 +243,12 @@ class _Draft:
         return order, [edge for edge in edges if edge.source not in lost], ancestors, mark
 
     def _leave_out(self, lost: list[str]) -> None:
-        """What never runs may be of any kind, and unfinished: its problems are no more than warnings."""
+        """What never runs may be of any kind, and unfinished: its problems are none."""
         self.lost.update(lost)
         for node_id in lost:
             self.nodes.pop(node_id, None)
         for problem in [each for each in self.problems if isinstance(each, Problem) and each.node_id in lost]:
             self.problems.remove(problem)
-            self.warnings.append(problem)
 
     def _unreachable(self, order: list[str], ancestors: Mapping[str, frozenset[str]], firsts: set[str]) -> list[str]:
         """What nothing leads to; in Dify it does not run either. Other start nodes are a problem already."""

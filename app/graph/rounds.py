@@ -13,13 +13,16 @@ round, an iteration forgets it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from app.errors import NodeFailed
 from app.graph.nodes.kind import Completed, NodeKind
 from app.graph.variables import VariablePool
+
+if TYPE_CHECKING:
+    from app.graph.graph import Graph
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -44,8 +47,12 @@ class RoundEnd(msgspec.Struct, frozen=True):
 class Rounds:
     """A container on its way. `length` is how many rounds there may be, of which at most `at_once` are under way.
 
-    `inputs` are the step's. `steps` is how many rounds its end speaks of.
+    `inputs` are the step's. `steps` is how many rounds its end speaks of. `graph` is what is run where that is not the
+    container's own body; `pinned` says which, in the fact from which the rounds are rebuilt.
     """
+
+    graph: Graph | None = None
+    pinned: Mapping[str, str] = {}
 
     def __init__(self, inputs: Mapping[str, Any], length: int, at_once: int = 1) -> None:
         self.inputs = inputs

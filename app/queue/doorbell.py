@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Protocol
 
@@ -38,20 +39,28 @@ class Doorbell(Protocol):
 
 
 class PipeDoorbell:
-    """The doorbell of the embedded form: a pipe to the worker, written by a thread of its own.
+    """The doorbell of the embedded form: a pipe to each worker, written by a thread of its own.
 
     A worker that hangs lets its pipe fill up, and a write into it would block; that must not be the event loop.
     """
 
     def __init__(self) -> None:
         self._hints: SimpleQueue[Hint | None] = SimpleQueue()
-        self._send: Callable[[Hint], None] | None = None
+        self._sends: dict[str, Callable[[Hint], None]] = {}
+        self._absent: dict[str, Callable[[], None]] = {}
         self._thread = threading.Thread(target=self._deliver, name="doorbell", daemon=True)
         self._thread.start()
 
-    def connect(self, send: Callable[[Hint], None] | None) -> None:
-        """Sets where hints go from now on; None while there is no worker. `send` may raise OSError."""
-        self._send = send
+    def connect(self, work_class: str, send: Callable[[Hint], None] | None) -> None:
+        """Sets where the hints of a class go from now on; None while it has no worker. `send` may raise OSError."""
+        if send is None:
+            self._sends.pop(work_class, None)
+        else:
+            self._sends[work_class] = send
+
+    def when_absent(self, work_class: str, call: Callable[[], None]) -> None:
+        """Sets what is called, on a thread of its own, when it rings for a class that has no worker."""
+        self._absent[work_class] = call
 
     def ring(self, work_class: str) -> None:
         self._hints.put(Ring(work_class))
@@ -67,10 +76,14 @@ class PipeDoorbell:
 
     def _deliver(self) -> None:
         while (hint := self._hints.get()) is not None:
-            send = self._send
-            if send is None:
-                continue
-            try:
-                send(hint)
-            except (OSError, ValueError):  # the worker has just died; the next one looks for work by itself
-                continue
+            if isinstance(hint, Ring):
+                send = self._sends.get(hint.work_class)
+                if send is None and hint.work_class in self._absent:
+                    self._absent[hint.work_class]()
+                sends = [] if send is None else [send]
+            else:
+                sends = list(self._sends.values())
+            for send in sends:
+                # A worker that has just died is no trouble: the next one looks for work by itself.
+                with suppress(OSError, ValueError):
+                    send(hint)

@@ -20,10 +20,12 @@ from app.domain.form import Form, FormStatus
 from app.domain.request import RunRequest
 from app.domain.run import Failed, Retry, Run, RunStatus, Step, StepStatus, Succeeded, Task, Timings, is_terminal
 from app.errors import FormExpired, FormSubmitted, NotFound
+from app.graph.calls import Callee
 from app.graph.graph import Graph
 from app.graph.nodes.human_input import TIMEOUT, fill
 from app.runs.admission import Admission
 from app.runs.movement import Movement, Settle
+from app.runs.record import NOTHING_ELSE, Library
 from app.runs.voice import part
 from app.settings import Settings
 from app.store import deliveries, files, forms, runs, steps, webhooks
@@ -31,7 +33,10 @@ from app.store.engine import Tx
 
 STOPPED_BY_USER = ("Stopped by user.", "stopped_by_user")
 WORKER_LOST = "worker_lost"
-SERVER_STOPPED = "server_stopped"  # an attempt that ended with its worker's own shutdown is nobody's failure
+SERVER_STOPPED = "server_stopped"
+NEIGHBOUR_HUNG = "neighbour_hung"
+# An attempt that ended with its worker's own shutdown, or because another step hung there, is nobody's failure.
+_NOBODYS_FAILURE = (SERVER_STOPPED, NEIGHBOUR_HUNG)
 
 
 class Notice(msgspec.Struct, frozen=True):
@@ -53,18 +58,47 @@ class Said(msgspec.Struct, frozen=True):
     told: str | None
 
 
+def _no_app(tx: Tx, names: Sequence[str]) -> Callee | None:
+    return None
+
+
+class _Shelf(Library):
+    """The other apps as a transaction sees them."""
+
+    def __init__(
+        self,
+        tx: Tx,
+        graph_of: Callable[[Tx, str], Graph],
+        find_app: Callable[[Tx, Sequence[str]], Callee | None],
+    ) -> None:
+        self._tx, self._graph_of, self._find_app = tx, graph_of, find_app
+
+    def find(self, names: Sequence[str]) -> Callee | None:
+        return self._find_app(self._tx, names)
+
+    def graph_of(self, workflow_id: str) -> Graph:
+        return self._graph_of(self._tx, workflow_id)
+
+
 class Advance:
     """The verbs that move runs on. Holds no state but what it was wired with."""
 
-    def __init__(self, graph_of: Callable[[Tx, str], Graph], settle: Settle, settings: Settings) -> None:
+    def __init__(
+        self,
+        graph_of: Callable[[Tx, str], Graph],
+        settle: Settle,
+        settings: Settings,
+        find_app: Callable[[Tx, Sequence[str]], Callee | None] = _no_app,
+    ) -> None:
         self._graph_of = graph_of
+        self._find_app = find_app
         self._settle = settle
         self._settings = settings
         self._admission = Admission(settings)
 
-    def begin(self, graph: Graph, run: Run) -> Movement:
+    def begin(self, graph: Graph, run: Run, library: Library = NOTHING_ELSE) -> Movement:
         """A new run as far as it gets without a worker, in memory. Raises InvalidParam: then there is no run."""
-        movement = Movement(graph, run, (), self._settle)
+        movement = Movement(graph, run, (), self._settle, library)
         movement.begin()
         return movement
 
@@ -120,7 +154,7 @@ class Advance:
         run = runs.lock_run(tx, held.run_id)
         if run is None or is_terminal(run.status):
             return None
-        if held.attempt >= self._settings.max_attempts and why.error_type != SERVER_STOPPED:
+        if held.attempt >= self._settings.max_attempts and why.error_type not in _NOBODYS_FAILURE:
             movement = self._movement(tx, run)
             if held.attempt - movement.retries_of(held) >= self._settings.max_attempts:
                 lost = Failed(f"{why.error} ({held.attempt} attempts)", why.error_type)
@@ -220,7 +254,8 @@ class Advance:
 
     def _movement(self, tx: Tx, run: Run) -> Movement:
         told = runs.events_after(tx, run.id, 0)
-        return Movement(self._graph_of(tx, run.workflow_id), run, told, self._settle)
+        library = _Shelf(tx, self._graph_of, self._find_app)
+        return Movement(self._graph_of(tx, run.workflow_id), run, told, self._settle, library)
 
     def _write(self, tx: Tx, movement: Movement) -> Notice:
         run = movement.run
@@ -251,7 +286,7 @@ class Advance:
 
         None at first for a worker that is gone: nothing says that the step had anything to do with it.
         """
-        if attempt == 1 and why.error_type in (WORKER_LOST, SERVER_STOPPED):
+        if attempt == 1 and why.error_type in (WORKER_LOST, *_NOBODYS_FAILURE):
             return 0.0
         full_s: float = self._settings.retry_delay_s * 2 ** (attempt - 1)
         return full_s * (0.5 + random.random() / 2)

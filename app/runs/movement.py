@@ -15,13 +15,14 @@ from app import clock, ids
 from app.domain.event import Entry, Event, EventKind
 from app.domain.form import NewForm
 from app.domain.request import RunRequest
-from app.domain.run import Failed, NewWork, Run, RunStatus, Step, StepStatus
+from app.domain.run import CALLED_WORKFLOW, Failed, NewWork, Run, RunStatus, Step, StepStatus
 from app.errors import InvalidParam, NodeFailed
-from app.graph.execute import AskForm, Completed, WorkerCall
+from app.graph.calls import MOST_CALLS, CallRounds
+from app.graph.execute import AppCall, AskForm, Completed, WorkerCall
 from app.graph.graph import Graph, Node
 from app.graph.plan import ending, predecessor, ready_nodes
 from app.graph.rounds import Rounds
-from app.runs.record import Record
+from app.runs.record import NOTHING_ELSE, Library, Record
 from app.runs.scopes import Scope
 
 _INNER_CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
@@ -60,8 +61,10 @@ class Movement(Record):
     posting: RunRequest | None = None
     """The request, when webhooks of its own or of its app may want to hear that the run was accepted."""
 
-    def __init__(self, graph: Graph, run: Run, told: Iterable[Event], settle: Settle) -> None:
-        super().__init__(graph, run, told)
+    def __init__(
+        self, graph: Graph, run: Run, told: Iterable[Event], settle: Settle, library: Library = NOTHING_ELSE
+    ) -> None:
+        super().__init__(graph, run, told, library)
         self._settle = settle
         self._empty_rounds = 0
         self.new_work: list[NewWork] = []
@@ -182,7 +185,8 @@ class Movement(Record):
                 status, work_class, inputs = _READY, done.work_class, settled.inputs
                 checkpoint, arguments = settled.checkpoint, done.arguments
             else:
-                status, rounds, inputs = _RUNNING, done, done.inputs
+                rounds = self._called(scope, done) if isinstance(done, AppCall) else done
+                status, inputs = _RUNNING, done.inputs
         except (NodeFailed, InvalidParam) as reason:
             if refuse and isinstance(reason, InvalidParam) and node.strategy is None:
                 reason.at_node(node.id, node.title)
@@ -223,6 +227,8 @@ class Movement(Record):
             self._settle_step(scope, step)
         else:
             self.new_entries.append(Entry(EventKind.STEP_STARTED, step))
+            if scope.called is not None:
+                arguments = {**arguments, CALLED_WORKFLOW: scope.called}
             self.new_work.append(NewWork(step, checkpoint, arguments))
             self.rings.add(work_class)
             scope.note(step)
@@ -258,10 +264,23 @@ class Movement(Record):
         self._run = self._moved(status=RunStatus.PAUSED)
 
     def _open(self, scope: Scope, step: Step, rounds: Rounds) -> None:
-        self.new_entries += (_STEP_STARTED, Entry(EventKind.ROUNDS_STARTED, step, {"length": rounds.length}))
+        self.new_entries += (
+            _STEP_STARTED,
+            Entry(EventKind.ROUNDS_STARTED, step, {"length": rounds.length, **rounds.pinned}),
+        )
         scope.note(step)
         scope.rounds[step.node_id] = rounds
         self._drive(scope, step.node_id)
+
+    def _called(self, scope: Scope, call: AppCall) -> Rounds:
+        if scope.calls >= MOST_CALLS:
+            raise NodeFailed(f"Max workflow call depth {MOST_CALLS} reached.", error_type="ToolInvokeError")
+        callee = self._library.find(call.names)
+        if callee is None:
+            names = " or ".join(f"'{name}'" for name in call.names)
+            said = f"No app of this server is called {names}: publish the workflow under that name to call it."
+            raise NodeFailed(said, error_type="ToolProviderNotFoundError")
+        return CallRounds(call, callee)
 
     def _drive(self, scope: Scope, node_id: str) -> bool:
         """Begins the container's rounds that are due, and those that come due as they end. True once it has ended."""
@@ -317,7 +336,7 @@ class Movement(Record):
             metadata = {**rounds.metadata(), **(strategy or {})}
         at = clock.time()
         ended = msgspec.structs.replace(step, **end, metadata=scope.metadata(metadata), finished_at=at)
-        self._settle_step(scope, ended)
+        self._settle_step(scope, ended, is_sum=True)
 
     def _stop_below(self, scope: Scope) -> None:
         """Ends what still goes on in the round and in rounds inside it, the innermost first."""

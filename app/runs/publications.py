@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import Any
 
@@ -12,8 +12,10 @@ import msgspec
 from app import clock
 from app.domain.request import Caller, RunRequest
 from app.errors import AppUnavailable, NotFound, Unauthorized
+from app.graph.calls import Callee
 from app.graph.document import parse_document, with_environment
 from app.graph.graph import Graph, build_graph
+from app.runs.record import Library
 from app.runs.revision import Revision
 from app.runs.uses import Uses
 from app.store import accounts
@@ -116,6 +118,18 @@ class Publications:
         """The graph that a run is pinned to."""
         return self.version(tx, workflow_id).graph
 
+    def find_app(self, tx: Tx, names: Sequence[str]) -> Callee | None:
+        """The app that has the first of the names that any has, with its current workflow."""
+        for name in names:
+            found = accounts.find_app(tx, name)
+            if found is not None:
+                return Callee(found[0], found[1], self.graph_of(tx, found[1]))
+        return None
+
+    async def library(self, graph: Graph) -> Library:
+        """Whatever apps a new run of the graph may call, and those that these call, as they are now."""
+        return await self._store.read(lambda tx: _Called(self, tx, graph))
+
     def version(self, tx: Tx, workflow_id: str) -> Publication:
         """A published version, old or current. Called by several threads."""
         found = self._versions.get(workflow_id) or self._find_version(tx, workflow_id)
@@ -129,6 +143,22 @@ class Publications:
             return None
         with self._lock:
             return self._versions.setdefault(workflow_id, _publication(published))
+
+
+class _Called(Library):
+    """Looked up once, because a run is begun outside of any transaction."""
+
+    def __init__(self, publications: Publications, tx: Tx, graph: Graph) -> None:
+        self._found: dict[tuple[str, ...], Callee | None] = {}
+        graphs = [graph]
+        while graphs:
+            for names in graphs.pop().calls - self._found.keys():
+                callee = self._found[names] = publications.find_app(tx, names)
+                if callee is not None:
+                    graphs.append(callee.graph)
+
+    def find(self, names: Sequence[str]) -> Callee | None:
+        return self._found.get(tuple(names))
 
 
 def _publication(published: PublishedWorkflow) -> Publication:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -10,11 +10,11 @@ import msgspec
 from app import clock
 from app.domain.event import Entry, Event, EventKind
 from app.domain.run import Run, RunStatus, Step, StepStatus, is_terminal
+from app.graph.calls import Callee
 from app.graph.execute import first_pool, merge_outputs
 from app.graph.files import SYSTEM_FILES
 from app.graph.graph import Graph
 from app.graph.nodes.loop import LoopEnd
-from app.graph.rounds import Container
 from app.runs.scopes import Scope, Scopes
 from app.runs.voice import Voice
 
@@ -23,10 +23,25 @@ _EXCEPTION, _STEP_FINISHED, _TEXT_CHUNK = StepStatus.EXCEPTION, EventKind.STEP_F
 _RUN_FINISHED = Entry(EventKind.RUN_FINISHED)
 
 
+class Library:
+    """The other apps of this server, as a run that calls them finds them."""
+
+    def find(self, names: Sequence[str]) -> Callee | None:
+        """The app that has the first of the names that any has, with its current workflow."""
+        return None
+
+    def graph_of(self, workflow_id: str) -> Graph:
+        """A version that was called before."""
+        raise LookupError(workflow_id)
+
+
+NOTHING_ELSE = Library()
+
+
 class Record:
     """What has happened in a run, read from its log, and what happens now, to be added to it."""
 
-    def __init__(self, graph: Graph, run: Run, told: Iterable[Event]) -> None:
+    def __init__(self, graph: Graph, run: Run, told: Iterable[Event], library: Library) -> None:
         self._run = run
         self._told = run.last_seq
         self._total_steps = run.total_steps
@@ -35,6 +50,7 @@ class Record:
         self.new_entries: list[Entry] = []
         self._graph = graph
         self._voice = Voice()
+        self._library = library
         self._started = 0
         self._retries: dict[str, int] = {}
         self._asked: dict[str, Mapping[str, Any]] = {}  # what each step's form shows
@@ -83,7 +99,7 @@ class Record:
             self._retries[step.id] = self.retries_of(step) + bool(payload.get("configured"))
             self._voice.begin_again(step)
         elif kind is EventKind.ROUNDS_STARTED:
-            scope.reopen(step.node_id)
+            scope.reopen(step.node_id, payload, self._library.graph_of)
         elif step.node_id in scope.rounds:
             self._scopes.end_container(scope, step.node_id)
         elif kind is EventKind.FORM_REQUIRED:
@@ -95,8 +111,8 @@ class Record:
         if step.kind == LoopEnd.kind and scope.path:
             self._scopes.break_loop(scope.path)
 
-    def _settle_step(self, scope: Scope, step: Step) -> None:
-        """A step has ended; what it has assigned is kept with the fact."""
+    def _settle_step(self, scope: Scope, step: Step, *, is_sum: bool = False) -> None:
+        """A step has ended; what it has assigned is kept with the fact. `is_sum`: its tokens are other steps'."""
         scope.note(step)
         if scope is self._top:
             if step.status is _EXCEPTION:
@@ -105,7 +121,7 @@ class Record:
                 self._release_chunks()
         elif step.kind == LoopEnd.kind:
             self._scopes.break_loop(scope.path)
-        if step.metadata is not None and not isinstance(scope.body.nodes[step.node_id].work, Container):
+        if step.metadata is not None and not is_sum:
             self._total_tokens += step.metadata.get("total_tokens") or 0
         assigned = scope.pool.assigned
         if assigned:

@@ -6,18 +6,23 @@ order its rounds began and ended.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from app.domain.run import Step, StepStatus
 from app.errors import NodeFailed
+from app.graph.calls import Callee, CallRounds
 from app.graph.graph import Body, Graph, Node
+from app.graph.nodes.kind import AppCall
 from app.graph.nodes.loop import Loop
 from app.graph.rounds import RoundEnd, Rounds, Usage
 from app.graph.variables import VariablePool
 
 Path = tuple[tuple[str, int], ...]
 """Which round: the containers around it, from the outermost on, each as (node id, round from 0)."""
+
+CALLED_BY = "called_by"
+"""What the metadata of a step in a called workflow say: the id of the step that called it."""
 
 _FAILED = StepStatus.FAILED
 _MARK = Step("", "", "", "", "", 0, StepStatus.SUCCEEDED, finished_at=0.0)  # stands for a container's start
@@ -26,10 +31,14 @@ _MARK = Step("", "", "", "", "", 0, StepStatus.SUCCEEDED, finished_at=0.0)  # st
 class Scope:
     """A body on its way. `steps` are its nodes' by node id, `ended` those that have ended, in their order.
 
-    `marks` are what the metadata of every step in it says. `breaks`: a loop-end was reached in it.
+    `marks` are what the metadata of every step in it says. `breaks`: a loop-end was reached in it. `called` is the
+    version of the workflow that it belongs to, if that is not the run's own, and `calls` how many calls led to it.
     """
 
-    __slots__ = ("begun_at", "body", "breaks", "ended", "graph", "marks", "path", "pool", "rounds", "steps")
+    __slots__ = (
+        *("begun_at", "body", "breaks", "called", "calls", "ended", "graph", "marks", "path", "pool", "rounds"),
+        "steps",
+    )
 
     def __init__(self, graph: Graph, body: Body, pool: VariablePool, path: Path = ()) -> None:
         self.graph = graph
@@ -39,6 +48,8 @@ class Scope:
         self.steps: dict[str, Step] = {} if body.mark is None else {body.mark: _MARK}
         self.ended: dict[str, Step] = {}
         self.rounds: dict[str, Rounds] = {}
+        self.called: str | None = None
+        self.calls = 0
         self.marks: Mapping[str, Any] | None = None
         self.breaks = False
         self.begun_at = 0.0
@@ -59,17 +70,27 @@ class Scope:
 
     def round(self, node_id: str, number: int, begun_at: float) -> Scope:
         """A round of one of its containers."""
-        body, rounds = self.graph.bodies[node_id], self.rounds[node_id]
-        inner = Scope(self.graph, body, rounds.pool(number, self.pool), (*self.path, (node_id, number)))
-        name = self.steps[node_id].kind
-        inner.marks = {**(self.marks or {}), f"{name}_id": node_id, f"{name}_index": number}
+        rounds, path = self.rounds[node_id], (*self.path, (node_id, number))
+        pool, marks = rounds.pool(number, self.pool), self.marks or {}
+        if rounds.graph is not None:
+            inner = Scope(rounds.graph, rounds.graph, pool, path)
+            inner.called, inner.calls = rounds.pinned["workflow_id"], self.calls + 1
+            inner.marks = {**marks, CALLED_BY: self.steps[node_id].id}
+        else:
+            inner = Scope(self.graph, self.graph.bodies[node_id], pool, path)
+            inner.called, inner.calls = self.called, self.calls
+            name = self.steps[node_id].kind
+            inner.marks = {**marks, f"{name}_id": node_id, f"{name}_index": number}
         inner.begun_at = begun_at
         rounds.begin(number)
         return inner
 
-    def reopen(self, node_id: str) -> None:
+    def reopen(self, node_id: str, told: Mapping[str, Any], graph_of: Callable[[str], Graph]) -> None:
         """One of its containers is under way, as the log says: it looks again at what it goes through."""
         rounds = self.body.nodes[node_id].work.execute(self.pool)
+        if isinstance(rounds, AppCall):
+            workflow_id = str(told["workflow_id"])
+            rounds = CallRounds(rounds, Callee(str(told["app_id"]), workflow_id, graph_of(workflow_id)))
         assert isinstance(rounds, Rounds)
         self.rounds[node_id] = rounds
 
@@ -151,7 +172,8 @@ class Scopes:
         node_id, number = scope.path[-1]
         step = self.around(scope).steps[node_id]
         named = {"node_id": node_id, "kind": step.kind, "title": step.title}
-        return {**named, "scope": step.scope, "round": number}
+        called = {CALLED_BY: scope.marks[CALLED_BY]} if scope.marks and CALLED_BY in scope.marks else {}
+        return {**named, "scope": step.scope, "round": number, **called}
 
     def hear_begin(self, told: Mapping[str, Any]) -> None:
         """The fact of a round's beginning, from the log."""

@@ -23,6 +23,7 @@ from app.runs.advance import STOPPED_BY_USER, Advance, Notice
 from app.runs.calls import Calls, Replayed
 from app.runs.given import GivenFiles
 from app.runs.publications import Publication, Publications
+from app.runs.record import NOTHING_ELSE
 from app.store import details, lists
 from app.store import runs as run_rows
 from app.store.lists import Filters, LogQuery
@@ -152,7 +153,8 @@ class RunService:
             created_at=now,
             key_id=request.caller.key_id,
         )
-        movement = self._advance.begin(publication.graph, run)
+        library = await self._publications.library(publication.graph) if publication.graph.calls else NOTHING_ELSE
+        movement = self._advance.begin(publication.graph, run, library)
         asked.run = run.id
         if movement.new_work:
             task = msgspec.structs.replace(task, traceparent=asked.trace_to_pass_on())

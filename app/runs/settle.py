@@ -12,6 +12,9 @@ from app.checkpoints.checkpoint import Checkpoint
 from app.graph.execute import WorkerCall
 from app.runs.movement import Settled
 
+_REACH = 4
+"""So many times the pixels that it was trained on a checkpoint still paints by itself."""
+
 
 class SettleImages:
     """Settles the inputs of `text_to_image` when its step is made, so that a second attempt paints the same picture.
@@ -39,7 +42,8 @@ class SettleImages:
             "guidance_scale": _or(asked.get("guidance_scale"), checkpoint.guidance_scale),
             "seed": ids.new_seed() if seed is None or seed == -1 else seed,
         }
-        return Settled(inputs, checkpoint.name)
+        painted = _painted_size(inputs, checkpoint.side) if call.arguments.get("fits") else None
+        return Settled(inputs | ({"painted_size": painted} if painted else {}), checkpoint.name)
 
     def _checkpoint(self, asked: Mapping[str, Any]) -> Checkpoint:
         if name := asked.get("model_name"):
@@ -56,6 +60,21 @@ def _or(value: float | None, default: float) -> float:
 def _sides(ratio: str | None, side: int) -> tuple[int, int]:
     """Width and height of the checkpoint's own number of pixels in a ratio `a:b`."""
     wide, _, high = (ratio or "1:1").partition(":")
-    step = 64 if side >= 512 else 8
-    root = math.sqrt(int(wide) / int(high))
+    return _in_ratio(int(wide) / int(high), side, 64 if side >= 512 else 8)
+
+
+def _painted_size(inputs: Mapping[str, Any], side: int) -> tuple[int, int] | None:
+    """The checkpoint's own size in the asked ratio, where much more is asked for than it was trained on.
+
+    A size that another provider's list has is out of reach for a small checkpoint: it would take minutes, and show the
+    same thing many times over. None where the checkpoint paints what was asked.
+    """
+    width, height = inputs["width"], inputs["height"]
+    if width * height <= _REACH * side * side:
+        return None
+    return _in_ratio(width / height, side, 8)
+
+
+def _in_ratio(ratio: float, side: int, step: int) -> tuple[int, int]:
+    root = math.sqrt(ratio)
     return max(step, round(side * root / step) * step), max(step, round(side / root / step) * step)

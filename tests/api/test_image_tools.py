@@ -95,7 +95,7 @@ def test_a_model_that_is_a_service_elsewhere_is_painted_by_what_stands_in(studio
     size = {"size": {"type": "constant", "value": "square"}}
     paint = painter("langgenius/openai_tool/openai", "dalle3", size, tool_node_version="2")
     (told,) = run(studio, key_of(studio, "dalle", tmp_path, paint))["json"]
-    assert (told["asked_model"], told["model"]) == ("dall-e-3", "big")
+    assert (told["asked_model"], told["model"], told["painted_size"]) == ("dall-e-3", "big", [64, 64])
 
 
 def test_a_model_that_nothing_stands_in_for_is_painted_by_the_default(studio: Atelier, tmp_path: Path) -> None:
@@ -144,3 +144,25 @@ def test_a_worker_with_a_clock_does_the_tools_for_dates(studio: Atelier, tmp_pat
     clock = painter("time", "weekday", {}, tool_parameters=day)
     outputs = run(studio, key_of(studio, "weekday", tmp_path, clock))
     assert outputs == {"text": "February 29, 2024 is Thursday.", "files": [], "json": [{"data": []}]}
+
+
+@pytest.mark.parametrize(
+    ("provider", "tool", "settings", "said"),
+    [
+        (
+            "siliconflow",
+            "flux",
+            {"model": "schnell"},
+            "model 'schnell' is not installed: 'atelier-shapes' paints instead",
+        ),
+        ("atelier/diffusion", "text_to_image", {"model_name": "gone"}, "There is no checkpoint 'gone'. Installed: "),
+    ],
+)
+def test_a_check_names_the_models_that_are_not_here(
+    studio: Atelier, tmp_path: Path, provider: str, tool: str, settings: dict[str, Any], said: str
+) -> None:
+    document = tmp_path / "models.yml"
+    document.write_text(draw([start(), painter(provider, tool, settings, title="Flux")], ["start > paint"]))
+    (warning,) = [line for line in studio.cli("workflows", "check", str(document)).splitlines() if "warning" in line]
+    assert warning.startswith("  warning: node 'paint' (Flux): ")
+    assert said in warning

@@ -100,4 +100,4 @@ def crash_at(point: Path) -> None:
 if __name__ == "__main__":
     workers.main._engine = lambda settings, catalogue: Painter(settings.data_dir)  # type: ignore[assignment, return-value]
     crashing(Settings().data_dir)
-    workers.main.main(int(sys.argv[1]), sys.argv[2], tuple(sys.argv[3].split(",")))
+    workers.main.main(int(sys.argv[1]), *sys.argv[2:])

@@ -222,6 +222,52 @@ def test_a_stop_ends_every_round(drawn: Drawn) -> None:
     assert [house.complete(step, DONE) for step in held] == [None, None]
 
 
+def counting(node_id: str, loop_id: str) -> dict[str, Any]:
+    """Adds one to the loop's `n`."""
+    item = {"variable_selector": [loop_id, "n"], "operation": "+=", "input_type": "constant", "value": 1}
+    return node(node_id, "assigner", version="2", items=[item])
+
+
+def test_what_is_assigned_in_a_round_is_there_in_the_next(drawn: Drawn) -> None:
+    inner = [counting("count", "again"), tool("paint", prompt="{{#again.n#}}"), counting("once more", "again")]
+    enough = [condition(["again", "n"], "≥", "3")]
+    house = drawn(
+        [
+            start(),
+            *inside(loop("again", 9, enough, n=0), *inner),
+            end(n=["again", "n"], rounds=["again", "loop_round"]),
+        ],
+        ["start > again", "againstart > count", "count > paint", "paint > once more", "again > end"],
+    )
+    run_id, prompts = house.submit(), []
+    while held := ready(house):
+        prompts += [(step.inputs or {})["prompt"] for step in held]
+        paint(house, held[0])
+    assert prompts == ["1", "3"]
+    assert house.run(run_id).outputs == {"n": 4, "rounds": 2}
+
+
+def test_an_inner_loop_may_count_for_the_outer_one(drawn: Drawn) -> None:
+    inner = inside(loop("inner", 3), counting("count", "outer"), tool("paint", prompt="{{#outer.n#}}"))
+    house = drawn(
+        [start(), *inside(loop("outer", 2, n=0), *inner), end(n=["outer", "n"])],
+        ["start > outer", "outerstart > inner", "innerstart > count", "count > paint", "outer > end"],
+    )
+    assert worked_off(house, house.submit()).outputs == {"n": 6}
+
+
+def test_an_iteration_keeps_what_it_assigns_to_itself(drawn: Drawn) -> None:
+    each = inside(
+        iteration("each", ITEMS, ["paint", "text"]), counting("count", "outer"), tool("paint", prompt="{{#outer.n#}}")
+    )
+    house = drawn(
+        [start(), *inside(loop("outer", 1, n=0), *each), end(n=["outer", "n"])],
+        ["start > outer", "outerstart > each", "eachstart > count", "count > paint", "outer > end"],
+    )
+    run_id = house.submit(inputs={"items": ["a", "b"]})
+    assert worked_off(house, run_id).outputs == {"n": 0}
+
+
 def setting(name: str, operation: str, value: Any) -> dict[str, Any]:
     input_type = "variable" if isinstance(value, list) else "constant"
     target = {"variable_selector": ["again", name], "input_type": input_type}

@@ -5,11 +5,14 @@ import re
 
 import pytest
 from drawing import draw, end, node, start
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.errors import DocumentInvalid, InvalidParam
 from app.graph.execute import execute
 from app.graph.graph import load_graph
 from app.graph.tools.comfyui import read_graph
+from app.graph.tools.comfyui_tool import COMFYUI_GRAPH
 from app.graph.variables import VariablePool
 
 
@@ -240,59 +243,105 @@ def test_what_is_no_graph_is_refused(text):
         read_graph(text)
 
 
+CANVAS = {
+    "nodes": [
+        {"id": 4, "type": "CheckpointLoaderSimple", "mode": 0, "inputs": [], "widgets_values": ["a.safetensors"]},
+        {"id": 5, "type": "EmptyLatentImage", "mode": 0, "inputs": [], "widgets_values": [640, 512, 1]},
+        {
+            "id": 6,
+            "type": "CLIPTextEncode",
+            "mode": 0,
+            "inputs": [{"name": "clip", "link": 3}],
+            "widgets_values": ["a cat"],
+        },
+        {"id": 7, "type": "CLIPTextEncode", "mode": 0, "inputs": [], "widgets_values": ["mud"]},
+        {
+            "id": 10,
+            "type": "LoraLoader",
+            "mode": 4,
+            "inputs": [{"name": "model", "link": 1}],
+            "widgets_values": ["x"],
+        },
+        {
+            "id": 3,
+            "type": "KSampler",
+            "mode": 0,
+            "inputs": [
+                {"name": "model", "link": 2},
+                {"name": "positive", "link": 4},
+                {"name": "negative", "link": 6},
+                {"name": "latent_image", "link": 5},
+            ],
+            "widgets_values": [11, "randomize", 25, 6.5, "euler", "normal", 1],
+        },
+        {"id": 8, "type": "VAEDecode", "mode": 0, "inputs": [{"name": "samples", "link": 7}]},
+        {"id": 11, "type": "Reroute", "mode": 0, "inputs": [{"name": "", "link": 9}]},
+        {"id": 9, "type": "SaveImage", "mode": 0, "inputs": [{"name": "images", "link": 10}]},
+        {"id": 12, "type": "Note", "mode": 0, "widgets_values": ["mine"]},
+    ],
+    "links": [
+        [1, 4, 0, 10, 0, "MODEL"],
+        [2, 10, 0, 3, 0, "MODEL"],
+        [3, 4, 1, 6, 0, "CLIP"],
+        [4, 6, 0, 3, 1, "CONDITIONING"],
+        [5, 5, 0, 3, 3, "LATENT"],
+        [6, 7, 0, 3, 2, "CONDITIONING"],
+        [7, 3, 0, 8, 0, "LATENT"],
+        [9, 8, 0, 11, 0, "*"],
+        [10, 11, 0, 9, 0, "IMAGE"],
+    ],
+}
+
+
 def test_the_form_of_the_canvas_is_read_too():
-    canvas = {
-        "nodes": [
-            {"id": 4, "type": "CheckpointLoaderSimple", "mode": 0, "inputs": [], "widgets_values": ["a.safetensors"]},
-            {"id": 5, "type": "EmptyLatentImage", "mode": 0, "inputs": [], "widgets_values": [640, 512, 1]},
-            {
-                "id": 6,
-                "type": "CLIPTextEncode",
-                "mode": 0,
-                "inputs": [{"name": "clip", "link": 3}],
-                "widgets_values": ["a cat"],
-            },
-            {"id": 7, "type": "CLIPTextEncode", "mode": 0, "inputs": [], "widgets_values": ["mud"]},
-            {
-                "id": 10,
-                "type": "LoraLoader",
-                "mode": 4,
-                "inputs": [{"name": "model", "link": 1}],
-                "widgets_values": ["x"],
-            },
-            {
-                "id": 3,
-                "type": "KSampler",
-                "mode": 0,
-                "inputs": [
-                    {"name": "model", "link": 2},
-                    {"name": "positive", "link": 4},
-                    {"name": "negative", "link": 6},
-                    {"name": "latent_image", "link": 5},
-                ],
-                "widgets_values": [11, "randomize", 25, 6.5, "euler", "normal", 1],
-            },
-            {"id": 8, "type": "VAEDecode", "mode": 0, "inputs": [{"name": "samples", "link": 7}]},
-            {"id": 11, "type": "Reroute", "mode": 0, "inputs": [{"name": "", "link": 9}]},
-            {"id": 9, "type": "SaveImage", "mode": 0, "inputs": [{"name": "images", "link": 10}]},
-            {"id": 12, "type": "Note", "mode": 0, "widgets_values": ["mine"]},
-        ],
-        "links": [
-            [1, 4, 0, 10, 0, "MODEL"],
-            [2, 10, 0, 3, 0, "MODEL"],
-            [3, 4, 1, 6, 0, "CLIP"],
-            [4, 6, 0, 3, 1, "CONDITIONING"],
-            [5, 5, 0, 3, 3, "LATENT"],
-            [6, 7, 0, 3, 2, "CONDITIONING"],
-            [7, 3, 0, 8, 0, "LATENT"],
-            [9, 8, 0, 11, 0, "*"],
-            [10, 11, 0, 9, 0, "IMAGE"],
-        ],
-    }
-    drawing = read(canvas)
+    drawing = read(CANVAS)
     assert (drawing.model, drawing.notes) == ("a.safetensors", ())
     assert drawing.arguments["prompt"] == "a cat"
     assert [drawing.arguments[name] for name in ("seed", "steps", "guidance_scale", "width")] == [11, 25, 6.5, 640]
+
+
+def slots(value):
+    """Every place of a JSON value: (what holds it, its key)."""
+    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in list(entries):
+        yield value, key
+        yield from slots(inner)
+
+
+ODD = [
+    None,
+    1,
+    -5,
+    1.5,
+    "",
+    "x",
+    "{{positive_prompt}}",
+    ["4", 0],
+    ["3", 0],
+    [4, 1],
+    ["99", 0],
+    [[1]],
+    {},
+    {"a": 1},
+    10**30,
+]
+ODD += ["Reroute", "KSamplerAdvanced", "SamplerCustomAdvanced", "ConditioningCombine", "LoadImage", True]
+
+
+@given(
+    st.sampled_from([simple(), CANVAS]), st.lists(st.tuples(st.integers(0, 10**6), st.sampled_from(ODD)), max_size=6)
+)
+def test_whatever_a_graph_holds_it_is_painted_or_refused(graph, changes):
+    graph = json.loads(json.dumps(graph))
+    for place, value in changes:
+        places = list(slots(graph))
+        holder, key = places[place % len(places)]
+        holder[key] = json.loads(json.dumps(value))
+    try:
+        call = COMFYUI_GRAPH.call({"workflow_json": json.dumps(graph)})
+    except InvalidParam:
+        return
+    assert isinstance(call.inputs["prompt"], str)
 
 
 def workflow(settings=None, **parameters):

@@ -1,7 +1,11 @@
 """Other people's image tools, as documents hold them, turned into calls of our own."""
 
+from pathlib import Path
+
 import pytest
 from drawing import draw, end, node, start
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.errors import DocumentInvalid, InvalidParam
 from app.graph.execute import execute
@@ -129,6 +133,13 @@ def test_an_aspect_ratio_is_settled_when_the_checkpoint_is_known():
     assert (painted["aspect_ratio"], "width" in painted, painted["asked_model"]) == ("16:9", False, "sd3-turbo")
 
 
+@pytest.mark.parametrize("ratio", ["4:0", "0:0", "0:4", "5:1", "1:5", "wide", "1:1:1"])
+def test_a_ratio_that_is_none_is_refused(ratio):
+    settings = {"aspect_ratio": {"type": "constant", "value": ratio}}
+    (problem,) = problems(call("stability", "stability_text2image", settings, True, prompt="a"))
+    assert "aspect_ratio must be one of" in problem
+
+
 def test_another_name_for_the_prompt_is_the_prompt():
     assert asked(call("gitee_ai", "text-to-image", inputs="a cat"))["prompt"] == "a cat"
 
@@ -239,7 +250,22 @@ def test_every_tool_of_the_table_paints_from_a_prompt_alone(tool):
     (prompt,) = tool.required
     painted = tool.call({prompt: "a cat"})
     assert painted.inputs["prompt"] == "a cat"
-    assert painted.left_out == ()
+    assert "left_out" not in painted.arguments
+
+
+ODD = st.sampled_from(
+    [None, "", "x", 0, -1, 10**30, 1.5, "1024x1024", "16:9", "0:0", [], ["start", "x"], {}, {"value": []}, True]
+)
+
+
+@given(st.sampled_from(IMAGE_TOOLS), st.data(), st.booleans())
+def test_whatever_a_node_holds_it_is_painted_or_refused(tool, data, typed):
+    settings = {parameter.name: data.draw(ODD) for parameter in tool.parameters if not parameter.required}
+    try:
+        graph = graph_of(call(tool.provider, tool.name, settings, typed, **dict.fromkeys(tool.required, "a cat")))
+        execute(graph.nodes["paint"], VariablePool.of({"start": {"x": data.draw(ODD)}}))
+    except (DocumentInvalid, InvalidParam):
+        return
 
 
 def test_other_names_lead_to_tools_of_the_table():
@@ -263,3 +289,9 @@ def test_a_run_is_told_which_tool_it_was():
         "provider_id": "langgenius/dalle/dalle",
         "plugin_unique_identifier": "langgenius/dalle:0.0.1@sha",
     }
+
+
+def test_the_page_for_people_names_every_tool():
+    page = (Path(__file__).parents[2] / "docs" / "image-tools.md").read_text()
+    missing = [tool for tool in IMAGE_TOOLS if f"`{tool.provider}`" not in page or f"`{tool.name}`" not in page]
+    assert missing == []

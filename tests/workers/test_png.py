@@ -75,3 +75,9 @@ def test_any_language_survives(prompt):
 def test_what_no_text_chunk_can_hold_is_left_out():
     _, image = painted(prompt="a\0b\ud83d")
     assert image.text["parameters"].startswith("ab\n")
+
+
+def test_a_picture_is_enlarged_to_the_size_that_it_is_shown_in():
+    _, image = painted(shown_size=(96, 64))
+    assert image.size == (96, 64)
+    assert "Size: 24x16" in image.text["parameters"]

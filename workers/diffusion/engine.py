@@ -78,7 +78,7 @@ class Engine:
         pictures = pipeline.paint(request, on_progress, should_stop)
         seeds = range(request.seed, request.seed + request.n)
         return [
-            Image(png.encode(pixels, request, seed), seed, request.width, request.height)
+            Image(png.encode(pixels, request, seed), seed, *(request.shown_size or (request.width, request.height)))
             for pixels, seed in zip(pictures, seeds, strict=True)
         ]
 

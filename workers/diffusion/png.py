@@ -13,6 +13,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 from PIL import Image as Picture
+from PIL.Image import Resampling
 from PIL.PngImagePlugin import PngInfo
 
 from workers.diffusion.pipeline import Pixels
@@ -21,12 +22,18 @@ from workers.diffusion.schedulers import sampler
 
 
 def encode(pixels: Pixels, request: ImageRequest, seed: int) -> bytes:
-    """`pixels` of (height, width, 3) as PNG, compressed lightly: more effort is not worth its time."""
+    """`pixels` of (height, width, 3) as PNG, compressed lightly: more effort is not worth its time.
+
+    The text says how the picture was painted, which may be smaller than it is shown.
+    """
     chunks = PngInfo()
     chunks.add_text("parameters", parameters(request, seed))
     chunks.add_text("atelier", json.dumps(settings(request, seed), ensure_ascii=False))
     file = io.BytesIO()
-    Picture.fromarray(pixels).save(file, "PNG", pnginfo=chunks, compress_level=1)
+    picture = Picture.fromarray(pixels)
+    if request.shown_size:
+        picture = picture.resize(request.shown_size, Resampling.LANCZOS)
+    picture.save(file, "PNG", pnginfo=chunks, compress_level=1)
     return file.getvalue()
 
 
@@ -51,6 +58,8 @@ def settings(request: ImageRequest, seed: int) -> dict[str, object]:
     """Everything that this one picture depends on, its own seed for the batch's, without where the files lay."""
     values = asdict(request) | {"seed": seed, "sampler": sampler(request.sampler).name, "versions": versions()}
     del values["checkpoint_path"], values["n"]
+    if request.shown_size is None:
+        del values["shown_size"]
     return values | {"prompt": _plain(request.prompt), "negative_prompt": _plain(request.negative_prompt)}
 
 

@@ -21,6 +21,7 @@ class ImageRequest:
     seed: int = 0
     n: int = 1
     sampler: str = "euler_a"  # a short name or a display name of `schedulers`
+    shown_size: tuple[int, int] | None = None  # enlarged to this; None: as it was painted
     checkpoint_hash: str = ""  # 10 hex digits for the picture's metadata, where the caller knows them
 
 

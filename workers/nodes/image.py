@@ -42,22 +42,25 @@ class TextToImage:
         with watch.uploading():
             made = tuple(self._store(step, picture) for picture in pictures)
         told = {"model": request.checkpoint_name, "seeds": [picture.seed for picture in pictures]}
-        told |= {name: job.inputs[name] for name in ("asked_model",) if name in job.inputs}
-        told |= job.arguments  # what was asked and could not be done
+        told |= {name: job.inputs[name] for name in ("asked_model", "painted_size") if name in job.inputs}
+        told |= {name: job.arguments[name] for name in ("left_out",) if name in job.arguments}
         outputs = {"text": "", "files": [artifact.to_value() for artifact in made], "json": [told]}
         metadata = {"tool_info": dict(job.work.info)} if isinstance(job.work, ToolCall) and job.work.info else None
         return NodeRun(Succeeded(outputs, metadata=metadata), made)
 
     def _request(self, inputs: Mapping[str, Any]) -> ImageRequest:
         checkpoint = self._catalogue.get(inputs["model_name"])
+        size = (inputs["width"], inputs["height"])
+        painted = tuple(inputs.get("painted_size") or size)
         return ImageRequest(
             checkpoint_name=checkpoint.name,
             checkpoint_path=checkpoint.path,
             family=checkpoint.family or "",
             prompt=inputs["prompt"],
             negative_prompt=inputs.get("negative_prompt") or "",
-            width=inputs["width"],
-            height=inputs["height"],
+            width=painted[0],
+            height=painted[1],
+            shown_size=None if painted == size else size,
             steps=inputs["steps"],
             guidance_scale=inputs["guidance_scale"],
             seed=inputs["seed"],

@@ -8,6 +8,7 @@ from typing import Any
 from app.api.answer import seconds
 from app.domain.event import Event, EventKind
 from app.domain.run import Step, StepStatus
+from app.runs.scopes import CALLED_BY
 
 KINDS = frozenset({"iteration", "loop"})
 ROUND_EVENTS = frozenset({EventKind.ROUNDS_STARTED, EventKind.ROUND_STARTED, EventKind.ROUND_FINISHED})
@@ -20,6 +21,12 @@ def place(step: Step) -> dict[str, Any]:
     """Which iteration and which loop the step is in."""
     metadata = step.metadata or {}
     return {"iteration_id": metadata.get("iteration_id"), "loop_id": metadata.get("loop_id")}
+
+
+def is_inside_call(event: Event) -> bool:
+    """Whether it happened in an app that the run's own calls: Dify tells of the call alone."""
+    told = event.payload or {}
+    return CALLED_BY in told or (event.step is not None and CALLED_BY in (event.step.metadata or {}))
 
 
 def round_event(event: Event, render: Render) -> tuple[str, dict[str, Any]] | None:

@@ -199,6 +199,8 @@ class Wire:
     def _named(self, fact: Fact) -> tuple[str, dict[str, Any]] | None:
         """(name, fields) of the event; None for one that Dify does not tell."""
         event = fact.event
+        if containers.is_inside_call(event):
+            return None
         if event.kind in containers.ROUND_EVENTS:
             return containers.round_event(event, lambda value: self._value(fact.run, value))
         if event.kind is EventKind.STEP_FINISHED and event.step is not None and event.step.kind in containers.KINDS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from app.graph.nodes.answer import Answer
 from app.graph.nodes.assigner import Assigner
@@ -23,6 +24,7 @@ from app.graph.nodes.start import Start
 from app.graph.nodes.template_transform import TemplateTransform
 from app.graph.nodes.tool import ToolCall
 from app.graph.nodes.variable_aggregator import OLD_NAME, VariableAggregator
+from app.graph.nodes.workflow_tool import WorkflowTool
 
 _ALL: tuple[type[NodeKind], ...] = (
     Start,
@@ -49,3 +51,10 @@ _ALL: tuple[type[NodeKind], ...] = (
 )
 
 KINDS: Mapping[str, type[NodeKind]] = {kind.kind: kind for kind in _ALL} | {OLD_NAME: VariableAggregator}
+
+
+def kind_of(entries: Mapping[str, Any]) -> type[NodeKind] | None:
+    """The kind that a node's `data` name; a tool that is a workflow is one of its own."""
+    if entries["type"] == WorkflowTool.kind and entries.get("provider_type") == "workflow":
+        return WorkflowTool
+    return KINDS.get(str(entries["type"]))

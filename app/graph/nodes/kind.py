@@ -52,6 +52,13 @@ class AskForm(msgspec.Struct, frozen=True):
     timeout_s: float
 
 
+class AppCall(msgspec.Struct, frozen=True):
+    """A node that runs another app of this server: what it may be called, and what it is given."""
+
+    names: tuple[str, ...]
+    inputs: Mapping[str, Any]
+
+
 class Configuration:
     """A node's `data` while its kind reads it.
 
@@ -150,7 +157,7 @@ class NodeKind(msgspec.Struct, frozen=True):
         """The handles of a branching node; empty for one that is always left by `source`."""
         return frozenset()
 
-    def execute(self, pool: VariablePool) -> Completed | WorkerCall | AskForm | Rounds:
+    def execute(self, pool: VariablePool) -> Completed | WorkerCall | AskForm | AppCall | Rounds:
         """Do the node's work, or say which worker must, or which rounds of its own nodes do it.
 
         Raises NodeFailed, or InvalidParam for a tool's argument.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Self
 
 import msgspec
@@ -14,6 +14,7 @@ from app.graph.selectors import MISSING, Selector, TextTemplate
 from app.graph.tools import AnyTool, find_tool, why_unknown
 from app.graph.tools.comfyui import is_graph_text
 from app.graph.tools.comfyui_tool import GraphTool
+from app.graph.tools.parameters import Review
 from app.graph.tools.text_to_image import TEXT_TO_IMAGE
 from app.graph.values import Value
 from app.graph.variables import VariablePool
@@ -98,13 +99,17 @@ Argument = Constant | Mixed | Json | Variable
 
 
 class ToolCall(NodeKind, frozen=True):
-    """`arguments` in the order of the document; what is null there is absent here. `info` is told of each run."""
+    """`arguments` in the order of the document; what is null there is absent here.
+
+    `info` is told of each run. `model` is what the document asks for of somebody else's models, where it says so.
+    """
 
     kind: ClassVar[str] = "tool"
     retries: ClassVar[bool] = True
     tool: AnyTool
     arguments: tuple[tuple[str, Argument], ...]
     info: Mapping[str, Any] = {}
+    model: str = ""
 
     @classmethod
     def read(cls, configuration: Configuration) -> Self:
@@ -114,7 +119,8 @@ class ToolCall(NodeKind, frozen=True):
             other = _OTHER_TYPES.get(str(configuration.entries.get("provider_type")))
             configuration.problem(f"tool '{provider} {name}': {other}" if other else why_unknown(provider, name))
             return cls(TEXT_TO_IMAGE, ())
-        return cls(tool, tuple(_read_arguments(tool, configuration)), _info(configuration))
+        arguments, review = _read_arguments(tool, configuration)
+        return cls(tool, tuple(arguments.items()), _info(configuration), review.model)
 
     @property
     def selectors(self) -> Iterable[Selector]:
@@ -122,7 +128,7 @@ class ToolCall(NodeKind, frozen=True):
 
     def execute(self, pool: VariablePool) -> WorkerCall:
         call = self.tool.call({name: argument.evaluate(pool) for name, argument in self.arguments})
-        return WorkerCall(self.tool.work_class, call.inputs, {"left_out": call.left_out} if call.left_out else {})
+        return WorkerCall(self.tool.work_class, call.inputs, call.arguments)
 
 
 def _info(configuration: Configuration) -> dict[str, Any]:
@@ -134,10 +140,10 @@ def _info(configuration: Configuration) -> dict[str, Any]:
     }
 
 
-def _read_arguments(tool: AnyTool, configuration: Configuration) -> Iterator[tuple[str, Argument]]:
+def _read_arguments(tool: AnyTool, configuration: Configuration) -> tuple[dict[str, Argument], Review]:
     """Both forms of Dify: plain values and {type, value}. Constants are checked here, once for all runs."""
     is_typed = _is_typed(configuration)
-    written = _written_arguments(configuration, is_typed)
+    written = written_arguments(configuration)
     arguments = {name: _argument(name, form, value, tool, configuration) for name, (form, value) in written.items()}
     constants = {name: argument.value for name, argument in arguments.items() if isinstance(argument, Constant)}
     review = tool.review(constants, arguments, is_typed)
@@ -147,7 +153,7 @@ def _read_arguments(tool: AnyTool, configuration: Configuration) -> Iterator[tup
         configuration.warn(note)
     for name in sorted(tool.required - written.keys()):
         configuration.problem(f"'{name}' of {tool.name} is required")
-    yield from arguments.items()
+    return arguments, review
 
 
 def _is_typed(configuration: Configuration) -> bool:
@@ -156,10 +162,10 @@ def _is_typed(configuration: Configuration) -> bool:
     return bool(entries.get("tool_node_version")) or str(entries.get("version") or "1") != "1"
 
 
-def _written_arguments(configuration: Configuration, is_typed: bool) -> dict[str, tuple[str, Any]]:
+def written_arguments(configuration: Configuration) -> dict[str, tuple[str, Any]]:
     """name → (form, value) of every argument that says something; a parameter wins over a setting of the same name."""
     settings = _entries(configuration.mapping("tool_configurations"), constant="constant")
-    if not is_typed:
+    if not _is_typed(configuration):
         settings = {name: (form, value) for name, (form, value) in settings.items() if value != ""}
     parameters = _entries(configuration.mapping("tool_parameters"), constant="mixed")
     return {**settings, **parameters}

@@ -41,7 +41,7 @@ _ABSENT = frozenset({"Note", "MarkdownNote"})
 def prompt_of_canvas(canvas: Mapping[str, Any]) -> dict[str, Any]:
     """Node id → {class_type, inputs}, without muted nodes and notes; links lead through reroutes and bypassed nodes."""
     nodes = {str(node.get("id")): node for node in _mappings(canvas.get("nodes"))}
-    links = {link[0]: link for link in canvas.get("links") or () if isinstance(link, list) and len(link) >= 6}
+    links = {str(link[0]): link for link in _list(canvas.get("links")) if isinstance(link, list) and len(link) >= 6}
     kept = (node for node in nodes.values() if not _is_passage(node) and not _is_absent(node))
     return {
         str(node.get("id")): {
@@ -57,7 +57,7 @@ def _is_passage(node: Mapping[str, Any]) -> bool:
 
 
 def _is_absent(node: Mapping[str, Any]) -> bool:
-    return node.get("type") in _ABSENT or node.get("mode") == _MUTED
+    return str(node.get("type")) in _ABSENT or node.get("mode") == _MUTED
 
 
 def _widget_values(node: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,22 +65,22 @@ def _widget_values(node: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(values, dict):
         return dict(values)
     names = _WIDGETS.get(str(node.get("type")), ())
-    return {name: value for name, value in zip(names, values or (), strict=False) if name}
+    return {name: value for name, value in zip(names, _list(values), strict=False) if name}
 
 
 def _linked_inputs(
-    node: Mapping[str, Any], nodes: Mapping[str, Mapping[str, Any]], links: Mapping[Any, list[Any]]
+    node: Mapping[str, Any], nodes: Mapping[str, Mapping[str, Any]], links: Mapping[str, list[Any]]
 ) -> dict[str, Any]:
     inputs = {}
     for entry in _mappings(node.get("inputs")):
-        link = _source(links.get(entry.get("link")), nodes, links)
+        link = _source(links.get(str(entry.get("link"))), nodes, links)
         if link is not None:
             inputs[str(entry.get("name"))] = [str(link[1]), link[2]]
     return inputs
 
 
 def _source(
-    link: list[Any] | None, nodes: Mapping[str, Mapping[str, Any]], links: Mapping[Any, list[Any]]
+    link: list[Any] | None, nodes: Mapping[str, Mapping[str, Any]], links: Mapping[str, list[Any]]
 ) -> list[Any] | None:
     """The link at the far end of reroutes and bypassed nodes: each is left by its first input of the same type."""
     for _ in nodes:
@@ -89,11 +89,15 @@ def _source(
             return None
         if not _is_passage(node):
             return link
-        entering = (links.get(entry.get("link")) for entry in _mappings(node.get("inputs")))
+        entering = (links.get(str(entry.get("link"))) for entry in _mappings(node.get("inputs")))
         kind = link[5]
         link = next((each for each in entering if each and (each[5] == kind or "*" in (each[5], kind))), None)
     return None
 
 
 def _mappings(value: object) -> Iterable[Mapping[str, Any]]:
-    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+    return [entry for entry in _list(value) if isinstance(entry, dict)]
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []

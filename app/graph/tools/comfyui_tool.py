@@ -15,6 +15,7 @@ from app.graph.tools.sketch import (
     ImageTool,
     Sketch,
     Taken,
+    draw,
     ignored,
     loras,
     model,
@@ -65,7 +66,7 @@ class GraphTool(msgspec.Struct, frozen=True):
                 self._draw(sketch, constants)
             except InvalidParam as error:
                 problems.append(error.message)
-        return Review(tuple(problems), tuple(sketch.notes))
+        return Review(tuple(problems), tuple(sketch.notes), sketch.model)
 
     @staticmethod
     def _refuse_pictures(images: Value) -> None:
@@ -77,7 +78,7 @@ class GraphTool(msgspec.Struct, frozen=True):
         positive, negative = (_text(values.get(name)) for name in ("positive_prompt", "negative_prompt"))
         drawing = read_graph(values.get(GRAPH), positive, negative)
         for name, value in drawing.arguments.items():
-            _ROLES[name].role(sketch, _ROLES[name], value)
+            draw(sketch, _ROLES[name], value)
         sketch.model = drawing.model
         for note in drawing.notes:
             sketch.note(note)

@@ -1,4 +1,4 @@
-"""Other names of the tools, and the image tools that can't be had here."""
+"""Other names of the tools, and tools that can't be had here."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ SAME_AS: Mapping[tuple[str, str], tuple[str, str]] = {
 _EDITS = "it changes a given picture, and image to image is not available yet"
 _VIDEO = "it makes videos"
 UNAVAILABLE: Mapping[tuple[str, str], str] = {
+    ("audio", "asr"): "there are no speech models here",
+    ("audio", "tts"): "there are no speech models here",
+    ("code", "simple_code"): "a code node runs the same code",
+    ("webscraper", "webscraper"): "an http-request node can fetch the page",
     ("comfyui", "img2img"): _EDITS,
     ("comfyui", "img2any"): _EDITS,
     ("comfyui", "img2vid"): _VIDEO,
@@ -46,4 +50,4 @@ UNAVAILABLE: Mapping[tuple[str, str], str] = {
     ("aihubmix_image", "gpt-image-edit"): _EDITS,
     ("aihubmix_image", "qwen-image-edit"): _EDITS,
 }
-"""Image tools that can't be done here yet, with the reason that an author is told."""
+"""Tools that can't be had here, or not yet, with the reason that an author is told."""

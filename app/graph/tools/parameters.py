@@ -50,10 +50,10 @@ class ToolParameter(msgspec.Struct, frozen=True):
 
 
 class Call(msgspec.Struct, frozen=True):
-    """What a worker is asked for. `left_out` are sentences on what was asked and can't be done here."""
+    """What a worker is asked for: `inputs` are shown to callers, `arguments` are not."""
 
     inputs: dict[str, Any]
-    left_out: tuple[str, ...] = ()
+    arguments: Mapping[str, Any] = {}
 
 
 class Review(msgspec.Struct, frozen=True):
@@ -61,6 +61,7 @@ class Review(msgspec.Struct, frozen=True):
 
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    model: str = ""  # the model of somebody else's that the document fixes, if it does
 
 
 class Tool(msgspec.Struct, frozen=True):

@@ -56,7 +56,6 @@ _FAL: Mapping[str, Size] = {
     "landscape_16_9": (1024, 576),
 }
 _K: Mapping[str, Size] = {"1K": (1024, 1024), "2K": (2048, 2048), "4K": (2048, 2048)}
-_RATIOS = ("1:1", "16:9", "9:16", "21:9", "9:21", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "4:7", "7:4")
 
 _PROMPT = Taken("prompt", prompt, required=True)
 _NEGATIVE = Taken("negative_prompt", negative_prompt)
@@ -81,7 +80,7 @@ def _size(name: str, default: str, sizes: Mapping[str, Size]) -> Taken:
 
 
 def _aspect(default: str, name: str = "aspect_ratio") -> Taken:
-    return Taken(name, ratio, default, options=_RATIOS)
+    return Taken(name, ratio, default)
 
 
 _STABLE_DIFFUSION = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any
 
 import msgspec
@@ -22,6 +22,7 @@ _PIXELS = re.compile(r"\s*([0-9]{2,5})\s*[x×X*]\s*([0-9]{2,5})\s*")
 _RATIO = re.compile(r"\s*([0-9]{1,2})\s*[:x/]\s*([0-9]{1,2})\s*")
 _LORA = re.compile(r"<lora:([^:>]*)[^>]*>,?\s*")
 _SIDE_STEP = 8
+_FLATTEST = 4  # times as wide as it is high, or the other way round
 _SEEDS = 2**53
 _AUTO = frozenset({"auto", "automatic", "custom", "none"})
 
@@ -53,18 +54,22 @@ class Sketch:
             return
         choice = choose_sampler(self.sampler, self.spacing)
         if choice is None:
-            raise InvalidParam(f"Sampler {self.sampler} does not exist. Valid samplers are {known_samplers()}.")
+            raise InvalidParam(f"Sampler {_short(self.sampler)} does not exist. Valid samplers are {known_samplers()}.")
         self.arguments["scheduler"] = choice.scheduler
         self.note(choice.note)
 
     def call(self) -> Call:
-        """Raises InvalidParam for a set of arguments that is not complete."""
+        """Raises InvalidParam for a set of arguments that is not complete.
+
+        The size was meant for another model: ours may paint its own, and enlarge it (`fits`).
+        """
         inputs = check_arguments(TEXT_TO_IMAGE, self.arguments)
         if self.model:
             inputs["asked_model"] = self.model
         if self.aspect_ratio and "width" not in inputs:
             inputs["aspect_ratio"] = self.aspect_ratio
-        return Call(inputs, tuple(self.notes))
+        left_out = {"left_out": tuple(self.notes)} if self.notes else {}
+        return Call(inputs, {"fits": True, **left_out})
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -103,7 +108,7 @@ class ImageTool(msgspec.Struct, frozen=True):
         """The call of text_to_image that paints what was asked. Raises InvalidParam."""
         sketch = Sketch(self.model)
         for parameter in self.parameters:
-            _draw(sketch, parameter, values.get(parameter.name))
+            draw(sketch, parameter, values.get(parameter.name))
         sketch.choose_sampler()
         return sketch.call()
 
@@ -121,17 +126,25 @@ class ImageTool(msgspec.Struct, frozen=True):
                 problems.append(refusal)
                 continue
             try:
-                _draw(sketch, known[name], constants[name])
+                draw(sketch, known[name], constants[name])
             except InvalidParam as error:
                 problems.append(error.message)
         try:
             sketch.choose_sampler()
         except InvalidParam as error:
             problems.append(error.message)
-        return Review(tuple(problems), tuple(sketch.notes))
+        return Review(tuple(problems), tuple(sketch.notes), self._fixed_model(sketch, set(written)))
+
+    def _fixed_model(self, sketch: Sketch, written: Set[str]) -> str:
+        """What each run will ask for, as far as the document says it."""
+        choices = [parameter for parameter in self.parameters if parameter.role is model]
+        if sketch.model == self.model and not any(choice.name in written for choice in choices):
+            return next((choice.default for choice in choices if choice.default), self.model)
+        return sketch.model
 
 
-def _draw(sketch: Sketch, parameter: Taken, value: Value) -> None:
+def draw(sketch: Sketch, parameter: Taken, value: Value) -> None:
+    """Writes the value, or the default where it says nothing, into the sketch. Raises InvalidParam."""
     given = parameter.default if parameter.is_open(value) else value
     if given is not None:
         parameter.role(sketch, parameter, given)
@@ -211,10 +224,12 @@ def ratio(sketch: Sketch, taken: Taken, value: Value) -> None:
     if word.lower() in _AUTO:
         return
     written = _RATIO.fullmatch(word)
-    if not written or not 1 / 4 <= int(written[1]) / max(int(written[2]), 1) <= 4:
+    wide, high = (int(written[1]), int(written[2])) if written else (0, 0)
+    if not (wide <= _FLATTEST * high and high <= _FLATTEST * wide and wide):
         known = ", ".join((*taken.sizes, *taken.options)) or "1024x1024, 16:9, auto"
-        raise InvalidParam(f"{taken.name} must be one of {known} or WIDTHxHEIGHT, got '{word}'", params=taken.name)
-    sketch.aspect_ratio = f"{int(written[1])}:{int(written[2])}"
+        said = f"{taken.name} must be one of {known} or WIDTHxHEIGHT, got '{_short(word)}'"
+        raise InvalidParam(said, params=taken.name)
+    sketch.aspect_ratio = f"{wide}:{high}"
 
 
 def seed(sketch: Sketch, taken: Taken, value: Value) -> None:

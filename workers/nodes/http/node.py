@@ -54,6 +54,7 @@ class SendRequest:
             if job.is_halted():
                 sending.cancel()
                 raise StepHalted
+            job.alive()  # its own limits of time say how long to wait
 
     async def _fetch(self, asked: Asked, work: HttpRequest) -> Answer:
         limits = work.timeout
