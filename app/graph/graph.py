@@ -227,13 +227,12 @@ class _Draft:
         return order, [edge for edge in edges if edge.source not in lost], ancestors, mark
 
     def _leave_out(self, lost: list[str]) -> None:
-        """What never runs may be of any kind, and unfinished: its problems are no more than warnings."""
+        """What never runs may be of any kind, and unfinished: its problems are none."""
         self.lost.update(lost)
         for node_id in lost:
             self.nodes.pop(node_id, None)
         for problem in [each for each in self.problems if isinstance(each, Problem) and each.node_id in lost]:
             self.problems.remove(problem)
-            self.warnings.append(problem)
 
     def _unreachable(self, order: list[str], ancestors: Mapping[str, frozenset[str]], firsts: set[str]) -> list[str]:
         """What nothing leads to; in Dify it does not run either. Other start nodes are a problem already."""
@@ -253,6 +252,10 @@ class _Draft:
             before = self._before(node.id)
             for selector in dict.fromkeys(node.work.selectors):
                 self._check_selector(node.id, selector, before)
+            if isinstance(node.work, Container):
+                inside = {each for each, owner in self.owners.items() if owner == node.id}
+                for selector in dict.fromkeys(node.work.inner_selectors):
+                    self._check_selector(node.id, selector, before | {node.id} | inside)
 
     def _before(self, node_id: str) -> frozenset[str]:
         """Whatever has given its values when the node begins: what is before it, before its container, and so on."""
