@@ -34,14 +34,15 @@ class Graph(Body, frozen=True):
     `warnings` tell its author what is odd but does no harm, in Dify neither: a node that nothing leads to (it is left
     out), a selector that no ancestor answers (it finds nothing), an edge from or to nowhere. `bodies` are what its
     containers run, by the container's id, however deep. `calls` are the names of other apps that it runs, as each node
-    has them. `ends` are the nodes whose outputs are the run's, and `heard` those whose completion may let one of them
-    speak.
+    has them. `ends` are the nodes whose outputs are the run's, `awaited` what must have passed before each may speak:
+    branches before it, and assigners of what it says. `heard` are all whose completion may let one of them speak.
     """
 
     document: Document
     heard: frozenset[str]
     start_id: str
     ends: Mapping[str, Speaker]
+    awaited: Mapping[str, frozenset[str]]
     bodies: Mapping[str, Body]
     calls: frozenset[tuple[str, ...]] = frozenset()
     warnings: tuple[str, ...] = ()
@@ -77,16 +78,27 @@ def build_graph(document: Document) -> Graph:
         raise DocumentInvalid(draft.problems)
     top, *bodies = (make_body(draft.nodes, *level) for level in levels)
     ends = {node.id: node.work for node in top.nodes.values() if isinstance(node.work, Speaker)}
+    awaited = {
+        end_id: top.branches[end_id] | _assigning(top, draft.ancestors[end_id], end) for end_id, end in ends.items()
+    }
     return Graph(
         **msgspec.structs.asdict(top),
         document=document,
         start_id=draft.start_ids[0],
-        heard=_heard(ends).union(*(top.branches[end_id] for end_id in ends)),
+        heard=_heard(ends).union(*awaited.values()),
         ends=ends,
+        awaited=awaited,
         bodies=dict(zip(containers, bodies, strict=True)),
         calls=frozenset(node.work.names for node in draft.nodes.values() if isinstance(node.work, WorkflowTool)),
         warnings=(*document.warnings, *draft.warnings),
     )
+
+
+def _assigning(body: Body, ancestors: Iterable[str], end: Speaker) -> frozenset[str]:
+    """The nodes before an end that may set what it says."""
+    said = frozenset(end.selectors)
+    there = ancestors & body.nodes.keys()
+    return frozenset(each for each in there if not said.isdisjoint(body.nodes[each].work.assigns))
 
 
 def _heard(ends: Mapping[str, Speaker]) -> frozenset[str]:
@@ -252,6 +264,10 @@ class _Draft:
             before = self._before(node.id)
             for selector in dict.fromkeys(node.work.selectors):
                 self._check_selector(node.id, selector, before)
+            if isinstance(node.work, Container):
+                inside = {each for each, owner in self.owners.items() if owner == node.id}
+                for selector in dict.fromkeys(node.work.inner_selectors):
+                    self._check_selector(node.id, selector, before | {node.id} | inside)
 
     def _before(self, node_id: str) -> frozenset[str]:
         """Whatever has given its values when the node begins: what is before it, before its container, and so on."""

@@ -24,6 +24,7 @@ class AppPages:
         self._publications = publications
         self._settings = settings
         self._users = users
+        self._settings = settings
 
     def operations(self) -> list[Operation | OpenOperation]:
         return [
