@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from app.artifacts.store import open_artifacts
+from app.artifacts.urls import open_signer
 from app.checkpoints.catalogue import Catalogue, open_catalogue
 from app.errors import AtelierError
 from app.logs import set_up_logs
@@ -27,7 +28,6 @@ from workers.drain import Drain
 from workers.lanes import Lanes
 from workers.link import Ready, WorkerSide
 from workers.nodes.image import TextToImage
-from workers.nodes.tool import CallTool
 from workers.run_step import StepRunner, WorkerNode
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ def main(descriptor: int, worker_id: str, work_class: str, alone: str = "0") -> 
     artifacts = open_artifacts(settings)
     if work_class == "gpu":
         engine = _engine(settings, catalogue)
-        nodes: dict[str, WorkerNode] = {"tool": CallTool(TextToImage(engine, catalogue, artifacts))}
+        paint = TextToImage(engine, catalogue, artifacts, open_signer(settings))
+        nodes: dict[str, WorkerNode] = {"tool": paint}
         resident, lanes = _last_of(engine), Lanes(1)
     else:
         from workers.nodes.cpu import cpu_nodes  # noqa: PLC0415 - what the first picture would wait for

@@ -88,7 +88,7 @@ BARE = {
         "ask who the parent is": "if os.getppid() < 0: raise PermissionError\nreturn os.getppid()",
         "send a signal": "os.kill(os.getppid(), 0)\nreturn 'sent'",
         "hold another process": "return os.pidfd_open(os.getppid())",
-        "lower another's priority": "os.setpriority(os.PRIO_PROCESS, os.getppid(), 19)\nreturn 'lowered'",
+        "change a priority": "os.setpriority(os.PRIO_PROCESS, 0, 19)\nreturn 'changed'",
         "ask for limits of another": "import resource\nreturn resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE)",
         # itself
         "ask for the machine's name": "return os.uname().nodename",

@@ -19,7 +19,7 @@ def cpu_nodes(settings: Settings, artifacts: ArtifactStore) -> dict[str, WorkerN
     return {
         "template-transform": RenderTemplate(),
         "document-extractor": ExtractDocuments(artifacts),
-        "tool": CallTool(None),
+        "tool": CallTool(),
         "http-request": SendRequest(artifacts, settings),
         "llm": AskLlm(asker),
         "parameter-extractor": ExtractParameters(asker),
