@@ -228,7 +228,7 @@ def test_after_a_lost_worker_the_text_is_told_again_from_its_beginning(
     with follow(server, run_id, key=key, after=0) as answer:
         frames = facts(answer.iter_lines())
         assert spoken([next(frame for frame in frames if frame.name == "text_chunk")]) == ["Try 1: "]
-        worker = server.worker_pid("tests.chaos.painter")
+        worker = server.worker_pid("tests.chaos.painter", "cpu")
         assert worker is not None
         os.kill(worker, signal.SIGKILL)
         rest = list(frames)

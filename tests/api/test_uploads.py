@@ -352,3 +352,14 @@ def test_equal_files_are_kept_once_and_belong_to_each(house: Atelier, key: str) 
     assert len(set(rows)) == 1
     stored = [path for path in (house.data_dir / "artifacts").rglob(rows[0][0]) if Path(path).is_file()]
     assert len(stored) == 1
+
+
+def test_the_app_tells_how_large_files_may_be(house: Atelier, key: str) -> None:
+    limits = house.http.get("/v1/parameters", headers=house.bearer(key)).json()["system_parameters"]
+    assert limits == {
+        "image_file_size_limit": 3,
+        "video_file_size_limit": 4,
+        "audio_file_size_limit": 2,
+        "file_size_limit": 2,
+        "workflow_file_upload_limit": 10,
+    }

@@ -21,6 +21,7 @@ DIFY_VERSION = "1.14.2"
 DIFY_HEADERS = ((b"x-version", DIFY_VERSION.encode()), (b"x-env", b"PRODUCTION"))
 """What every answer of Dify's has."""
 
+_MOST_OF_A_LIST = 10  # what the editor lets an author choose
 _ANONYMOUS = "DEFAULT-USER"
 _FILE_UPLOAD = {
     "image": {
@@ -30,7 +31,6 @@ _FILE_UPLOAD = {
         "transfer_methods": ["remote_url", "local_file"],
     }
 }
-_MOST_FILES = 10  # what Dify's clients let a person choose at once
 
 
 class Welcome(Struct, frozen=True):
@@ -171,7 +171,7 @@ def parameters(graph: Graph, settings: Settings) -> AppParameters:
             "video_file_size_limit": _whole(settings.upload_video_mb),
             "audio_file_size_limit": _whole(settings.upload_audio_mb),
             "file_size_limit": _whole(settings.upload_file_mb),
-            "workflow_file_upload_limit": _MOST_FILES,
+            "workflow_file_upload_limit": _MOST_OF_A_LIST,
         },
         user_output_form=_output_form(graph),
     )
