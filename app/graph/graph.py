@@ -86,9 +86,7 @@ def build_graph(document: Document) -> Graph:
         **msgspec.structs.asdict(top),
         document=document,
         start_id=draft.start_ids[0],
-        heard=frozenset().union(
-            *(_heard(end, awaited[end_id], top, draft.start_ids[0]) for end_id, end in ends.items())
-        ),
+        heard=frozenset().union(*heard),
         ends=ends,
         awaited=awaited,
         bodies=dict(zip(containers, bodies, strict=True)),
