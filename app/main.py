@@ -90,7 +90,7 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     reaper = Reaper(store, advance, announcer, line.doorbell, locks, settings)
     signer, content = open_signer(settings), open_artifacts(settings)
     uploads, reader = Uploads(store, content, settings), FileReader(content)
-    service.given = GivenFiles(store, uploads, settings)
+    service.given = GivenFiles(store, uploads, signer, settings)
     render, streams = Wire(signer), EventStreams(settings.slow_listener_s)
     sender = Sender(store, locks, announcer, render.told, settings)
     events = RunEvents(service, render, streams, settings.ping_s)
@@ -99,7 +99,7 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     operations = [
         *DifyApi(service, polls, users, render, events, settings).operations(),
         *events.operations(),
-        *AppPages(publications, users).operations(),
+        *AppPages(publications, users, settings).operations(),
         *RunLists(service, render).operations(),
         *UploadApi(uploads, reader, signer).operations(),
         *Permalinks(uploads, signer).operations(),

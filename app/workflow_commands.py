@@ -60,7 +60,7 @@ def import_documents(files: Files, name: AppName = "", env: Env = []) -> None:  
 def _import(store: Store, app_name: str, file: Path, edition: Edition) -> None:
     done, key = store.commit_blocking(lambda tx: publish_with_key(tx, app_name, edition))
     _tell(f"The app {app_name} runs {file} as version {done.workflow_id}.")
-    _ask_for_secrets(store, edition, done)
+    _tell_what_is_missing(store, edition, done)
     if key is not None:
         _tell(f"Key: {key}")
     else:
@@ -75,7 +75,7 @@ def publish_document(file: File, name: AppName = "", env: Env = []) -> None:  # 
     if edition is None:
         raise typer.Exit(1)
     with open_store(load_settings()) as store:
-        _ask_for_secrets(store, edition, store.commit_blocking(lambda tx: publish(tx, app_name, edition)))
+        _tell_what_is_missing(store, edition, store.commit_blocking(lambda tx: publish(tx, app_name, edition)))
     _tell(f"The app {app_name} runs {file}. A key for it: atelier keys create --app {app_name}")
 
 
@@ -182,10 +182,13 @@ def _warnings(edition: Edition) -> Iterator[str]:
     yield from model_warnings(edition.graph, catalogue, settings.checkpoint_names)
 
 
-def _ask_for_secrets(store: Store, edition: Edition, done: Publishing) -> None:
-    """Exports have no secrets: those that nobody has given yet are asked for."""
+def _tell_what_is_missing(store: Store, edition: Edition, done: Publishing) -> None:
+    """Secrets that nobody has given yet, for exports have none; and apps that this one calls."""
     published = store.read_blocking(lambda tx: accounts.find_workflow(tx, done.workflow_id))
     _list("warning", _unset_secrets(edition, (published.environment if published else None) or {}))
+    apps = {name for name, _, _ in store.read_blocking(accounts.list_apps)}
+    missing = sorted(names[0] for names in edition.graph.calls if apps.isdisjoint(names))
+    _list("warning", (f"it calls the app '{name}', which is not here: import that too" for name in missing))
 
 
 def _unset_secrets(edition: Edition, given: Container[str] = ()) -> Iterator[str]:

@@ -266,6 +266,10 @@ class _Draft:
             before = self._before(node.id)
             for selector in dict.fromkeys(node.work.selectors):
                 self._check_selector(node.id, selector, before)
+            if isinstance(node.work, Container):
+                inside = {each for each, owner in self.owners.items() if owner == node.id}
+                for selector in dict.fromkeys(node.work.inner_selectors):
+                    self._check_selector(node.id, selector, before | {node.id} | inside)
 
     def _before(self, node_id: str) -> frozenset[str]:
         """Whatever has given its values when the node begins: what is before it, before its container, and so on."""

@@ -12,13 +12,14 @@ round, an iteration forgets it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from app.errors import NodeFailed
 from app.graph.nodes.kind import Completed, NodeKind
+from app.graph.selectors import Selector
 from app.graph.variables import VariablePool
 
 if TYPE_CHECKING:
@@ -106,6 +107,11 @@ class Rounds:
 
 class Container(NodeKind, frozen=True):
     """A kind whose node has a body; the graph knows it under the node's id (`Graph.bodies`)."""
+
+    @property
+    def inner_selectors(self) -> Iterable[Selector]:
+        """Every value that is read when a round has ended: those of its nodes are there, too."""
+        return ()
 
     def execute(self, pool: VariablePool) -> Rounds:
         """What the container goes through. Raises NodeFailed."""

@@ -66,6 +66,13 @@ def test_the_parameters_tell_the_outputs_too(web: Atelier) -> None:
     told = web.http.get("/v1/parameters?user=abc-123").json()
     assert told["user_output_form"] == [{"variable": "files", "type": "array[file]"}]
     assert list(told["user_input_form"][0]) == ["paragraph"]
+    assert told["system_parameters"] == {
+        "image_file_size_limit": 10,
+        "video_file_size_limit": 100,
+        "audio_file_size_limit": 50,
+        "file_size_limit": 15,
+        "workflow_file_upload_limit": 10,
+    }
     assert list(told)[:5] == [
         "opening_statement",
         "suggested_questions",

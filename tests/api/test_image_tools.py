@@ -113,6 +113,14 @@ def test_a_model_that_nothing_stands_in_for_is_painted_by_the_default(studio: At
     }
 
 
+def test_a_service_whose_answer_lists_pictures_lists_ours(studio: Atelier, tmp_path: Path) -> None:
+    paint = painter("siliconflow", "flux", {"image_size": "1024x576", "seed": 8})
+    (told,) = run(studio, key_of(studio, "siliconflow", tmp_path, paint))["json"]
+    (picture,) = told["images"]
+    assert told["seed"] == 8
+    assert studio.http.get(picture["url"], headers={"authorization": ""}).content.startswith(b"\x89PNG")
+
+
 def test_a_comfyui_graph_is_painted_and_what_it_lacks_is_told(studio: Atelier, tmp_path: Path) -> None:
     settings = {"workflow_json": json.dumps(GRAPH), "image_ids": None, "seed_id": None}
     prompts = {"positive_prompt": {"type": "mixed", "value": "a {{#start.what#}}"}}

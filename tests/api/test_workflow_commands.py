@@ -117,6 +117,15 @@ def test_a_warning_does_not_keep_a_document_from_running(web: Atelier, tmp_path:
         assert "warning: the document is of version 0.9.0" in web.cli("workflows", command, str(file))
 
 
+def test_an_app_that_another_calls_is_named_while_it_is_not_there(web: Atelier, tmp_path: Path) -> None:
+    document = (ROOT / "tests/documents/0.3.0-workflow-tool.yml").read_text()
+    (tmp_path / "calls.yml").write_text(document.replace("0.1.0-greeting", "welcome"))
+    said = "warning: it calls the app 'welcome', which is not here: import that too"
+    assert said in web.cli("workflows", "import", str(tmp_path / "calls.yml"))
+    web.cli("workflows", "import", str(ROOT / "tests/documents/0.1.0-greeting.yml"), "--app", "welcome")
+    assert said not in web.cli("workflows", "import", str(tmp_path / "calls.yml"))
+
+
 def test_a_model_that_is_not_installed_is_named(web: Atelier) -> None:
     said = web.cli("workflows", "check", str(ROOT / "tests/documents/0.1.0-a-model-behind-each-branch.yml"))
     assert "(dosmix_): model 'dosmix_' is not installed: 'atelier-shapes' paints instead; ATELIER_CHECKPOINT" in said

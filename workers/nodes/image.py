@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from app import ids
 from app.artifacts.store import ArtifactStore
+from app.artifacts.urls import UrlSigner
 from app.checkpoints.catalogue import Catalogue
 from app.domain.artifact import Artifact
 from app.domain.event import Tick
 from app.domain.run import Step, Succeeded
 from app.graph.nodes.tool import ToolCall
+from app.graph.tools.sketch import ImageTool
 from workers.diffusion.request import Image, ImageRequest, Progress, StopRequested
 from workers.run_step import Job, NodeRun, StepHalted
 
@@ -22,10 +24,11 @@ if TYPE_CHECKING:
 class TextToImage:
     """Paints with the engine. The step's inputs say everything, so a second attempt paints the same picture."""
 
-    def __init__(self, engine: Engine, catalogue: Catalogue, artifacts: ArtifactStore) -> None:
+    def __init__(self, engine: Engine, catalogue: Catalogue, artifacts: ArtifactStore, signer: UrlSigner) -> None:
         self._engine = engine
         self._catalogue = catalogue
         self._artifacts = artifacts
+        self._signer = signer
 
     def run(self, job: Job) -> NodeRun:
         step, watch = job.step, job.watch
@@ -41,12 +44,21 @@ class TextToImage:
             raise StepHalted from None
         with watch.uploading():
             made = tuple(self._store(step, picture) for picture in pictures)
-        told = {"model": request.checkpoint_name, "seeds": [picture.seed for picture in pictures]}
-        told |= {name: job.inputs[name] for name in ("asked_model", "painted_size") if name in job.inputs}
-        told |= {name: job.arguments[name] for name in ("left_out",) if name in job.arguments}
+        told = self._told(job, request, made)
         outputs = {"text": "", "files": [artifact.to_value() for artifact in made], "json": [told]}
         metadata = {"tool_info": dict(job.work.info)} if isinstance(job.work, ToolCall) and job.work.info else None
         return NodeRun(Succeeded(outputs, metadata=metadata), made)
+
+    def _told(self, job: Job, request: ImageRequest, made: Sequence[Artifact]) -> dict[str, Any]:
+        """What the step says of how its pictures were made, and what could not be done."""
+        told: dict[str, Any] = {"model": request.checkpoint_name, "seeds": [artifact.seed for artifact in made]}
+        told |= {name: job.inputs[name] for name in ("asked_model", "painted_size") if name in job.inputs}
+        told |= {name: job.arguments[name] for name in ("left_out",) if name in job.arguments}
+        tool = job.work.tool if isinstance(job.work, ToolCall) else None
+        if isinstance(tool, ImageTool) and tool.tells_images:
+            urls = (self._signer.sign(artifact.id, artifact.extension) for artifact in made)
+            told |= {"images": [{"url": url} for url in urls], "seed": request.seed}
+        return told
 
     def _request(self, inputs: Mapping[str, Any]) -> ImageRequest:
         checkpoint = self._catalogue.get(inputs["model_name"])

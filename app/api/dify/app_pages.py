@@ -12,6 +12,7 @@ from app.domain.request import Caller, Scope
 from app.errors import AppUnavailable, DocumentInvalid, EndUserNotFound, InvalidParam
 from app.runs.end_users import EndUsers
 from app.runs.publications import Publications
+from app.settings import Settings
 
 _RAISES = (AppUnavailable, DocumentInvalid)
 
@@ -19,9 +20,11 @@ _RAISES = (AppUnavailable, DocumentInvalid)
 class AppPages:
     """Operations that read an app's published workflow, and run nothing."""
 
-    def __init__(self, publications: Publications, users: EndUsers) -> None:
+    def __init__(self, publications: Publications, users: EndUsers, settings: Settings) -> None:
         self._publications = publications
+        self._settings = settings
         self._users = users
+        self._settings = settings
 
     def operations(self) -> list[Operation | OpenOperation]:
         return [
@@ -106,7 +109,7 @@ class AppPages:
         return json_answer(pages.info((await self._publications.current(caller)).graph))
 
     async def _parameters(self, request: Request, caller: Caller) -> Answer:
-        return json_answer(pages.parameters((await self._publications.current(caller)).graph))
+        return json_answer(pages.parameters((await self._publications.current(caller)).graph, self._settings))
 
     async def _meta(self, request: Request, caller: Caller) -> Answer:
         return json_answer(pages.meta((await self._publications.current(caller)).graph))

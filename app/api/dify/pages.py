@@ -12,6 +12,7 @@ from app.errors import InvalidParam
 from app.graph.graph import Graph
 from app.graph.inputs import input_form
 from app.graph.nodes.answer import Answer
+from app.settings import Settings
 from app.store.end_users import EndUser
 
 DIFY_VERSION = "1.14.2"
@@ -20,6 +21,7 @@ DIFY_VERSION = "1.14.2"
 DIFY_HEADERS = ((b"x-version", DIFY_VERSION.encode()), (b"x-env", b"PRODUCTION"))
 """What every answer of Dify's has."""
 
+_MOST_OF_A_LIST = 10  # what the editor lets an author choose
 _ANONYMOUS = "DEFAULT-USER"
 _FILE_UPLOAD = {
     "image": {
@@ -28,13 +30,6 @@ _FILE_UPLOAD = {
         "detail": "high",
         "transfer_methods": ["remote_url", "local_file"],
     }
-}
-_SYSTEM_PARAMETERS = {
-    "image_file_size_limit": 10,
-    "video_file_size_limit": 100,
-    "audio_file_size_limit": 50,
-    "file_size_limit": 15,
-    "workflow_file_upload_limit": 10,
 }
 
 
@@ -86,7 +81,7 @@ class AppParameters(Struct, frozen=True):
     ]
     sensitive_word_avoidance: Any
     file_upload: Any
-    system_parameters: dict[str, int]
+    system_parameters: Annotated[dict[str, int | float], Meta(description="The largest files, in MB.")]
     user_output_form: Annotated[list[OutputField], Meta(description="What the end nodes give; Dify does not tell it.")]
 
 
@@ -152,7 +147,7 @@ def info(graph: Graph) -> AppInfo:
     )
 
 
-def parameters(graph: Graph) -> AppParameters:
+def parameters(graph: Graph, settings: Settings) -> AppParameters:
     features = graph.document.features
 
     def feature(name: str, default: Any) -> Any:
@@ -171,7 +166,13 @@ def parameters(graph: Graph) -> AppParameters:
         user_input_form=input_form(graph),
         sensitive_word_avoidance=feature("sensitive_word_avoidance", {"enabled": False, "type": "", "configs": []}),
         file_upload=feature("file_upload", _FILE_UPLOAD),
-        system_parameters=_SYSTEM_PARAMETERS,
+        system_parameters={
+            "image_file_size_limit": _whole(settings.upload_image_mb),
+            "video_file_size_limit": _whole(settings.upload_video_mb),
+            "audio_file_size_limit": _whole(settings.upload_audio_mb),
+            "file_size_limit": _whole(settings.upload_file_mb),
+            "workflow_file_upload_limit": _MOST_OF_A_LIST,
+        },
         user_output_form=_output_form(graph),
     )
 
@@ -250,6 +251,10 @@ def _output_form(graph: Graph) -> list[OutputField]:
             name, kind = str(entry.get("variable")), _text(entry.get("value_type"))
             found.setdefault(name, OutputField(name, kind))
     return list(found.values())
+
+
+def _whole(number: float) -> int | float:
+    return int(number) if number.is_integer() else number
 
 
 def _configuration(node: Mapping[str, Any]) -> Mapping[str, Any]:

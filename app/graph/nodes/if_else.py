@@ -60,6 +60,14 @@ class Case(msgspec.Struct, frozen=True):
     conditions: tuple[Condition, ...]
     group: Mapping[str, Any] | str
 
+    @property
+    def selectors(self) -> Iterable[Selector]:
+        for condition in self.conditions:
+            yield condition.selector
+            yield from selectors_of(condition.expected)
+            for sub in condition.sub_conditions:
+                yield from selectors_of(sub.expected)
+
 
 class IfElse(NodeKind, frozen=True):
     kind: ClassVar[str] = "if-else"
@@ -77,11 +85,7 @@ class IfElse(NodeKind, frozen=True):
 
     @property
     def selectors(self) -> Iterable[Selector]:
-        for condition in (condition for case in self.cases for condition in case.conditions):
-            yield condition.selector
-            yield from selectors_of(condition.expected)
-            for sub in condition.sub_conditions:
-                yield from selectors_of(sub.expected)
+        return (selector for case in self.cases for selector in case.selectors)
 
     @property
     def handles(self) -> frozenset[str]:

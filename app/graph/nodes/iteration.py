@@ -60,6 +60,10 @@ class Iteration(Container, frozen=True):
     def selectors(self) -> Iterable[Selector]:
         return (self.iterator,)
 
+    @property
+    def inner_selectors(self) -> Iterable[Selector]:
+        return (self.output,) if self.output else ()
+
     def execute(self, pool: VariablePool) -> Rounds:
         items = pool.get(self.iterator)
         if items is MISSING:

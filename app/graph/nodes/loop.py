@@ -86,6 +86,10 @@ class Loop(Container, frozen=True):
     def selectors(self) -> Iterable[Selector]:
         return (variable.selector for variable in self.variables if variable.selector is not None)
 
+    @property
+    def inner_selectors(self) -> Iterable[Selector]:
+        return self.until.selectors
+
     def execute(self, pool: VariablePool) -> Rounds:
         variables: dict[str, Value] = {}
         for each in self.variables:

@@ -24,6 +24,9 @@ class WorkflowTool(NodeKind, frozen=True):
         names = tuple(dict.fromkeys(name for name in written if isinstance(name, str) and name))
         if not names:
             configuration.problem("it names no workflow: tool_name is missing")
+        else:
+            known = " or ".join(f"'{name}'" for name in names)
+            configuration.warn(f"calls another app of this server: publish its workflow under the name {known}")
         return cls(names, tuple(_read_arguments(configuration)))
 
     @property

@@ -230,6 +230,7 @@ _SILICONFLOW = (
             _SEED,
             Taken("image", picture),
         ),
+        tells_images=True,
     ),
     ImageTool(
         "siliconflow",
@@ -241,6 +242,7 @@ _SILICONFLOW = (
             Taken("num_inference_steps", to("steps"), 20),
             _SEED,
         ),
+        tells_images=True,
     ),
     ImageTool(
         "siliconflow",
@@ -255,15 +257,18 @@ _SILICONFLOW = (
             Taken("num_inference_steps", to("steps"), 20),
             _SEED,
         ),
+        tells_images=True,
     ),
-    ImageTool("siliconflow", "Janus-Pro-7B", (_PROMPT, Taken("model", model, "Janus-Pro-7B"), _SEED)),
+    ImageTool(
+        "siliconflow", "Janus-Pro-7B", (_PROMPT, Taken("model", model, "Janus-Pro-7B"), _SEED), tells_images=True
+    ),
 )
 
 
 def _flux(name: str, *more: Taken) -> ImageTool:
     common = (_PROMPT, _SEED, Taken("num_images", to("n"), 1))
     quiet = _ignored("safety_tolerance", "enable_safety_checker", "sync_mode", "raw")
-    return ImageTool("fal", name, (*common, *more, *quiet), model=name.replace("_", "-"))
+    return ImageTool("fal", name, (*common, *more, *quiet), model=name.replace("_", "-"), tells_images=True)
 
 
 _FAL_SIZE = _size("image_size", "landscape_4_3", _FAL)

@@ -92,12 +92,17 @@ Role = Callable[[Sketch, Taken, Value], None]
 
 
 class ImageTool(msgspec.Struct, frozen=True):
-    """A text-to-image tool of somebody else, painted by our engine. `model` is asked for where a call names none."""
+    """A text-to-image tool of somebody else, painted by our engine.
+
+    `model` is asked for where a call names none. `tells_images`: the service's answer, which Dify gives as `json`,
+    lists its pictures by their URLs, and workflows read them there.
+    """
 
     provider: str
     name: str
     parameters: tuple[Taken, ...]
     model: str = ""
+    tells_images: bool = False
     work_class: str = "gpu"
 
     @property
