@@ -88,10 +88,10 @@ class Settings(BaseSettings):
     files_access_timeout_s: int = Field(300, gt=0, description="how long a signed file URL is valid")
     max_body_bytes: int = Field(2 * 1024 * 1024, gt=0, description="the largest request body")
 
-    upload_file_mb: float = Field(15.0, gt=0, description="the largest file that is no picture, sound or film, in MB")
-    upload_image_mb: float = Field(10.0, gt=0, description="the largest picture")
-    upload_audio_mb: float = Field(50.0, gt=0, description="the largest sound")
-    upload_video_mb: float = Field(100.0, gt=0, description="the largest film")
+    upload_file_mb: int = Field(15, ge=1, description="the largest file that is no picture, sound or film, in MB")
+    upload_image_mb: int = Field(10, ge=1, description="the largest picture")
+    upload_audio_mb: int = Field(50, ge=1, description="the largest sound")
+    upload_video_mb: int = Field(100, ge=1, description="the largest film")
     upload_refused_extensions: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="extensions of files that nobody may upload, with commas: exe,bat"
     )

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from app.artifacts.store import ArtifactStore, open_artifacts
+from app.artifacts.store import open_artifacts
 from app.artifacts.urls import open_signer
 from app.checkpoints.catalogue import Catalogue, open_catalogue
 from app.errors import AtelierError
@@ -27,14 +27,7 @@ from workers.child import parent_connection
 from workers.drain import Drain
 from workers.lanes import Lanes
 from workers.link import Ready, WorkerSide
-from workers.nodes.asking import Asker
-from workers.nodes.code import RunCode
-from workers.nodes.document_extractor import ExtractDocuments
-from workers.nodes.http.node import SendRequest
 from workers.nodes.image import TextToImage
-from workers.nodes.llm import AskLlm, ClassifyQuestion, ExtractParameters
-from workers.nodes.template import RenderTemplate
-from workers.nodes.tool import CallTool
 from workers.run_step import StepRunner, WorkerNode
 
 if TYPE_CHECKING:
@@ -59,7 +52,9 @@ def main(descriptor: int, worker_id: str, work_class: str, alone: str = "0") -> 
         nodes: dict[str, WorkerNode] = {"tool": paint}
         resident, lanes = _last_of(engine), Lanes(1)
     else:
-        nodes = _cpu_nodes(settings, artifacts)
+        from workers.nodes.cpu import cpu_nodes  # noqa: PLC0415 - what the first picture would wait for
+
+        nodes = cpu_nodes(settings, artifacts)
         resident, lanes = _nothing, Lanes(settings.cpu_lanes, int(alone))
     settle = SettleImages(catalogue, settings.checkpoint_names)
     advance = Advance(publications.graph_of, settle, settings, publications.find_app)
@@ -67,20 +62,6 @@ def main(descriptor: int, worker_id: str, work_class: str, alone: str = "0") -> 
     link.tell(Ready())
     Drain(store, runner, link, worker_id, settings).serve(work_class, lanes, resident)
     os._exit(0)
-
-
-def _cpu_nodes(settings: Settings, artifacts: ArtifactStore) -> dict[str, WorkerNode]:
-    asker = Asker(settings, artifacts)
-    return {
-        "template-transform": RenderTemplate(),
-        "document-extractor": ExtractDocuments(artifacts),
-        "tool": CallTool(),
-        "http-request": SendRequest(artifacts, settings),
-        "llm": AskLlm(asker),
-        "parameter-extractor": ExtractParameters(asker),
-        "question-classifier": ClassifyQuestion(asker),
-        "code": RunCode(settings),
-    }
 
 
 def _nothing() -> str | None:

@@ -37,7 +37,7 @@ class Limits(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, settings: Settings) -> Limits:
         mb = (settings.upload_file_mb, settings.upload_image_mb, settings.upload_audio_mb, settings.upload_video_mb)
-        return cls(*(int(each * 1024 * 1024) for each in mb))
+        return cls(*(each * 1024 * 1024 for each in mb))
 
     @property
     def largest(self) -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from app import clock, ids
-from app.domain.artifact import MARK
+from app.domain.artifact import MARK, is_artifact
 from app.errors import Forbidden, InvalidParam
 from app.settings import Settings
 
@@ -64,6 +64,17 @@ class UrlSigner:
             case "local_file":
                 return self.upload(file[MARK])
         return self.sign(file[MARK], file["extension"])
+
+    def stamped(self, value: Any) -> Any:
+        """The value with each file's URL of now beside it, which a workflow reads as the file's `url`.
+
+        A text that a workflow makes of it expires as the URL does. Answers show files with a fresh one.
+        """
+        if is_artifact(value):
+            return {**value, "url": self.of_file(value)}
+        if isinstance(value, dict):
+            return {name: self.stamped(item) for name, item in value.items()}
+        return [self.stamped(item) for item in value] if isinstance(value, list) else value
 
     def permalink(self, artifact_id: str) -> str:
         """Where a caller with a key of the app finds the artifact for as long as it exists."""

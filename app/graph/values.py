@@ -39,8 +39,7 @@ FILE_ATTRIBUTES: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "name": lambda file: file["filename"],
     "mime_type": lambda file: file["mime_type"],
     "transfer_method": lambda file: file.get("transfer_method", "tool_file"),
-    # Of other files it is signed anew at each reading, so a workflow never sees one.
-    "url": lambda file: file.get("remote_url", ""),
+    "url": lambda file: file.get("url", ""),
     "extension": lambda file: file["extension"],
     "related_id": lambda file: file[MARK],
 }

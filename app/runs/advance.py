@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import msgspec
 
 from app import clock
+from app.artifacts.urls import UrlSigner, open_signer
 from app.domain.artifact import Artifact
 from app.domain.event import EventKind
 from app.domain.form import Form, FormStatus
@@ -96,6 +98,10 @@ class Advance:
         self._settings = settings
         self._admission = Admission(settings)
 
+    @cached_property
+    def _signer(self) -> UrlSigner:
+        return open_signer(self._settings)  # most runs make no files
+
     def begin(self, graph: Graph, run: Run, library: Library = NOTHING_ELSE) -> Movement:
         """A new run as far as it gets without a worker, in memory. Raises InvalidParam: then there is no run."""
         movement = Movement(graph, run, (), self._settle, library)
@@ -141,6 +147,8 @@ class Advance:
             return self.give_back(tx, held, outcome)
         if isinstance(outcome, Failed):
             return self._fail(tx, run, held, outcome, timings)
+        if made:
+            outcome = msgspec.structs.replace(outcome, outputs=self._signer.stamped(outcome.outputs))
         done = _succeeded(held, outcome)
         if not steps.finish(tx, done, timings):
             return None

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 
 from app.artifacts.incoming import Incoming, read_filename
+from app.artifacts.urls import UrlSigner
 from app.domain.artifact import Upload
 from app.domain.request import RunRequest
 from app.errors import FileTooLarge, InvalidParam
@@ -35,9 +36,10 @@ class GivenFiles:
     A user's files are nobody else's: another's are as little there as those that never were.
     """
 
-    def __init__(self, store: Store, uploads: Uploads, settings: Settings) -> None:
+    def __init__(self, store: Store, uploads: Uploads, signer: UrlSigner, settings: Settings) -> None:
         self._store = store
         self._uploads = uploads
+        self._signer = signer
         self._settings = settings
         self._client: httpx.AsyncClient | None = None
         self._fetches = asyncio.Semaphore(_AT_ONCE)
@@ -54,7 +56,8 @@ class GivenFiles:
         asked = list(dict.fromkeys(given_files(named)))
         known = await self._store.read(lambda tx: _find(tx, request, asked)) if asked else {}
         remote = [each for each in asked if each not in known]
-        found = known | dict(zip(remote, await self._fetch_all(remote, request), strict=True))
+        fetched = dict(zip(remote, await self._fetch_all(remote, request), strict=True))
+        found = {each: self._signer.stamped(file) for each, file in (known | fetched).items()}
         return place_files(named, found, {**file_rules(graph), SYSTEM_FILES: app_rules(features)})
 
     async def _fetch_all(self, remote: list[GivenFile], request: RunRequest) -> list[dict[str, Any]]:

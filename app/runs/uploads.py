@@ -15,7 +15,7 @@ from app.domain.artifact import Artifact, Upload
 from app.domain.request import Caller
 from app.errors import FilenameMissing, FileNotFound, InvalidParam, UnsupportedFileType
 from app.settings import Settings
-from app.store import details
+from app.store import details, end_users
 from app.store import uploads as upload_rows
 from app.store.engine import Tx
 from app.store.store import Store
@@ -80,7 +80,7 @@ class Uploads:
             width=received.width,
             height=received.height,
         )
-        await self._store.commit(lambda tx: upload_rows.insert_upload(tx, upload))
+        await self._store.commit(lambda tx: _insert(tx, upload))
         return upload
 
     async def find(self, caller: Caller, file_id: str, user: str | None = None) -> Upload | Artifact:
@@ -89,6 +89,12 @@ class Uploads:
         if found is None:
             raise FileNotFound("File not found.")
         return found
+
+
+def _insert(tx: Tx, upload: Upload) -> None:
+    """The file, and its user, whom the app may not have seen before."""
+    upload_rows.insert_upload(tx, upload)
+    end_users.insert_users(tx, [(upload.app_id, upload.user)])
 
 
 def _find(tx: Tx, app_id: str, file_id: str, user: str | None) -> Upload | Artifact | None:

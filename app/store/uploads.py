@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import msgspec
-from sqlalchemy import bindparam, insert, select
+from sqlalchemy import bindparam, select
+from sqlalchemy.dialects import postgresql
 
 from app.domain.artifact import Artifact, Upload
 from app.store.engine import Tx
 from app.store.schema import artifacts, runs, uploads
 
-_insert_upload = insert(uploads)
+_insert_upload = postgresql.insert(uploads).on_conflict_do_nothing(index_elements=[uploads.c.id])  # done again: as well
 _by_id = select(*(uploads.c[name] for name in Upload.__struct_fields__)).where(uploads.c.id == bindparam("upload_id"))
 _made_for = (
     select(*(artifacts.c[name] for name in Artifact.__struct_fields__))

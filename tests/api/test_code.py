@@ -105,19 +105,28 @@ def test_a_fail_branch_hears_what_kind_of_error_it_was(
 
 def test_a_run_that_is_stopped_ends_its_code(computing: Atelier) -> None:
     key = key_of(computing, "sleeps", "import time\ndef main(**_): time.sleep(3600)", {})
-    worker = computing.worker_pid("tests.chaos.painter", "cpu")
-    assert worker is not None
-    before = descendants(worker)
     body = {"inputs": {"text": "", "number": 1}, "response_mode": "streaming", "user": "u"}
     headers = computing.bearer(key)
     with computing.http.stream("POST", "/v1/workflows/run", json=body, headers=headers) as stream:
         lines = (json.loads(line[6:]) for line in stream.iter_lines() if line.startswith("data: {"))
         task_id = next(lines)["task_id"]
-        computing.until("the code runs", lambda: len(descendants(worker)) > max(2, len(before)))
+        computing.until("the code runs", lambda: len(sandbox_of(computing)) == 3)
         stopped = computing.http.post(f"/v1/workflows/tasks/{task_id}/stop", json={"user": "u"}, headers=headers)
         assert stopped.json()["result"] == "success"
         assert [event["data"]["status"] for event in lines if event["event"] == "workflow_finished"] == ["stopped"]
-    computing.until("its process is gone", lambda: len(descendants(worker)) == 2)
+    computing.until("its process is gone", lambda: len(sandbox_of(computing)) == 2)
+
+
+def sandbox_of(server: Atelier) -> list[int]:
+    """The processes of the server's sandbox: the first, which waits, the zygote, and one for each call."""
+    return [pid for pid in descendants(server.process.pid) if b"code_sandbox" in command_of(pid)]
+
+
+def command_of(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # it ended while we looked
+        return b""
 
 
 def test_a_large_text_goes_in_and_out(computing: Atelier) -> None:

@@ -6,6 +6,7 @@ import gzip
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -249,3 +250,30 @@ def test_a_file_of_the_run_is_sent_on(asking: Atelier, shop: Site, tmp_path: Pat
     assert run["outputs"] == {"code": 200}, run["error"]
     assert b'name="image"; filename="' in shop.visits[-1].body
     assert PNG in shop.visits[-1].body
+
+
+RETRIES = {"retry_enabled": True, "max_retries": 3, "retry_interval": 300}
+
+
+def test_a_request_that_fails_is_sent_again_as_its_node_says(asking: Atelier, shop: Site) -> None:
+    flaky = publish(asking, "flaky", retry_config=RETRIES)
+    shop.pages["/flaky"] = Page(b"Not yet.", 503, after=threading.Event())
+    with ThreadPoolExecutor(1) as aside:
+        run = aside.submit(ask, asking, flaky, shop.url("/flaky"))
+        asking.until("it is asked", lambda: [visit for visit in shop.visits if visit.path.startswith("/flaky")])
+        held = shop.pages["/flaky"].after
+        shop.pages["/flaky"] = Page(b"Here you are.")
+        assert held is not None
+        held.set()
+        ended = run.result(60)
+    assert (ended["status"], ended["outputs"]["body"]) == ("succeeded", "Here you are.")
+
+
+def test_a_fail_branch_goes_on_with_the_reason(asking: Atelier, shop: Site) -> None:
+    asks = node("ask", "http-request", method="get", url=shop.url("/broken"), error_strategy="fail-branch")
+    nodes = [start(), asks, end("good"), end("bad", error=["ask", "error_message"], kind=["ask", "error_type"])]
+    path = asking.data_dir / "branch.yml"
+    path.write_text(draw(nodes, ["start > ask", "ask success-branch > good", "ask fail-branch > bad"]))
+    run = asking.run({}, asking.app_key(path)).json()["data"]
+    assert run["outputs"] == {"error": "Request failed with status code 500", "kind": "HTTPResponseCodeError"}
+    assert run["status"] == "partial-succeeded"

@@ -134,6 +134,9 @@ def test_a_file_without_a_user_is_nobodys_in_particular(house: Atelier, key: str
         ("a.pdf", media.pdf("hello"), "application/pdf"),
         ("letter", media.docx("x"), "application/vnd.openxmlformats-officedocument.wordprocessingml.document"),
         ("a.docx", media.archive({"a.txt": b"x"}), "application/zip"),
+        ("a.epub", media.archive({"mimetype": b"application/epub+zip"}), "application/epub+zip"),
+        ("a.epub", media.archive({"mimetype": b"application/x\r\nset-cookie: a=b"}), "application/zip"),
+        ("a.odt", media.archive({"mimetype": b"text/html"}), "application/zip"),
         ("a.bin", bytes(range(256)), "application/octet-stream"),
         ("a.mp3", b"plain words", "text/plain"),
         ("song.mp3", b"ID3\3\0\0\0\0\0\0", "audio/mpeg"),
@@ -352,3 +355,14 @@ def test_equal_files_are_kept_once_and_belong_to_each(house: Atelier, key: str) 
     assert len(set(rows)) == 1
     stored = [path for path in (house.data_dir / "artifacts").rglob(rows[0][0]) if Path(path).is_file()]
     assert len(stored) == 1
+
+
+def test_the_app_tells_how_large_files_may_be(house: Atelier, key: str) -> None:
+    limits = house.http.get("/v1/parameters", headers=house.bearer(key)).json()["system_parameters"]
+    assert limits == {
+        "image_file_size_limit": 3,
+        "video_file_size_limit": 4,
+        "audio_file_size_limit": 2,
+        "file_size_limit": 2,
+        "workflow_file_upload_limit": 10,
+    }

@@ -133,7 +133,16 @@ def missing(client: str) -> str | None:
 
 def old_client_parameters(base: str, key: str) -> Answered:
     """What dify-client 0.1.10 gets from /parameters."""
+    return _old_client("parameters", f"{base}/v1", key)
+
+
+def old_client_upload(base: str, key: str, file: Path, media_type: str) -> Answered:
+    """What dify-client 0.1.10 gets for a file."""
+    return _old_client("upload", f"{base}/v1", key, str(file), media_type)
+
+
+def _old_client(*words: str) -> Answered:
     env = os.environ | {"PYTHONPATH": str(OLD_CLIENT)}
-    done = subprocess.run([*_OLD, "parameters", f"{base}/v1", key], capture_output=True, text=True, env=env)
+    done = subprocess.run([*_OLD, *words], capture_output=True, text=True, env=env)
     status, _, text = done.stdout.partition("\t")
     return Answered(int(status or 0), text or done.stderr)

@@ -2,6 +2,7 @@
 
     PYTHONPATH=build/dify-client python dify_client_0_1_10.py SECONDS KEY (URL BODY)...
     PYTHONPATH=build/dify-client python dify_client_0_1_10.py parameters BASE_URL KEY
+    PYTHONPATH=build/dify-client python dify_client_0_1_10.py upload BASE_URL KEY FILE TYPE
 
 It knows no workflows; callers put a method into a class of their own, as here. It sets no time limit at all, whatever
 SECONDS says. All calls side by side; a line for each, in their order: its status, a tab, its body.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import dify_client
 import requests
@@ -37,6 +39,13 @@ def main(first: str, *rest: str) -> None:
         asking = dify_client.CompletionClient(rest[1])
         asking.base_url = rest[0]
         answer = asking.get_application_parameters("abc-123")
+        print(f"{answer.status_code}\t{answer.text.strip()}")
+        return
+    if first == "upload":
+        uploading = dify_client.DifyClient(rest[1])
+        uploading.base_url = rest[0]
+        with Path(rest[2]).open("rb") as file:
+            answer = uploading.file_upload("abc-123", {"file": (Path(rest[2]).name, file, rest[3])})
         print(f"{answer.status_code}\t{answer.text.strip()}")
         return
     key, calls = rest[0], list(zip(rest[1::2], rest[2::2], strict=True))

@@ -5,15 +5,24 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from dify_client import AsyncWorkflowClient, WorkflowClient
-from dify_client.exceptions import APIError, AuthenticationError, RateLimitError, ValidationError
+from dify_client.exceptions import (
+    APIError,
+    AuthenticationError,
+    FileUploadError,
+    RateLimitError,
+    ValidationError,
+)
 
-from tests.clients.callers import missing, old_client_parameters
+from tests import media
+from tests.clients.callers import missing, old_client_parameters, old_client_upload
 from tests.servers import Atelier
+from tests.unit.drawing import draw, end, field, start
 
 UNKNOWN = "01a1fd65-0000-7000-8000-000000000000"
 
@@ -167,3 +176,38 @@ def test_the_older_client_reads_the_parameters(web: Atelier) -> None:
     assert answered.status == 200, answered.text
     names = [next(iter(field.values()))["variable"] for field in json.loads(answered.text)["user_input_form"]]
     assert "prompt" in names
+
+
+@pytest.fixture(scope="module")
+def pictures(web: Atelier) -> str:
+    """A key of an app that gives back the picture that it is given."""
+    document = web.data_dir / "pictures.yml"
+    document.write_text(draw([start(field("picture", "file")), end(picture=["start", "picture"])], ["start > end"]))
+    return web.app_key(document)
+
+
+def picture(file: dict[str, Any]) -> dict[str, Any]:
+    return {"picture": {"type": "image", "transfer_method": "local_file", "upload_file_id": file["id"]}}
+
+
+def test_a_file_is_uploaded_used_and_read_again(web: Atelier, pictures: str) -> None:
+    content = media.picture()
+    with WorkflowClient(pictures, base_url=f"{web.url}/v1") as client:
+        file = client.file_upload("abc-123", {"file": ("cat.png", content, "image/png")}).json()
+        run = client.run(picture(file), response_mode="blocking", user="abc-123").json()["data"]
+        assert run["outputs"]["picture"]["related_id"] == file["id"]
+        assert client.get_file_preview(file["id"]).content == content
+        with pytest.raises(FileUploadError) as refused:
+            client.file_upload("abc-123", {"other": ("cat.png", content, "image/png")})
+        assert refused.value.response["code"] == "no_file_uploaded"
+
+
+def test_the_older_client_uploads_a_file(web: Atelier, pictures: str, tmp_path: Path) -> None:
+    if reason := missing("dify-client"):
+        pytest.skip(reason)
+    path = tmp_path / "cat.png"
+    path.write_bytes(media.picture())
+    answered = old_client_upload(web.url, pictures, path, "image/png")
+    assert answered.status == 201, answered.text
+    run = web.run(picture(json.loads(answered.text)), pictures).json()["data"]
+    assert run["outputs"]["picture"]["filename"] == "cat.png"

@@ -71,6 +71,7 @@ OUTPUTS = {
     "if-else": ("result", "selected_case_id"),
     "variable-aggregator": ("output",),
     "iteration": ("output",),
+    "list-operator": ("result", "first_record", "last_record"),
     "loop": ("n", "s", "loop_round"),
 }
 
@@ -181,11 +182,30 @@ def assigners(draw: Any, node_id: str) -> Node:
     """Of the start node's variables: it is the only one before them."""
     variables = st.sampled_from(NAMES).map(lambda name: ["start", name])
     if draw(st.integers(0, 3)) == 0:
-        mode = draw(st.sampled_from(["over-write", "append", "clear"]))
-        old = {"assigned_variable_selector": draw(variables), "input_variable_selector": draw(variables)}
+        target, mode = draw(st.sampled_from([("a", "over-write"), ("c", "append"), ("a", "clear"), ("b", "clear")]))
+        old = {"assigned_variable_selector": ["start", target], "input_variable_selector": ["start", "a"]}
         return node(node_id, "assigner", write_mode=mode, **old)
     items = [draw(assignments(variables)) for _ in range(draw(st.integers(1, 2)))]
     return node(node_id, "assigner", version="2", items=items)
+
+
+@st.composite
+def list_operators(draw: Any, node_id: str, known: list[Node]) -> Node:
+    filters = st.sampled_from([*OF_TEXTS[:6], "in", "not in", "not empty", "=", "≠", "<", "≥"])
+    values = st.one_of(WORDS, BOOLEANS, st.booleans())
+    held = [
+        {"key": "", "comparison_operator": draw(filters), "value": draw(values)} for _ in range(draw(st.integers(0, 2)))
+    ]
+    switch = st.booleans()
+    return node(
+        node_id,
+        "list-operator",
+        variable=draw(st.one_of(*[st.just(["start", "c"])] * 3, selectors(known))),
+        filter_by={"enabled": draw(switch), "conditions": held},
+        extract_by={"enabled": draw(switch), "serial": draw(st.sampled_from(["1", "2", "0", "x"]))},
+        order_by={"enabled": draw(switch), "key": "", "value": draw(st.sampled_from(["asc", "desc"]))},
+        limit={"enabled": draw(switch), "size": draw(st.integers(-1, 3))},
+    )
 
 
 @st.composite
@@ -308,7 +328,7 @@ def graphs(draw: Any) -> dict[str, Any]:
     for number in range(draw(st.integers(1, 8))):
         parents = draw(st.lists(st.sampled_from(sheet.ids[first:]), min_size=1, max_size=3, unique=True))
         ways = [(parent, draw(st.sampled_from(handles(sheet.nodes[parent])))) for parent in parents]
-        kind = draw(st.sampled_from([templates, templates, branches, aggregators, containers]))
+        kind = draw(st.sampled_from([templates, templates, branches, aggregators, list_operators, containers]))
         sheet.add(draw(strategies(draw(kind(f"n{number}", sheet.before(parents))))), ways)
     for last in [each for each in sheet.ids if not sheet.is_followed(each)]:
         known, handle = sheet.before([last]), draw(st.sampled_from(handles(sheet.nodes[last])))

@@ -16,13 +16,15 @@ from app import ids
 from app.artifacts.disk import DiskArtifacts
 from app.artifacts.objects import name_of
 from app.artifacts.store import ArtifactStore, open_artifacts
-from app.domain.artifact import Artifact
+from app.domain.artifact import Artifact, Upload
 from app.errors import NotFound
 from app.runs.sweep import OrphanSweep
 from app.settings import Settings, load_settings
+from app.store.accounts import PublishedWorkflow, publish
 from app.store.files import insert_artifacts, named_sha256s
 from app.store.migrate import upgrade
 from app.store.store import Store
+from app.store.uploads import insert_upload
 from tests.s3 import MotoServer
 
 NAMED, ORPHAN, YOUNG = b"named by a row", b"an orphan", b"a young orphan"
@@ -41,6 +43,12 @@ class House:
     async def name(self, content: bytes) -> None:
         new = Artifact(ids.new_id(), "run", "step", sha256(content), len(content), "image/png", ".png", "a.png")
         await self.store.commit(lambda tx: insert_artifacts(tx, [new], time.time()))
+
+    async def name_upload(self, content: bytes) -> None:
+        published = PublishedWorkflow(ids.new_id(), ids.new_id(), "1", "a document")
+        of_content = (sha256(content), len(content), "text/plain", ".txt", "a.txt", None, 0.0)
+        new = Upload(ids.new_id(), published.app_id, "u", *of_content)
+        await self.store.commit(lambda tx: (publish(tx, "a", published, 0.0), insert_upload(tx, new)))
 
     async def grow_old(self) -> None:
         """Lets all objects become older than `OLD_S`: files are told so, a bucket's objects have to be waited for."""
@@ -92,6 +100,16 @@ async def test_orphans_go_and_what_is_named_or_young_stays(house: House) -> None
     assert await house.sweep.sweep() == 1
     assert [house.has(content) for content in (NAMED, ORPHAN, YOUNG)] == [True, False, True]
     assert await house.sweep.sweep() == 0
+
+
+async def test_what_a_caller_gave_stays(house: House) -> None:
+    """Also where no run has ever made anything."""
+    for content in (NAMED, ORPHAN):
+        house.artifacts.put(memoryview(content))
+    await house.name_upload(NAMED)
+    await house.grow_old()
+    assert await house.sweep.sweep() == 1
+    assert [house.has(content) for content in (NAMED, ORPHAN)] == [True, False]
 
 
 async def test_a_put_makes_an_old_object_young_again(house: House) -> None:

@@ -134,6 +134,14 @@ def test_a_language_or_a_type_that_is_not_known_is_a_problem():
         ("def main(:", "can't be compiled: invalid syntax"),
     ],
 )
-def test_what_code_can_not_have_is_told_at_import(code, warning):
+def test_what_python_can_not_have_is_told_at_import(code, warning):
     assert any(warning in str(text) for text in graph_of({}, code=code).warnings)
     assert not graph_of({}, code="import json, os.path\nfrom . import x").warnings
+
+
+def test_what_javascript_can_not_have_is_told_at_import():
+    asks = graph_of({}, "const fs = require('fs'); Buffer.from('')", "javascript").warnings
+    assert [str(text).partition(": ")[2] for text in asks] == [
+        "the code names Buffer, require: it runs with JavaScript's own objects alone"
+    ]
+    assert not graph_of({}, "function main({fetch}) { return {r: JSON.parse(fetch).process} }", "javascript").warnings

@@ -88,7 +88,7 @@ BARE = {
         "ask who the parent is": "if os.getppid() < 0: raise PermissionError\nreturn os.getppid()",
         "send a signal": "os.kill(os.getppid(), 0)\nreturn 'sent'",
         "hold another process": "return os.pidfd_open(os.getppid())",
-        "lower another's priority": "os.setpriority(os.PRIO_PROCESS, os.getppid(), 19)\nreturn 'lowered'",
+        "change a priority": "os.setpriority(os.PRIO_PROCESS, 0, 19)\nreturn 'changed'",
         "ask for limits of another": "import resource\nreturn resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE)",
         # itself
         "ask for the machine's name": "return os.uname().nodename",
@@ -177,9 +177,9 @@ DEEP = {
         "restart the machine": "return call(169, 0xfee1dead, 672274793, 0x1234567, 0) + 1",
         "read what the zygote got": "return os.read(3, 100)",
         "find another descriptor": (
-            "found = []\nfor fd in range(4, 4096):\n    try:\n        found.append(os.fstat(fd))\n"
-            "    except OSError as e:\n"
-            "        if e.errno != 9: raise\nif not found: raise PermissionError\nreturn len(found)"
+            "import fcntl\nfound = []\nfor fd in range(4, 4096):\n    try:\n        found += [fcntl.fcntl(fd, 1)]\n"
+            "    except OSError as e:\n        if e.errno != 9: raise\n"
+            "if not found: raise OSError(9, 'Bad file descriptor')\nreturn len(found)"
         ),
         "open by a child of a class": (
             "for c in object.__subclasses__():\n    if c.__name__ == '_wrap_close':\n"
@@ -213,6 +213,7 @@ JAVASCRIPT = {
     "a whole stack": "function main() { return main() + 1 }",
     "all memory in an array": "function main() { let a = []; for (;;) a.push(new Array(1000).fill(a.length)) }",
     "all memory in a buffer": "function main() { return {got: new ArrayBuffer(2 ** 40)} }",
+    "processor time in a pattern": "function main() { return {got: /^(a+)+$/.test('a'.repeat(60) + 'b')} }",
     "all memory in a text": "function main() { let t = 'x'; for (;;) t += t }",
 }
 

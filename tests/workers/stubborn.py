@@ -6,6 +6,7 @@ import sys
 import time
 
 import workers.main
+import workers.nodes.cpu
 from app.settings import Settings
 from tests.chaos.painter import Painter
 from workers.nodes.http.node import SendRequest
@@ -21,5 +22,5 @@ class Stubborn(SendRequest):
 
 if __name__ == "__main__":
     workers.main._engine = lambda settings, catalogue: Painter(Settings().data_dir)  # type: ignore[assignment, return-value]
-    workers.main.SendRequest = Stubborn  # type: ignore[misc]
+    workers.nodes.cpu.SendRequest = Stubborn  # type: ignore[misc]
     workers.main.main(int(sys.argv[1]), *sys.argv[2:])

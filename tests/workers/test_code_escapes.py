@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -37,6 +37,8 @@ def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("SECRET", "of the worker")
         assert (on_kernel_without(NO_NAMESPACES, begin) if "without" in request.param else begin()) == {"y": 2}
+    if request.param == "every wall" and "namespaces" not in sandbox.walls:
+        pytest.skip("this kernel gives no namespaces")
     assert ("namespaces" in sandbox.walls) == (request.param == "every wall")
     yield sandbox
     assert sandbox.run("python3", FINE, {"x": 1}) == {"y": 2}
@@ -55,7 +57,9 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]
         web = servers.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), Hello))
         Thread(target=web.serve_forever, daemon=True).start()
         servers.callback(web.shutdown)
-        port6 = servers.enter_context(socket.create_server(("::1", 0), family=socket.AF_INET6))
+        port6 = 0
+        with suppress(OSError):  # no IPv6 on this machine
+            port6 = servers.enter_context(socket.create_server(("::1", 0), family=socket.AF_INET6)).getsockname()[1]
         for name in (str(folder / "socket"), f"\0{abstract}"):
             listener = servers.enter_context(socket.socket(socket.AF_UNIX))
             listener.bind(name)
@@ -65,7 +69,7 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]
             "secret": str(folder / "secret"),
             "folder": str(folder),
             "port": web.server_port,
-            "port6": port6.getsockname()[1],
+            "port6": port6,
             "path": str(folder / "socket"),
             "abstract": abstract,
             "datagrams": datagrams,
@@ -84,6 +88,8 @@ class Hello(BaseHTTPRequestHandler):
 
 @pytest.mark.parametrize("attempt", BARE)
 def test_an_attempt_does_get_out_where_nothing_holds_it(attempt: str, outside: dict[str, Any], tmp_path: Path) -> None:
+    if "IPv6" in attempt and not outside["port6"]:
+        pytest.skip("no IPv6 on this machine")
     code = f"{BARE[attempt]}\nimport json, sys\nassert main(**json.loads(sys.argv[1]))"
     environment = os.environ | {"SECRET": "of the worker"}
     done = subprocess.run(

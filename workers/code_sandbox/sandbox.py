@@ -49,6 +49,10 @@ class CodeFailed(NodeFailed):
     default_type = "CodeExecutionError"
 
 
+class SandboxDied(CodeFailed):
+    """The call's child is gone and nobody could say how: the sandbox has died, or has no room for a child."""
+
+
 class Halted(Exception):
     """Who asked for the call wants it no more."""
 
@@ -74,17 +78,24 @@ class Sandbox:
             "cpu_s": int(self._limits.timeout_s) + 1,
             "memory_bytes": self._limits.memory_mb << 20,
         }
-        caller, answer = self._begin_call()
+        content = json.dumps(call).encode()
         try:
-            return Conversation(caller, answer, self._limits, is_halted).hold(json.dumps(call).encode())
-        finally:
-            caller.close()  # what still runs is ended by that
-            os.close(answer)
+            return self._call(content, is_halted)
+        except SandboxDied:  # code changes nothing outside, so it may run twice
+            return self._call(content, is_halted)
 
     def close(self) -> None:
         """Ends the zygote and whatever runs in it."""
         with self._lock:
             self._end()
+
+    def _call(self, content: bytes, is_halted: Callable[[], bool]) -> Any:
+        caller, answer = self._begin_call()
+        try:
+            return Conversation(caller, answer, self._limits, is_halted).hold(content)
+        finally:
+            caller.close()  # what still runs is ended by that
+            os.close(answer)
 
     def _begin_call(self) -> tuple[socket.socket, int]:
         """The socket and the pipe of a child that waits for its call."""
@@ -169,7 +180,7 @@ class Conversation:
         except OSError:  # it hung up
             ended = None
         if ended is None:
-            raise CodeFailed("The sandbox of the code has died; what is run next has a new one.")
+            raise SandboxDied("The sandbox of the code has died; what is run next has a new one.")
         if said[:1] == b"!":
             raise CodeFailed(said[1:].decode("utf-8", "replace"))
         if said[:1] != b"=" or ended["code"] != 0:

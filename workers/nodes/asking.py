@@ -130,7 +130,7 @@ class Asker:
             function=question.function,
         )
         answer = Answer(separates=question.separates)
-        asyncio.run(_until_halted(answer.hear(engine, request, say or _unsaid), job.is_halted))
+        asyncio.run(_until_halted(answer.hear(engine, request, say or _unsaid), job))
         return answer
 
     def _engine_of(self, model: Model) -> TextEngine | None:
@@ -167,13 +167,14 @@ def _unsaid(text: str) -> None:
     """For an answer that nobody is to see before it is whole."""
 
 
-async def _until_halted(work: Any, is_halted: Callable[[], bool]) -> None:
+async def _until_halted(work: Any, job: Job) -> None:
     """Does the work, and leaves it as soon as nobody needs it: a model that is slow is not waited for."""
     task = asyncio.ensure_future(work)
     while not (await asyncio.wait({task}, timeout=_HALT_BEAT_S))[0]:
-        if is_halted():
+        if job.is_halted():
             task.cancel()
             with suppress(asyncio.CancelledError, NodeFailed):
                 await task
             raise StepHalted
+        job.alive()  # the endpoint's own limit of time says how long to wait
     task.result()

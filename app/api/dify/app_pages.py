@@ -22,6 +22,7 @@ class AppPages:
 
     def __init__(self, publications: Publications, users: EndUsers, settings: Settings) -> None:
         self._publications = publications
+        self._settings = settings
         self._users = users
         self._settings = settings
 

@@ -21,6 +21,7 @@ DIFY_VERSION = "1.14.2"
 DIFY_HEADERS = ((b"x-version", DIFY_VERSION.encode()), (b"x-env", b"PRODUCTION"))
 """What every answer of Dify's has."""
 
+_MOST_OF_A_LIST = 10  # what the editor lets an author choose
 _ANONYMOUS = "DEFAULT-USER"
 _FILE_UPLOAD = {
     "image": {
@@ -30,7 +31,6 @@ _FILE_UPLOAD = {
         "transfer_methods": ["remote_url", "local_file"],
     }
 }
-_MOST_FILES = 10  # what Dify's clients let a person choose at once
 
 
 class Welcome(Struct, frozen=True):
@@ -81,7 +81,7 @@ class AppParameters(Struct, frozen=True):
     ]
     sensitive_word_avoidance: Any
     file_upload: Any
-    system_parameters: Annotated[dict[str, int | float], Meta(description="The largest files, in MB.")]
+    system_parameters: Annotated[dict[str, int], Meta(description="The largest files, in MB.")]
     user_output_form: Annotated[list[OutputField], Meta(description="What the end nodes give; Dify does not tell it.")]
 
 
@@ -167,11 +167,11 @@ def parameters(graph: Graph, settings: Settings) -> AppParameters:
         sensitive_word_avoidance=feature("sensitive_word_avoidance", {"enabled": False, "type": "", "configs": []}),
         file_upload=feature("file_upload", _FILE_UPLOAD),
         system_parameters={
-            "image_file_size_limit": _whole(settings.upload_image_mb),
-            "video_file_size_limit": _whole(settings.upload_video_mb),
-            "audio_file_size_limit": _whole(settings.upload_audio_mb),
-            "file_size_limit": _whole(settings.upload_file_mb),
-            "workflow_file_upload_limit": _MOST_FILES,
+            "image_file_size_limit": settings.upload_image_mb,
+            "video_file_size_limit": settings.upload_video_mb,
+            "audio_file_size_limit": settings.upload_audio_mb,
+            "file_size_limit": settings.upload_file_mb,
+            "workflow_file_upload_limit": _MOST_OF_A_LIST,
         },
         user_output_form=_output_form(graph),
     )
@@ -251,10 +251,6 @@ def _output_form(graph: Graph) -> list[OutputField]:
             name, kind = str(entry.get("variable")), _text(entry.get("value_type"))
             found.setdefault(name, OutputField(name, kind))
     return list(found.values())
-
-
-def _whole(number: float) -> int | float:
-    return int(number) if number.is_integer() else number
 
 
 def _configuration(node: Mapping[str, Any]) -> Mapping[str, Any]:

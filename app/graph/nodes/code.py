@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Self
@@ -14,6 +15,8 @@ from app.graph.values import Value, plain
 from app.graph.variables import VariablePool
 
 LANGUAGES = ("python3", "javascript")
+# What Node has and JavaScript has not.
+_OF_NODE = re.compile(r"(?<![\w.$])(require|fetch|Buffer|process|setTimeout|XMLHttpRequest)(?=\s*[.(])")
 
 
 class Code(NodeKind, frozen=True):
@@ -31,6 +34,8 @@ class Code(NodeKind, frozen=True):
             configuration.problem(f"code_language must be one of {', '.join(LANGUAGES)}, got '{language}'")
         if language == "python3":
             _look_at_imports(code, configuration)
+        elif missing := sorted(set(_OF_NODE.findall(code))):
+            configuration.warn(f"the code names {', '.join(missing)}: it runs with JavaScript's own objects alone")
         outputs = configuration.mapping("outputs")
         return cls(language, code, configuration.bindings("variables"), _declared(outputs, configuration))
 
