@@ -55,8 +55,10 @@ class Graph(Body, frozen=True):
 
     def node(self, node_id: str) -> Node:
         """A node at any depth."""
-        found = self.nodes.get(node_id)
-        return found or next(body.nodes[node_id] for body in self.bodies.values() if node_id in body.nodes)
+        for body in (self, *self.bodies.values()):
+            if node_id in body.nodes:
+                return body.nodes[node_id]
+        raise LookupError(f"there is no node '{node_id}'")
 
 
 def load_graph(text: str) -> Graph:
@@ -81,11 +83,12 @@ def build_graph(document: Document) -> Graph:
     awaited = {
         end_id: top.branches[end_id] | _assigning(top, draft.ancestors[end_id], end) for end_id, end in ends.items()
     }
+    heard = [_heard(end, awaited[end_id], top, draft.start_ids[0]) for end_id, end in ends.items()]
     return Graph(
         **msgspec.structs.asdict(top),
         document=document,
         start_id=draft.start_ids[0],
-        heard=_heard(ends).union(*awaited.values()),
+        heard=frozenset().union(*heard),
         ends=ends,
         awaited=awaited,
         bodies=dict(zip(containers, bodies, strict=True)),
@@ -94,16 +97,17 @@ def build_graph(document: Document) -> Graph:
     )
 
 
-def _assigning(body: Body, ancestors: Iterable[str], end: Speaker) -> frozenset[str]:
+def _assigning(body: Body, ancestors: frozenset[str], end: Speaker) -> frozenset[str]:
     """The nodes before an end that may set what it says."""
     said = frozenset(end.selectors)
-    there = ancestors & body.nodes.keys()
-    return frozenset(each for each in there if not said.isdisjoint(body.nodes[each].work.assigns))
+    before = ancestors & body.nodes.keys()
+    return frozenset(each for each in before if not said.isdisjoint(body.nodes[each].work.assigns))
 
 
-def _heard(ends: Mapping[str, Speaker]) -> frozenset[str]:
-    """The nodes whose values the end nodes give."""
-    return frozenset(selector[0] for end in ends.values() for selector in end.selectors)
+def _heard(end: Speaker, awaited: frozenset[str], body: Body, start_id: str) -> frozenset[str]:
+    """What an end waits for, and the nodes whose values it gives. One without any speaks as the run begins."""
+    heard = awaited | {selector[0] for selector in end.selectors if selector[0] in body.nodes}
+    return heard if heard or not end.speech else frozenset({start_id})
 
 
 class _Draft:

@@ -63,7 +63,7 @@ def test_a_fail_branch_is_taken_when_the_worker_fails(house: House) -> None:
     )
     paint = next(e.step for e in painter.told(run_id, EventKind.STEP_FINISHED) if e.step and e.step.node_id == "paint")
     assert (paint.status, paint.handle, paint.error) == ("exception", "fail-branch", "It broke.")
-    assert paint.outputs == {"error_message": "It broke.", "error_type": "Broken"}
+    assert paint.outputs == {"text": "half", "error_message": "It broke.", "error_type": "Broken"}
     assert paint.metadata == {"error_strategy": "fail-branch"}
 
 

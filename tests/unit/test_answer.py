@@ -92,6 +92,12 @@ def test_an_answer_is_told_in_its_own_words_as_far_as_they_are_certain():
     assert execute(graph.nodes["say"], pool).outputs == {"answer": "Hi you: [x].", "files": []}
 
 
+def test_an_answer_that_waits_for_nothing_is_told_as_the_run_begins():
+    graph = load_graph(draw([start(), template("a"), node("say", "answer", answer="Hi")], ["start > a", "a > say"]))
+    assert graph.heard == {"start"}
+    assert due_chunks(graph, {}, first_pool(graph, {}, {}), 0) == [TextChunk(("say", "answer"), "Hi")]
+
+
 def test_a_variable_that_an_assigner_may_set_is_told_after_it():
     items = [{"variable_selector": ["start", "t"], "input_type": "constant", "operation": "set", "value": "b"}]
     graph = load_graph(
