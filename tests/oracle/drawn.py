@@ -232,19 +232,20 @@ def iterations(draw: Any, node_id: str, known: list[Node]) -> Node:
         nodes.append(node(f"{node_id}_c", "if-else", cases=cases, **inside))
         nodes.append(node(f"{node_id}_u", "template-transform", template="u{{ a }}", variables=item, **inside))
         edges += [edge(f"{node_id}_t", f"{node_id}_c"), edge(f"{node_id}_c", f"{node_id}_u", "one")]
+    within = draw(nested(node_id, known, inside))
     last = draw(st.sampled_from([each["id"] for each in nodes if each["data"]["type"] == "template-transform"]))
     made = node(
         node_id,
         "iteration",
         iterator_selector=draw(st.one_of(*[st.just(["start", "c"])] * 3, selectors(known))),
-        output_selector=draw(st.sampled_from([[last, "output"], [node_id, "item"]])),
+        output_selector=draw(st.sampled_from([[last, "output"], [node_id, "item"], [f"{node_id}_n", "output"]])),
         start_node_id=f"{node_id}start",
         is_parallel=draw(st.booleans()),
         parallel_nums=draw(st.integers(1, 3)),
         error_handle_mode=draw(st.sampled_from(["terminated", "continue-on-error", "remove-abnormal-output"])),
         flatten_output=draw(st.booleans()),
     )
-    return made | {"inner": (nodes, edges)}
+    return enclosing(made, nodes, edges, within)
 
 
 @st.composite
@@ -273,6 +274,7 @@ def loops(draw: Any, node_id: str, known: list[Node]) -> Node:
         cases = [{"case_id": "one", "logical_operator": "and", "conditions": held}]
         nodes += [node(f"{node_id}_c", "if-else", cases=cases, **inside), node(f"{node_id}_e", "loop-end", **inside)]
         edges += [edge(f"{node_id}_set", f"{node_id}_c"), edge(f"{node_id}_c", f"{node_id}_e", "one")]
+    within = draw(nested(node_id, known, inside))
     breaks = st.sampled_from([[], [condition(n, ">", "3")], [condition(s, "contains", "<4>")]])
     made = node(
         node_id,
@@ -286,6 +288,24 @@ def loops(draw: Any, node_id: str, known: list[Node]) -> Node:
             {"label": "s", "var_type": "array[string]", "value_type": "constant", "value": '["x"]'},
         ],
     )
+    return enclosing(made, nodes, edges, within)
+
+
+@st.composite
+def nested(draw: Any, node_id: str, known: list[Node], inside: dict[str, Any]) -> Node | None:
+    """Now and then a container inside the container, two deep at most."""
+    if node_id.endswith("_n") or draw(st.integers(0, 3)):
+        return None
+    made = draw(containers(f"{node_id}_n", known))
+    return made | {"data": made["data"] | inside}
+
+
+def enclosing(made: Node, nodes: list[Node], edges: list[dict[str, Any]], within: Node | None) -> Node:
+    """The container with what is inside it; `within` comes after its template."""
+    if within is not None:
+        inner_nodes, inner_edges = within.pop("inner")
+        template = f"{made['id']}_t"
+        nodes, edges = [*nodes, within, *inner_nodes], [*edges, edge(template, within["id"]), *inner_edges]
     return made | {"inner": (nodes, edges)}
 
 
