@@ -79,6 +79,11 @@ class Rounds:
         self.usages[number] = ended.usage
 
     @property
+    def variables(self) -> Mapping[str, Any]:
+        """What can be read under the container's id once it has ended, however it ended."""
+        return {}
+
+    @property
     def left(self) -> Mapping[str, Any]:
         """What the rounds so far leave to the next one."""
         return {}

@@ -31,12 +31,13 @@ _MARK = Step("", "", "", "", "", 0, StepStatus.SUCCEEDED, finished_at=0.0)  # st
 class Scope:
     """A body on its way. `steps` are its nodes' by node id, `ended` those that have ended, in their order.
 
-    `marks` are what the metadata of every step in it says. `breaks`: a loop-end was reached in it. `called` is the
-    version of the workflow that it belongs to, if that is not the run's own, and `calls` how many calls led to it.
+    `marks` are what the metadata of every step in it says. `kept` are the variables of containers that have just ended.
+    `breaks`: a loop-end was reached in it. `called` is the version of the workflow that it belongs to, if that is not
+    the run's own, and `calls` how many calls led to it.
     """
 
     __slots__ = (
-        *("begun_at", "body", "breaks", "called", "calls", "ended", "graph", "marks", "path", "pool", "rounds"),
+        *("begun_at", "body", "breaks", "called", "calls", "ended", "graph", "kept", "marks", "path", "pool", "rounds"),
         "steps",
     )
 
@@ -48,6 +49,7 @@ class Scope:
         self.steps: dict[str, Step] = {} if body.mark is None else {body.mark: _MARK}
         self.ended: dict[str, Step] = {}
         self.rounds: dict[str, Rounds] = {}
+        self.kept: dict[str, Mapping[str, Any]] = {}
         self.called: str | None = None
         self.calls = 0
         self.marks: Mapping[str, Any] | None = None
@@ -60,7 +62,9 @@ class Scope:
         if step.finished_at is not None:
             self.ended[step.node_id] = step
         if step.outputs is not None:
-            self.pool.add(step.node_id, step.outputs)
+            self.pool.add(
+                step.node_id, {**self.kept.pop(step.node_id, {}), **step.outputs} if self.kept else step.outputs
+            )
 
     def metadata(self, more: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
         """A step's metadata: where it is, and what is its own."""
@@ -145,7 +149,9 @@ class Scopes:
 
     def end_container(self, scope: Scope, node_id: str) -> None:
         """Its rounds that were not waited for are forgotten."""
-        scope.rounds.pop(node_id, None)
+        rounds = scope.rounds.pop(node_id, None)
+        if rounds is not None and rounds.variables:
+            scope.kept[node_id] = rounds.variables
         for inner in self.rounds_of(scope, node_id):
             self._forget(inner.path)
 

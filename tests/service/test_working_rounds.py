@@ -320,3 +320,17 @@ def test_a_form_of_a_round_that_has_ended_without_it_waits_no_more(drawn: Drawn)
     with pytest.raises(FormExpired):
         house.store.commit_blocking(lambda tx: house.advance.fill_form(tx, form["form_token"], {}, "yes", "u"))
     assert worked_off(house, run_id).outputs == {"out": [None]}
+
+
+def test_a_loop_that_failed_leaves_its_variables(drawn: Drawn) -> None:
+    again = loop("again", 3, n=1)
+    again["data"] |= {"error_strategy": "default-value", "default_value": [{"key": "word", "value": "a default"}]}
+    inner = [counting("count", "again"), tool("paint", prompt="p")]
+    outputs = end(n=["again", "n"], word=["again", "word"], why=["again", "error_message"])
+    house = drawn(
+        [start(), *inside(again, *inner), tool("rest", prompt="p"), outputs],
+        ["start > again", "againstart > count", "count > paint", "again > rest", "rest > end"],
+    )
+    run_id = house.submit()
+    house.complete(ready(house)[0], BROKEN)
+    assert worked_off(house, run_id).outputs == {"n": 2, "word": "a default", "why": "It broke."}

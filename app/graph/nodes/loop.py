@@ -137,6 +137,10 @@ class _LoopRounds(Rounds):
         self.is_over = self._has_broken or self._failure is not None
 
     @property
+    def variables(self) -> Mapping[str, Value]:
+        return self._variables
+
+    @property
     def left(self) -> Mapping[str, Value]:
         """What the last round left behind."""
         return {**self._variables, "loop_round": len(self.usages)}
