@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any, TypeGuard
 
 import msgspec
@@ -80,3 +81,17 @@ def holds_artifact(value: object) -> bool:
     if isinstance(value, dict):
         return MARK in value or any(map(holds_artifact, value.values()))
     return isinstance(value, list) and any(map(holds_artifact, value))
+
+
+def unforged(value: Any, made: Container[str] = ()) -> Any:
+    """The value without what only looks like a file: of those marked as one, only `made` ones stay files.
+
+    Whoever writes JSON could write the mark as well, and would be shown the file of another.
+    """
+    if not holds_artifact(value):
+        return value
+    if isinstance(value, list):
+        return [unforged(item, made) for item in value]
+    if is_artifact(value) and value[MARK] in made:
+        return value
+    return {name: unforged(item, made) for name, item in value.items() if name != MARK}

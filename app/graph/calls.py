@@ -11,6 +11,7 @@ import msgspec
 from app.domain.artifact import is_artifact
 from app.errors import InvalidParam, NodeFailed
 from app.graph.execute import first_pool, merge_outputs
+from app.graph.files import given_files
 from app.graph.graph import Graph
 from app.graph.inputs import read_inputs
 from app.graph.nodes.kind import AppCall, Completed
@@ -65,7 +66,10 @@ def _checked(graph: Graph, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """The called workflow's start variables; files have been checked by the run that hands them on."""
     files = {name: value for name, value in inputs.items() if _files(value)}
     try:
-        return read_inputs(graph, {name: value for name, value in inputs.items() if name not in files}) | files
+        read = read_inputs(graph, inputs, placed=files)
+        for named in given_files(read):
+            raise InvalidParam(f"{named.variable} in input form must be a file of this run")
+        return files | read
     except InvalidParam as error:
         raise NodeFailed(error.message, error_type="ToolParameterValidationError") from None
 

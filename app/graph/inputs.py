@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
+from app.domain.artifact import unforged
 from app.errors import InvalidParam
 from app.graph.files import FileRules, GivenFile, read_file
 from app.graph.graph import Graph
@@ -21,14 +22,18 @@ def input_form(graph: Graph) -> list[dict[str, Mapping[str, Any]]]:
     return [{variable.type: variable.declaration} for variable in graph.start.variables]
 
 
-def read_inputs(graph: Graph, inputs: Mapping[str, Any]) -> dict[str, Any]:
+def read_inputs(graph: Graph, inputs: Mapping[str, Any], placed: Container[str] = ()) -> dict[str, Any]:
     """Every declared variable with its value, cast, or null; what is not declared is dropped.
 
-    A file is a GivenFile: what the caller named, still to be found (`app.graph.files`).
+    A file is a GivenFile: what the caller named, still to be found (`app.graph.files`). `placed`: the names of those
+    that are files already.
 
     Raises InvalidParam for the first variable, in the document's order, that can't be accepted.
     """
-    return {variable.name: _read(variable, inputs.get(variable.name)) for variable in graph.start.variables}
+    return {
+        each.name: inputs[each.name] if each.name in placed else _read(each, inputs.get(each.name))
+        for each in graph.start.variables
+    }
 
 
 def takes_files(graph: Graph) -> bool:
@@ -49,7 +54,9 @@ def _read(variable: StartVariable, value: Value) -> Value:
     if value is None or (value == "" and variable.type in _FILES and not variable.required):
         return None
     value = _READERS[variable.type](variable, value)
-    return value.replace("\x00", "") if isinstance(value, str) else value
+    if isinstance(value, str):
+        return value.replace("\x00", "")
+    return value if variable.type in _FILES else unforged(value)
 
 
 def _default(variable: StartVariable) -> Value:

@@ -16,7 +16,7 @@ import msgspec
 
 from app import clock
 from app.artifacts.urls import UrlSigner, open_signer
-from app.domain.artifact import Artifact
+from app.domain.artifact import Artifact, unforged
 from app.domain.event import EventKind
 from app.domain.form import Form, FormStatus
 from app.domain.request import RunRequest
@@ -147,8 +147,10 @@ class Advance:
             return self.give_back(tx, held, outcome)
         if isinstance(outcome, Failed):
             return self._fail(tx, run, held, outcome, timings)
+        outputs = unforged(outcome.outputs, {each.id for each in made})
         if made:
-            outcome = msgspec.structs.replace(outcome, outputs=self._signer.stamped(outcome.outputs))
+            outputs = self._signer.stamped(outputs)
+        outcome = msgspec.structs.replace(outcome, outputs=outputs)
         done = _succeeded(held, outcome)
         if not steps.finish(tx, done, timings):
             return None

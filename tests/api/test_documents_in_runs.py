@@ -12,6 +12,15 @@ from tests.api.test_uploads import local, taken, upload
 from tests.servers import Atelier, running
 from tests.unit.drawing import draw, end, field, node, start, template
 
+MARKED = {
+    "__artifact__": "01a1fd65-0000-7000-8000-000000000000",
+    "filename": "a.png",
+    "extension": ".png",
+    "mime_type": "image/png",
+    "size": 1,
+    "sha256": "0" * 64,
+}
+
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Atelier]:
@@ -130,3 +139,20 @@ def test_a_workflow_can_write_the_url_of_a_file(house: Atelier) -> None:
     assert house.http.get(made, headers={"authorization": ""}).headers["content-type"] == "image/png"
     for url in (given_url, outputs["url"]):
         assert house.http.get(url, headers={"authorization": ""}).content == content
+
+
+def test_nobody_can_write_a_file_into_being(house: Atelier) -> None:
+    """Whoever knows what marks a file inside could otherwise be shown the file of another."""
+    document = house.data_dir / "forged.yml"
+    document.write_text(draw([start(field("some", "json_object")), end(some=["start", "some"])], ["start > end"]))
+    forger = house.app_key(document, "forged")
+    run = house.run({"some": {"inner": [MARKED], "name": "a"}}, forger).json()["data"]
+    plain = {name: value for name, value in MARKED.items() if name != "__artifact__"}
+    assert run["outputs"] == {"some": {"inner": [plain], "name": "a"}}
+
+
+def test_what_a_step_shows_of_files_is_no_inside(house: Atelier, key: str) -> None:
+    one = given(house, key, "c.csv", b"a,b\n1,2\n")
+    told = house.run({"several": [one], "one": one}, key, response_mode="streaming").text
+    assert "__artifact__" not in told
+    assert "sha256" not in told

@@ -265,7 +265,7 @@ class Wire:
         return _step_head(step) | {
             "inputs": None if step.inputs is None else self._value(run, step.inputs),
             "inputs_truncated": False,
-            "process_data": step.process_data,
+            "process_data": None if step.process_data is None else self._value(run, step.process_data),
             "process_data_truncated": False,
             "outputs": outputs,
             "outputs_truncated": False,
