@@ -51,12 +51,15 @@ _BRANDS = {
     **dict.fromkeys((b"M4A ", b"M4B ", b"F4A "), "audio/mp4"),
     b"qt  ": "video/quicktime",
 }
+_OPEN = "application/vnd.oasis.opendocument."
 _OFFICE = "application/vnd.openxmlformats-officedocument."
 _IN_ZIP = {
     "word/document.xml": _OFFICE + "wordprocessingml.document",
     "xl/workbook.xml": _OFFICE + "spreadsheetml.sheet",
     "ppt/presentation.xml": _OFFICE + "presentationml.presentation",
 }
+# What an archive may call itself, in a member of its own.
+_DECLARED = frozenset({"application/epub+zip", f"{_OPEN}text", f"{_OPEN}spreadsheet", f"{_OPEN}presentation"})
 _OLE_NAMES = {
     ".doc": "application/msword",
     ".xls": "application/vnd.ms-excel",
@@ -115,6 +118,8 @@ _INERT = frozenset({
 def is_inert(mime_type: str) -> bool:
     """True for a file that a browser may be shown in place: none that can hold a program, as HTML and SVG can."""
     plain = mime_type.partition(";")[0].strip().lower()
+    if plain.endswith("+xml"):
+        return False
     return plain in _INERT or plain.startswith(("audio/", "video/", "application/vnd."))
 
 
@@ -164,11 +169,11 @@ def sniff(head: bytes, whole: BinaryIO, extension: str) -> str:
     try:
         with zipfile.ZipFile(whole) as archive:
             names = {name.replace("\\", "/") for name in archive.namelist()}
-            declared = archive.read("mimetype")[:100].decode("ascii", "replace") if _declares(archive, names) else ""
+            declared = archive.read("mimetype").decode("ascii", "replace").strip() if _declares(archive, names) else ""
     except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, ValueError, EOFError):
         return ZIP
-    if declared.startswith("application/") and declared.isascii():
-        return declared.strip()
+    if declared in _DECLARED:
+        return declared
     return next((mime_type for name, mime_type in _IN_ZIP.items() if name in names), ZIP)
 
 

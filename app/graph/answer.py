@@ -49,7 +49,7 @@ def _certain_chunks(graph: Graph, states: Mapping[str, StepState], pool: Variabl
     for end_id, end in graph.ends.items():
         if end_id in skipped:
             continue
-        if any(map(is_open, graph.branches[end_id])):
+        if any(map(is_open, graph.awaited[end_id])):
             return
         for part in end.speech:
             if isinstance(part, str):

@@ -34,14 +34,15 @@ class Graph(Body, frozen=True):
     `warnings` tell its author what is odd but does no harm, in Dify neither: a node that nothing leads to (it is left
     out), a selector that no ancestor answers (it finds nothing), an edge from or to nowhere. `bodies` are what its
     containers run, by the container's id, however deep. `calls` are the names of other apps that it runs, as each node
-    has them. `ends` are the nodes whose outputs are the run's, and `heard` those whose completion may let one of them
-    speak.
+    has them. `ends` are the nodes whose outputs are the run's, `awaited` what must have passed before each may speak:
+    branches before it, and assigners of what it says. `heard` are all whose completion may let one of them speak.
     """
 
     document: Document
     heard: frozenset[str]
     start_id: str
     ends: Mapping[str, Speaker]
+    awaited: Mapping[str, frozenset[str]]
     bodies: Mapping[str, Body]
     calls: frozenset[tuple[str, ...]] = frozenset()
     warnings: tuple[str, ...] = ()
@@ -54,8 +55,10 @@ class Graph(Body, frozen=True):
 
     def node(self, node_id: str) -> Node:
         """A node at any depth."""
-        found = self.nodes.get(node_id)
-        return found or next(body.nodes[node_id] for body in self.bodies.values() if node_id in body.nodes)
+        for body in (self, *self.bodies.values()):
+            if node_id in body.nodes:
+                return body.nodes[node_id]
+        raise LookupError(f"there is no node '{node_id}'")
 
 
 def load_graph(text: str) -> Graph:
@@ -77,21 +80,34 @@ def build_graph(document: Document) -> Graph:
         raise DocumentInvalid(draft.problems)
     top, *bodies = (make_body(draft.nodes, *level) for level in levels)
     ends = {node.id: node.work for node in top.nodes.values() if isinstance(node.work, Speaker)}
+    awaited = {
+        end_id: top.branches[end_id] | _assigning(top, draft.ancestors[end_id], end) for end_id, end in ends.items()
+    }
+    heard = [_heard(end, awaited[end_id], top, draft.start_ids[0]) for end_id, end in ends.items()]
     return Graph(
         **msgspec.structs.asdict(top),
         document=document,
         start_id=draft.start_ids[0],
-        heard=_heard(ends).union(*(top.branches[end_id] for end_id in ends)),
+        heard=frozenset().union(*heard),
         ends=ends,
+        awaited=awaited,
         bodies=dict(zip(containers, bodies, strict=True)),
         calls=frozenset(node.work.names for node in draft.nodes.values() if isinstance(node.work, WorkflowTool)),
         warnings=(*document.warnings, *draft.warnings),
     )
 
 
-def _heard(ends: Mapping[str, Speaker]) -> frozenset[str]:
-    """The nodes whose values the end nodes give."""
-    return frozenset(selector[0] for end in ends.values() for selector in end.selectors)
+def _assigning(body: Body, ancestors: frozenset[str], end: Speaker) -> frozenset[str]:
+    """The nodes before an end that may set what it says."""
+    said = frozenset(end.selectors)
+    before = ancestors & body.nodes.keys()
+    return frozenset(each for each in before if not said.isdisjoint(body.nodes[each].work.assigns))
+
+
+def _heard(end: Speaker, awaited: frozenset[str], body: Body, start_id: str) -> frozenset[str]:
+    """What an end waits for, and the nodes whose values it gives. One without any speaks as the run begins."""
+    heard = awaited | {selector[0] for selector in end.selectors if selector[0] in body.nodes}
+    return heard if heard or not end.speech else frozenset({start_id})
 
 
 class _Draft:

@@ -66,7 +66,7 @@ class ErrorStrategy(msgspec.Struct, frozen=True):
         return FAIL_BRANCH if self.branches else SOURCE
 
     def outputs(self, error: str, error_type: str | None) -> dict[str, Value]:
-        """What the failed node gives; what it may have made is not among it."""
+        """What the failed node gives, besides what it has made all the same."""
         return {**self.defaults, "error_message": error, "error_type": error_type or ""}
 
 

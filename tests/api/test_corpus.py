@@ -28,6 +28,7 @@ CASES: list[dict[str, Any]] = yaml.safe_load((DOCUMENTS / "cases.yml").read_text
 PAGES = {
     "/weather": Page(b'{"temperature": 21}', 200, {"Content-Type": "application/json"}),
     "/orders": Page(b'{"id": 7}', 201, {"Content-Type": "application/json"}),
+    "/page.txt": Page((FILES / "page.txt").read_bytes()),
     "/picture.png": Page((FILES / "dot.png").read_bytes(), 200, {"Content-Type": "image/png"}),
 }
 MODELS = {"gpt-4o-structured": "json", "extractor": "json", "classifier": "classify"}
@@ -74,7 +75,8 @@ class House:
             name: [self._upload(each, key) for each in given] if isinstance(given, list) else self._upload(given, key)
             for name, given in case.get("files", {}).items()
         }
-        return case.get("inputs", {}) | files
+        given = json.loads(json.dumps(case.get("inputs", {})).replace("SITE", self._site_url))
+        return given | files
 
     def _upload(self, name: str, key: str) -> dict[str, str]:
         path = FILES / name

@@ -82,7 +82,8 @@ def publish(server: Atelier, folder: Path, nodes: list[dict[str, Any]], edges: l
     """A key of an app of its own."""
     document = folder / f"{folder.name}.yml"
     document.write_text(draw(nodes, edges, **workflow))
-    return server.app_key(document)
+    printed = server.cli("workflows", "import", str(document))
+    return printed.rpartition("Key: ")[2].split()[0]
 
 
 def saying(server: Atelier, folder: Path, **data: Any) -> str:
@@ -163,6 +164,20 @@ def test_the_text_is_told_while_the_model_still_speaks(server: Atelier, asked: L
     assert rest[-1].event["data"]["outputs"] == {"text": "Once upon a time."}  # type: ignore[index]
     names = [frame.name for frame in rest]
     assert names.index("text_chunk") < names.index("node_finished")
+
+
+def test_an_answer_speaks_with_the_model_too(server: Atelier, asked: LlmServer, tmp_path: Path) -> None:
+    answers = node("answer", "answer", answer="Hear: {{#llm.text#}} The end.")
+    nodes = [start(ASKED), llm(prompt="x", name="gated"), answers]
+    key = publish(server, tmp_path, nodes, ["start > llm", "llm > answer"])
+    run_id, _ = begin(server, {"q": "x"}, key)
+    with follow(server, run_id, key=key, after=0) as answer:
+        frames = facts(answer.iter_lines())
+        assert spoken([next(frame for frame in frames if spoken([frame]))]) == ["Once upon "]
+        asked.open_gate()
+        rest = list(frames)
+    assert "".join(spoken(rest)) == "a time."
+    assert rest[-1].event["data"]["outputs"]["answer"] == "Hear: Once upon a time. The end."  # type: ignore[index]
 
 
 def test_the_parts_of_a_text_are_one_text_for_everybody_who_reads(server: Atelier, tmp_path: Path) -> None:

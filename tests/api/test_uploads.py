@@ -134,6 +134,9 @@ def test_a_file_without_a_user_is_nobodys_in_particular(house: Atelier, key: str
         ("a.pdf", media.pdf("hello"), "application/pdf"),
         ("letter", media.docx("x"), "application/vnd.openxmlformats-officedocument.wordprocessingml.document"),
         ("a.docx", media.archive({"a.txt": b"x"}), "application/zip"),
+        ("a.epub", media.archive({"mimetype": b"application/epub+zip"}), "application/epub+zip"),
+        ("a.epub", media.archive({"mimetype": b"application/x\r\nset-cookie: a=b"}), "application/zip"),
+        ("a.odt", media.archive({"mimetype": b"text/html"}), "application/zip"),
         ("a.bin", bytes(range(256)), "application/octet-stream"),
         ("a.mp3", b"plain words", "text/plain"),
         ("song.mp3", b"ID3\3\0\0\0\0\0\0", "audio/mpeg"),
@@ -242,6 +245,16 @@ def test_the_limit_is_that_of_the_content(house: Atelier, key: str) -> None:
         answer = upload(house, key, name, content, "video/mp4")
         assert refusal(answer) == (413, "file_too_large")
         assert "MB" in answer.json()["message"]
+
+
+def test_a_large_file_comes_back_whole(house: Atelier, key: str) -> None:
+    film = b"\0\0\0\x18ftypisom" + bytes(range(256)) * 14_000
+    file = taken(upload(house, key, "film.mp4", film, "video/mp4"))
+    for url in (file["source_url"], f"/v1/files/{file['id']}/preview"):
+        answer = house.http.get(url, headers=house.bearer(key))
+        assert answer.headers["content-length"] == str(len(film))
+        assert answer.content == film
+    assert house.http.head(f"/v1/files/{file['id']}/preview", headers=house.bearer(key)).status_code == 200
 
 
 def test_a_body_without_a_length_is_cut_off_at_the_limit(house: Atelier, key: str) -> None:

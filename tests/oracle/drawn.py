@@ -71,6 +71,7 @@ OUTPUTS = {
     "if-else": ("result", "selected_case_id"),
     "variable-aggregator": ("output",),
     "iteration": ("output",),
+    "list-operator": ("result", "first_record", "last_record"),
     "loop": ("n", "s", "loop_round"),
 }
 
@@ -181,11 +182,30 @@ def assigners(draw: Any, node_id: str) -> Node:
     """Of the start node's variables: it is the only one before them."""
     variables = st.sampled_from(NAMES).map(lambda name: ["start", name])
     if draw(st.integers(0, 3)) == 0:
-        mode = draw(st.sampled_from(["over-write", "append", "clear"]))
-        old = {"assigned_variable_selector": draw(variables), "input_variable_selector": draw(variables)}
+        target, mode = draw(st.sampled_from([("a", "over-write"), ("c", "append"), ("a", "clear"), ("b", "clear")]))
+        old = {"assigned_variable_selector": ["start", target], "input_variable_selector": ["start", "a"]}
         return node(node_id, "assigner", write_mode=mode, **old)
     items = [draw(assignments(variables)) for _ in range(draw(st.integers(1, 2)))]
     return node(node_id, "assigner", version="2", items=items)
+
+
+@st.composite
+def list_operators(draw: Any, node_id: str, known: list[Node]) -> Node:
+    filters = st.sampled_from([*OF_TEXTS[:6], "in", "not in", "not empty", "=", "≠", "<", "≥"])
+    values = st.one_of(WORDS, BOOLEANS, st.booleans())
+    held = [
+        {"key": "", "comparison_operator": draw(filters), "value": draw(values)} for _ in range(draw(st.integers(0, 2)))
+    ]
+    switch = st.booleans()
+    return node(
+        node_id,
+        "list-operator",
+        variable=draw(st.one_of(*[st.just(["start", "c"])] * 3, selectors(known))),
+        filter_by={"enabled": draw(switch), "conditions": held},
+        extract_by={"enabled": draw(switch), "serial": draw(st.sampled_from(["1", "2", "0", "x"]))},
+        order_by={"enabled": draw(switch), "key": "", "value": draw(st.sampled_from(["asc", "desc"]))},
+        limit={"enabled": draw(switch), "size": draw(st.integers(-1, 3))},
+    )
 
 
 @st.composite
@@ -212,19 +232,20 @@ def iterations(draw: Any, node_id: str, known: list[Node]) -> Node:
         nodes.append(node(f"{node_id}_c", "if-else", cases=cases, **inside))
         nodes.append(node(f"{node_id}_u", "template-transform", template="u{{ a }}", variables=item, **inside))
         edges += [edge(f"{node_id}_t", f"{node_id}_c"), edge(f"{node_id}_c", f"{node_id}_u", "one")]
+    within = draw(nested(node_id, known, inside))
     last = draw(st.sampled_from([each["id"] for each in nodes if each["data"]["type"] == "template-transform"]))
     made = node(
         node_id,
         "iteration",
         iterator_selector=draw(st.one_of(*[st.just(["start", "c"])] * 3, selectors(known))),
-        output_selector=draw(st.sampled_from([[last, "output"], [node_id, "item"]])),
+        output_selector=draw(st.sampled_from([[last, "output"], [node_id, "item"], [f"{node_id}_n", "output"]])),
         start_node_id=f"{node_id}start",
         is_parallel=draw(st.booleans()),
         parallel_nums=draw(st.integers(1, 3)),
         error_handle_mode=draw(st.sampled_from(["terminated", "continue-on-error", "remove-abnormal-output"])),
         flatten_output=draw(st.booleans()),
     )
-    return made | {"inner": (nodes, edges)}
+    return enclosing(made, nodes, edges, within)
 
 
 @st.composite
@@ -253,6 +274,7 @@ def loops(draw: Any, node_id: str, known: list[Node]) -> Node:
         cases = [{"case_id": "one", "logical_operator": "and", "conditions": held}]
         nodes += [node(f"{node_id}_c", "if-else", cases=cases, **inside), node(f"{node_id}_e", "loop-end", **inside)]
         edges += [edge(f"{node_id}_set", f"{node_id}_c"), edge(f"{node_id}_c", f"{node_id}_e", "one")]
+    within = draw(nested(node_id, known, inside))
     breaks = st.sampled_from([[], [condition(n, ">", "3")], [condition(s, "contains", "<4>")]])
     made = node(
         node_id,
@@ -266,6 +288,24 @@ def loops(draw: Any, node_id: str, known: list[Node]) -> Node:
             {"label": "s", "var_type": "array[string]", "value_type": "constant", "value": '["x"]'},
         ],
     )
+    return enclosing(made, nodes, edges, within)
+
+
+@st.composite
+def nested(draw: Any, node_id: str, known: list[Node], inside: dict[str, Any]) -> Node | None:
+    """Now and then a container inside the container, two deep at most."""
+    if node_id.endswith("_n") or draw(st.integers(0, 3)):
+        return None
+    made = draw(containers(f"{node_id}_n", known))
+    return made | {"data": made["data"] | inside}
+
+
+def enclosing(made: Node, nodes: list[Node], edges: list[dict[str, Any]], within: Node | None) -> Node:
+    """The container with what is inside it; `within` comes after its template."""
+    if within is not None:
+        inner_nodes, inner_edges = within.pop("inner")
+        template = f"{made['id']}_t"
+        nodes, edges = [*nodes, within, *inner_nodes], [*edges, edge(template, within["id"]), *inner_edges]
     return made | {"inner": (nodes, edges)}
 
 
@@ -308,7 +348,7 @@ def graphs(draw: Any) -> dict[str, Any]:
     for number in range(draw(st.integers(1, 8))):
         parents = draw(st.lists(st.sampled_from(sheet.ids[first:]), min_size=1, max_size=3, unique=True))
         ways = [(parent, draw(st.sampled_from(handles(sheet.nodes[parent])))) for parent in parents]
-        kind = draw(st.sampled_from([templates, templates, branches, aggregators, containers]))
+        kind = draw(st.sampled_from([templates, templates, branches, aggregators, list_operators, containers]))
         sheet.add(draw(strategies(draw(kind(f"n{number}", sheet.before(parents))))), ways)
     for last in [each for each in sheet.ids if not sheet.is_followed(each)]:
         known, handle = sheet.before([last]), draw(st.sampled_from(handles(sheet.nodes[last])))

@@ -1,7 +1,7 @@
 """The two engines side by side: the same graph and inputs, and what each says came of them, in one form.
 
-`Told`: `status`, `outputs` and `error` of the run, and of each node that ran its `status`, `outputs`, `handle` and
-`error`; or `refused`.
+`Told`: `status`, `outputs` and `error` of the run, what was `said` as (selector, text), and of each node that ran its
+`status`, `outputs`, `handle` and `error`; or `refused`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from app.domain.event import EventKind
 from app.domain.run import Run, RunStatus
 from app.errors import DocumentInvalid
 from app.graph.graph import load_graph
+from app.graph.markdown import markdown
 from app.runs.movement import Movement, Settled
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,10 +89,13 @@ def atelier(asked: Asked) -> Told:
     run = movement.run
     steps = [entry.step for entry in movement.new_entries if entry.step is not None]
     ended = {step.node_id: step for step in steps if step.finished_at is not None and not step.scope}
+    chunks = [entry.payload for entry in movement.new_entries if entry.kind is EventKind.TEXT_CHUNK]
+    said = [[list(chunk["selector"]), markdown(chunk["value"], lambda file: "")] for chunk in chunks if chunk]
     return {
         "status": str(run.status),
         "outputs": run.outputs,
         "error": run.error,
+        "said": [chunk for chunk in said if chunk[1]],
         "nodes": {
             step.node_id: {
                 "status": str(step.status),

@@ -4,8 +4,8 @@
 
 It imports nothing of Atelier, and of graphon only the kinds that need no service. In, for each run: `graph` (a
 document's nodes and edges) and `inputs`; with `timed`, only `seconds` and `cpu_seconds` come back. Out: `status`,
-`outputs`, `error`, and of each node that ran its `status`, `outputs`, `handle` and `error`; or `refused`, when graphon
-does not take the graph.
+`outputs`, `error`, what was `said` as (selector, text), and of each node that ran its `status`, `outputs`, `handle` and
+`error`; or `refused`, when graphon does not take the graph.
 """
 
 import json
@@ -19,6 +19,9 @@ from graphon.entities.graph_init_params import GraphInitParams
 from graphon.graph.graph import Graph
 from graphon.graph_engine.command_channels.in_memory_channel import InMemoryChannel
 from graphon.graph_engine.config import GraphEngineConfig
+from graphon.graph_engine.filters.base import GraphEventFilterContext
+from graphon.graph_engine.filters.chain import filter_graph_events
+from graphon.graph_engine.filters.response_stream import ResponseStreamFilter
 from graphon.graph_engine.graph_engine import GraphEngine
 from graphon.graph_events.graph import (
     GraphRunFailedEvent,
@@ -28,6 +31,7 @@ from graphon.graph_events.graph import (
 from graphon.graph_events.node import (
     NodeRunExceptionEvent,
     NodeRunFailedEvent,
+    NodeRunStreamChunkEvent,
     NodeRunSucceededEvent,
 )
 from graphon.nodes.answer.answer_node import AnswerNode
@@ -35,6 +39,7 @@ from graphon.nodes.end.end_node import EndNode
 from graphon.nodes.if_else.if_else_node import IfElseNode
 from graphon.nodes.iteration.iteration_node import IterationNode
 from graphon.nodes.iteration.iteration_start_node import IterationStartNode
+from graphon.nodes.list_operator.node import ListOperatorNode
 from graphon.nodes.loop.loop_end_node import LoopEndNode
 from graphon.nodes.loop.loop_node import LoopNode
 from graphon.nodes.loop.loop_start_node import LoopStartNode
@@ -56,6 +61,7 @@ KINDS = {
     "template-transform": TemplateTransformNode,
     "variable-aggregator": VariableAggregatorNode,
     "variable-assigner": VariableAggregatorNode,
+    "list-operator": ListOperatorNode,
     "iteration": IterationNode,
     "iteration-start": IterationStartNode,
     "loop": LoopNode,
@@ -139,9 +145,12 @@ def answer(asked):
         engine = prepare(asked)
     except Exception as error:
         return {"refused": f"{type(error).__name__}: {error}"}
-    told = {"status": None, "outputs": {}, "error": None, "nodes": {}, "inner": []}
+    told = {"status": None, "outputs": {}, "error": None, "nodes": {}, "said": []}
     try:
-        for event in engine.run():
+        speaking = filter_graph_events(
+            engine.run(), context=GraphEventFilterContext.from_engine(engine), filters=[ResponseStreamFilter()]
+        )
+        for event in speaking:
             note(event, told)
     except Exception as error:  # graphon raises a node's failure once more at the end of the run
         told["error"] = told["error"] or str(error)
@@ -164,10 +173,10 @@ def note(event, told):
             "handle": result.edge_source_handle,
             "error": getattr(event, "error", None),
         }
-        if event.in_iteration_id or event.in_loop_id:
-            told["inner"].append([event.node_id, step])
-        else:
+        if not (event.in_iteration_id or event.in_loop_id):
             told["nodes"][event.node_id] = step
+    elif isinstance(event, NodeRunStreamChunkEvent) and event.chunk:
+        told["said"].append([list(event.selector), event.chunk])
 
 
 def plain(value):

@@ -16,6 +16,7 @@ from app.domain.run import Failed, Retry, Run, RunStatus, Step, Succeeded, Task
 from app.graph.graph import Graph, load_graph
 from app.runs.advance import Advance, Notice
 from app.runs.movement import Movement, Settled
+from app.runs.record import NOTHING_ELSE, Library
 from app.settings import Settings, load_settings
 from app.store import runs, steps
 from app.store.migrate import upgrade
@@ -29,10 +30,17 @@ LOST = Retry("The worker was lost.", "worker_lost")
 class House:
     """A store, what moves runs on, and one workflow with a step for a worker."""
 
-    def __init__(self, settings: Settings, graph: Graph, store: Store | None = None) -> None:
-        self.settings, self.graph = settings, graph
+    def __init__(
+        self, settings: Settings, graph: Graph, store: Store | None = None, library: Library = NOTHING_ELSE
+    ) -> None:
+        self.settings, self.graph, self.library = settings, graph, library
         self.store = store or Store(settings)
-        self.advance = Advance(lambda tx, workflow_id: graph, lambda call: Settled(dict(call.inputs), "c"), settings)
+        self.advance = Advance(
+            lambda tx, workflow_id: graph if workflow_id == "w" else library.graph_of(workflow_id),
+            lambda call: Settled(dict(call.inputs), "c"),
+            settings,
+            lambda tx, names: library.find(names),
+        )
 
     def submit(
         self, key_id: str = "key", priority: int | None = None, posting: RunRequest | None = None, **more: Any
@@ -66,7 +74,7 @@ class House:
         new = Run(
             run_id, task.id, "app", "w", "user", RunStatus.RUNNING, asked.inputs, {}, None, 0, 0, 0, 1.0, None, key_id
         )
-        return task, self.advance.begin(self.graph, new)
+        return task, self.advance.begin(self.graph, new, self.library)
 
     def claim(self, worker: str = "w1", lease_s: float = 60, resident: str | None = None) -> Step | None:
         return self.store.commit_blocking(lambda tx: steps.claim(tx, worker, "gpu", resident, lease_s))

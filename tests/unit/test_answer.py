@@ -92,6 +92,26 @@ def test_an_answer_is_told_in_its_own_words_as_far_as_they_are_certain():
     assert execute(graph.nodes["say"], pool).outputs == {"answer": "Hi you: [x].", "files": []}
 
 
+def test_an_answer_that_waits_for_nothing_is_told_as_the_run_begins():
+    graph = load_graph(draw([start(), template("a"), node("say", "answer", answer="Hi")], ["start > a", "a > say"]))
+    assert graph.heard == {"start"}
+    assert due_chunks(graph, {}, first_pool(graph, {}, {}), 0) == [TextChunk(("say", "answer"), "Hi")]
+
+
+def test_a_variable_that_an_assigner_may_set_is_told_after_it():
+    items = [{"variable_selector": ["start", "t"], "input_type": "constant", "operation": "set", "value": "b"}]
+    graph = load_graph(
+        draw(
+            [start(), node("set", "assigner", items=items), end(x=["start", "t"])],
+            ["start > set", "set > end"],
+        )
+    )
+    pool = first_pool(graph, {"t": "a"}, {})
+    assert due_chunks(graph, passed("start"), pool, 0) == []
+    execute(graph.nodes["set"], pool)
+    assert due_chunks(graph, passed("start", "set"), pool, 0) == [TextChunk(("start", "t"), "b")]
+
+
 def test_an_answer_holds_its_files_and_where_they_are_found_for_good():
     graph = load_graph(draw([start(), node("say", "answer", answer="{{#start.f#}} {{#start.gone#}}")], ["start > say"]))
     done = execute(graph.nodes["say"], first_pool(graph, {"f": [PICTURE, DEED]}, {}))

@@ -51,7 +51,7 @@ _PROXY = """
 
 The nginx of the production form answers in the same shape where no API process did: 503 `service_unavailable`, after
 which a run may have been accepted, so ask again with the same `Idempotency-Key` or look for it first; and 413
-`request_entity_too_large` above 64 MB.
+`request_entity_too_large` above 128 MB.
 """
 
 _FAILURES = (

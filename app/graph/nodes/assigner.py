@@ -88,6 +88,10 @@ class Assigner(NodeKind, frozen=True):
             if item.source is not None:
                 yield item.source
 
+    @property
+    def assigns(self) -> tuple[Selector, ...]:
+        return tuple(item.target for item in self.items)
+
     def execute(self, pool: VariablePool) -> Completed:
         """Later items see what earlier ones will set."""
         set_here: dict[Selector, Value] = {}

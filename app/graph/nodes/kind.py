@@ -148,6 +148,11 @@ class NodeKind(msgspec.Struct, frozen=True):
         return ()
 
     @property
+    def assigns(self) -> tuple[Selector, ...]:
+        """The variables of other nodes that it may set."""
+        return ()
+
+    @property
     def handles(self) -> frozenset[str]:
         """The handles of a branching node; empty for one that is always left by `source`."""
         return frozenset()

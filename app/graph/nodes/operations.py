@@ -28,6 +28,7 @@ _ITEM_TYPES: Mapping[str, tuple[str, ...]] = {
     "array[object]": ("object",),
     "array[boolean]": ("boolean",),
     "array[file]": ("file",),
+    "array[any]": ("string", "integer", "float", "boolean", "object"),
 }
 
 
@@ -55,7 +56,7 @@ class Operation(msgspec.Struct, frozen=True):
         """The new value. Raises NodeFailed for a given value that does not fit the current one's type."""
         if self.takes_value:
             given = _parsed(current, given) if self.name == "set" else given
-            if not self._fits(type_of(current), given):
+            if not self._fits(current, given):
                 raise _refuse(f"Invalid input value {given}")
         try:
             changed = self.compute(current, given)
@@ -67,18 +68,21 @@ class Operation(msgspec.Struct, frozen=True):
             raise _refuse(f"A list holds at most {MOST_ITEMS} items")
         return changed
 
-    def _fits(self, type_name: str, given: Value) -> bool:
+    def _fits(self, current: Value, given: Value) -> bool:
+        """An empty list may become one of anything."""
+        type_name = type_of(current)
         if type_name in _NUMBERS:
             return isinstance(given, (int, float)) and not (self.name == "/=" and given == 0)
         if not type_name.startswith("array"):
             return type_of(given) == type_name
         items = [given] if self.name == "append" else given
-        allowed = _ITEM_TYPES.get(type_name)
-        return isinstance(items, list) and (allowed is None or all(type_of(item) in allowed for item in items))
+        if not isinstance(items, list):
+            return False
+        return not current or all(type_of(item) in _ITEM_TYPES[type_name] for item in items)
 
 
 def type_of(value: Value) -> str:
-    """Dify's name for a value's type. A list of nothing can become any list, so it is `array[any]`."""
+    """Dify's name for a value's type."""
     if value is None:
         return "none"
     if isinstance(value, bool):

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 import msgspec
 
 from app.errors import NodeFailed
-from app.graph.nodes.json_schema import Schema, SchemaInvalid, read_schema
+from app.graph.nodes.json_schema import Fault, SchemaInvalid, read_schema
 from app.graph.nodes.kind import Completed, Configuration, NodeKind
 from app.graph.values import Value
 from app.graph.variables import VariablePool
@@ -35,7 +35,7 @@ class StartVariable(msgspec.Struct, frozen=True):
     max_length: int | None
     options: tuple[str, ...]
     declaration: Mapping[str, Any]
-    schema: Schema | None = None
+    fault: Fault | None = None
 
 
 class Start(NodeKind, frozen=True):
@@ -57,8 +57,8 @@ class Start(NodeKind, frozen=True):
         """Raises NodeFailed for an object that does not match its schema: in Dify that is the run's failure."""
         inputs = pool.values.get(self.node_id, {})
         for variable in self.variables:
-            if variable.schema is not None and (value := inputs.get(variable.name)):
-                fault = variable.schema.fault(value)
+            if variable.fault is not None and (value := inputs.get(variable.name)):
+                fault = variable.fault(value)
                 if fault is not None:
                     said = f"JSON object for '{variable.name}' does not match schema: {fault}"
                     raise NodeFailed(said, error_type="WorkflowNodeError")
@@ -80,11 +80,11 @@ def _read_variable(entry: Mapping[str, Any], configuration: Configuration) -> St
         max_length=_read_max_length(name, entry.get("max_length"), configuration),
         options=_read_options(name, entry.get("options") or [], configuration),
         declaration=entry,
-        schema=_read_schema(entry, configuration) if kind == "json_object" else None,
+        fault=_read_schema(entry, configuration) if kind == "json_object" else None,
     )
 
 
-def _read_schema(entry: Mapping[str, Any], configuration: Configuration) -> Schema | None:
+def _read_schema(entry: Mapping[str, Any], configuration: Configuration) -> Fault | None:
     try:
         return read_schema(entry.get("json_schema"))
     except SchemaInvalid as error:
