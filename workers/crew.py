@@ -21,15 +21,14 @@ class Crew(Companion):
     """The embedded workers, or those of `atelier worker`.
 
     Beside the worker for pictures, the other one starts later, so that the first picture has the machine for itself:
-    with its first step, or, where a ring may reach another process than this one, when the first has begun.
+    with its first step, or, unless `is_rung` for every step, when the first has begun.
     """
 
-    def __init__(self, settings: Settings, work_classes: Sequence[str] = ("gpu", "cpu")) -> None:
+    def __init__(self, settings: Settings, work_classes: Sequence[str] = ("gpu", "cpu"), *, is_rung: bool) -> None:
         self._settings = settings
         is_second = {"gpu", "cpu"} <= set(work_classes)
-        hears_all = settings.is_embedded and not settings.redis_url
         cpu = LeaseKeeper(settings, "cpu", waits=is_second)
-        gpu = LeaseKeeper(settings, "gpu", then=cpu.want if is_second and not hears_all else None)
+        gpu = LeaseKeeper(settings, "gpu", then=cpu.want if is_second and not is_rung else None)
         self._keepers = {each.work_class: each for each in (gpu, cpu) if each.work_class in work_classes}
 
     def start(self, store: Store, advance: Advance, announcer: Announcer, doorbell: PipeDoorbell) -> None:
