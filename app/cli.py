@@ -50,7 +50,9 @@ def _settings(**overrides: Any) -> Settings:
 
 
 def _server(settings: Settings) -> Server:
-    return Server(settings, Crew(settings) if settings.worker == "embedded" else None)
+    # On a database of its own every ring is this server's; else another one's may go elsewhere.
+    is_rung = settings.is_embedded and not settings.redis_url
+    return Server(settings, Crew(settings, is_rung=is_rung) if settings.worker == "embedded" else None)
 
 
 @app.command()

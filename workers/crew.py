@@ -20,16 +20,16 @@ from workers.ties import Ties
 class Crew(Companion):
     """The embedded workers, or those of `atelier worker`.
 
-    In the embedded form the worker of the cpu class waits for its first step: the start of the server and the first
-    picture have the machine for themselves. Elsewhere a ring may reach another process than this one, so nobody waits.
+    Beside the worker for pictures, the other one starts later, so that the first picture has the machine for itself:
+    with its first step, or, unless `is_rung` for every step, when the first has begun.
     """
 
-    def __init__(self, settings: Settings, work_classes: Sequence[str] = ("gpu", "cpu")) -> None:
+    def __init__(self, settings: Settings, work_classes: Sequence[str] = ("gpu", "cpu"), *, is_rung: bool) -> None:
         self._settings = settings
-        is_alone = settings.is_embedded and not settings.redis_url
-        self._keepers = {
-            each: LeaseKeeper(settings, each, waits=is_alone and each == "cpu") for each in dict.fromkeys(work_classes)
-        }
+        is_second = {"gpu", "cpu"} <= set(work_classes)
+        cpu = LeaseKeeper(settings, "cpu", waits=is_second)
+        gpu = LeaseKeeper(settings, "gpu", then=cpu.want if is_second and not is_rung else None)
+        self._keepers = {each.work_class: each for each in (gpu, cpu) if each.work_class in work_classes}
 
     def start(self, store: Store, advance: Advance, announcer: Announcer, doorbell: PipeDoorbell) -> None:
         ties = Ties(store, advance, announcer, doorbell)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 
 from app import clock, ids
@@ -48,13 +49,17 @@ _SOFT_S = 5.0
 class LeaseKeeper:
     """Keeps one worker of a class running beside this process, and its leases alive while it lives.
 
-    `waits`: the worker is started when there is something for it to do.
+    `waits`: the worker is started when there is something for it to do, or `want` says so. `then` is called when the
+    worker has begun, for good or bad.
     """
 
-    def __init__(self, settings: Settings, work_class: str, *, waits: bool = False) -> None:
+    def __init__(
+        self, settings: Settings, work_class: str, *, waits: bool = False, then: Callable[[], None] | None = None
+    ) -> None:
         self.work_class = work_class
         self._settings = settings
         self._waits = waits
+        self._then = then
         self._child: Child | None = None
         self._alone = 0  # how many steps the next worker is to do one at a time
         self._wanted = threading.Event()
@@ -66,8 +71,12 @@ class LeaseKeeper:
 
     def start(self, ties: Ties) -> None:
         self._ties = ties
-        ties.doorbell.when_absent(self.work_class, self._wanted.set)
+        ties.doorbell.when_absent(self.work_class, self.want)
         self._thread.start()
+
+    def want(self) -> None:
+        """Its worker is to be there, if it is not yet."""
+        self._wanted.set()
 
     @property
     def is_ready(self) -> bool:
@@ -173,6 +182,7 @@ class LeaseKeeper:
         match message:
             case Ready():
                 child.ready = True
+                self._has_begun()
                 logger.info("worker ready", extra={"action": "worker_ready", "worker": child.worker_id})
             case Busy() as busy:
                 child.takes(busy)
@@ -193,6 +203,10 @@ class LeaseKeeper:
                 child.signs(step_id)
             case wake:
                 announcer.publish(wake)
+
+    def _has_begun(self) -> None:
+        if self._then is not None:
+            self._then()
 
     def _let_go(self, child: Child, held: Held | None) -> None:
         if held is None:
@@ -232,6 +246,7 @@ class LeaseKeeper:
         """The worker is gone: what it held is given back at once, without waiting for a lease to run out."""
         self._ties.doorbell.connect(self.work_class, None)
         self._child = None
+        self._has_begun()
         stopping = self._stopping.is_set() or self._leaving.is_set()
         child.end(self._settings.shutdown_grace_s if stopping else 1.0)
         if not stopping:

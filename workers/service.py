@@ -49,7 +49,7 @@ def serve(settings: Settings, work_classes: tuple[str, ...]) -> None:
     tally = Tally()
     if settings.worker_metrics_port:
         serve_counted(tally, store, settings.host, settings.worker_metrics_port)
-    crew = Crew(settings, work_classes)
+    crew = Crew(settings, work_classes, is_rung=True)
     crew.start(store, advance, Announcer(line.doorbell, line.wakeups, tally), line.child_bell)
     halts = NoteListener(settings.redis_url, {HALTS: lambda note: line.child_bell.halt(_step_ids(note))})
     halts.start()
