@@ -15,6 +15,7 @@ from app.domain.artifact import Artifact
 from app.domain.event import Tick
 from app.domain.run import CALLED_WORKFLOW, Failed, Outcome, Retry, Step, Stopped, Succeeded, Timings
 from app.errors import AtelierError, NodeFailed, Unavailable
+from app.graph.graph import Graph
 from app.graph.nodes.kind import NodeKind
 from app.logs import Subject, about, done
 from app.runs.advance import Advance
@@ -165,18 +166,15 @@ class StepRunner:
             tick=self._link.progress,
             is_halted=lambda: self._link.is_halted(step),
             watch=watch,
-            say=self._voice(step, is_heard=step.node_id in graph.heard and not step.scope),
+            say=self._voice(step, graph),
             alive=lambda: self._link.alive(step),
         )
 
-    def _voice(self, step: Step, *, is_heard: bool) -> Callable[[str], None]:
-        speech = Speech(self._store, self._advance, self._announcer, step, is_heard=is_heard)
-
-        def say(text: str) -> None:
-            if speech.say(text):
-                self._link.alive(step)  # a long text is no stall
-
-        return say
+    def _voice(self, step: Step, graph: Graph) -> Callable[[str], None]:
+        """Where a node's text goes while it works: to the run's log, if an end of the run gives it."""
+        if step.scope or step.node_id not in graph.heard:
+            return _unheard
+        return Speech(self._store, self._advance, self._announcer, step).say
 
     def _record(
         self, step: Step, outcome: Succeeded | Failed | Retry, made: Sequence[Artifact], timings: Timings
@@ -200,3 +198,7 @@ class StepRunner:
                 self._link.tell(Counted("given_back", outcome.error_type))
             self._announcer.tell(notice)
             return
+
+
+def _unheard(text: str) -> None:
+    """For a text that nobody waits for."""

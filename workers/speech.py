@@ -23,23 +23,19 @@ class Speech:
     What is not told here is told with the step's end, so nothing is lost by not being told, or by a store that is away.
     """
 
-    def __init__(self, store: Store, advance: Advance, announcer: Announcer, step: Step, *, is_heard: bool) -> None:
-        """`is_heard`: an end node gives the text. Otherwise there is nobody to tell."""
+    def __init__(self, store: Store, advance: Advance, announcer: Announcer, step: Step) -> None:
         self._store = store
         self._advance = advance
         self._announcer = announcer
         self._step = step
-        self._is_heard = is_heard
         self._said: Said | None = None
         self._next_s = 0.0
 
-    def say(self, text: str) -> bool:
-        """`text` is all of it so far. False when it was too early to do anything."""
-        if clock.monotonic() < self._next_s:
-            return False
-        pause_s = self._tell(text) if self._is_heard else _LOOK_S
-        self._next_s = clock.monotonic() + pause_s
-        return True
+    def say(self, text: str) -> None:
+        """`text` is all of it so far."""
+        if clock.monotonic() >= self._next_s:
+            pause_s = self._tell(text)
+            self._next_s = clock.monotonic() + pause_s
 
     def _tell(self, text: str) -> float:
         """How long to wait with the next part."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Annotated
+from typing import Annotated, BinaryIO, TypeVar
 from urllib.parse import quote
 from uuid import UUID
 
 import msgspec
 from msgspec import Meta
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from app.api.operation import OpenOperation, read_query
 from app.artifacts.sniff import BINARY, is_inert, is_raster
@@ -23,9 +24,12 @@ from app.store.files import find_artifact
 from app.store.store import Store
 from app.store.uploads import find_upload
 
+T = TypeVar("T")
+
 # Reading blocks, on threads of its own: an artifact store that hangs holds up nothing but its own files.
 _READERS = 16
 _READ_WITHIN_S = 30.0
+_AT_ONCE = 1024 * 1024  # bytes of one file that are in memory
 _UNSIGNED = "File not found or signature is invalid"
 
 
@@ -53,12 +57,8 @@ class FileReader:
         self, file: Artifact | Upload, *, as_attachment: bool = False, media_type: str | None = None
     ) -> Response:
         """The file as an answer, as `media_type` or what it is. Raises NotFound, Unavailable."""
-        reading = asyncio.get_running_loop().run_in_executor(self._readers, self._content.get, file.sha256)
-        try:
-            body = await asyncio.wait_for(reading, _READ_WITHIN_S)
-        except TimeoutError:
-            raise Unavailable("The file could not be read in time.") from None
         headers = {
+            "content-length": str(file.size),
             "etag": f'"{file.sha256}"',
             "cache-control": "private, max-age=31536000, immutable",
             "x-content-type-options": "nosniff",
@@ -69,7 +69,24 @@ class FileReader:
             headers["content-security-policy"] = "default-src 'none'; sandbox"
         if as_attachment:
             headers["content-disposition"] = f"attachment; filename*=UTF-8''{quote(file.filename)}"
-        return Response(body, headers=headers)
+        if file.size <= _AT_ONCE:
+            return Response(await self._read(self._content.get, file.sha256), headers=headers)
+        return StreamingResponse(self._pieces(await self._read(self._content.open, file.sha256)), headers=headers)
+
+    async def _read(self, read: Callable[..., T], *asked: object) -> T:
+        reading = asyncio.get_running_loop().run_in_executor(self._readers, read, *asked)
+        try:
+            return await asyncio.wait_for(reading, _READ_WITHIN_S)
+        except TimeoutError:
+            raise Unavailable("The file could not be read in time.") from None
+
+    async def _pieces(self, file: BinaryIO) -> AsyncIterator[bytes]:
+        """As the client takes them: one that is slow holds a file open, and none of it in memory."""
+        try:
+            while piece := await self._read(file.read, _AT_ONCE):
+                yield piece
+        finally:
+            file.close()
 
 
 class SignedFiles:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from app import clock, ids
 from app.artifacts.objects import StoredObject, damaged, is_intact, missing, name_of, sha256_in
@@ -39,6 +40,21 @@ class DiskArtifacts:
         if not is_intact(content, sha256):
             raise damaged(f"The picture's bytes in {self._folder} are damaged.", sha256)
         return content
+
+    def open(self, sha256: str) -> BinaryIO:
+        with _translated("The picture can't be read"):
+            try:
+                file = self._path(sha256).open("rb")
+            except FileNotFoundError:
+                raise missing() from None
+            try:
+                if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                    raise damaged(f"The picture's bytes in {self._folder} are damaged.", sha256)
+                file.seek(0)
+            except BaseException:
+                file.close()
+                raise
+        return file
 
     def listing(self) -> Iterator[list[StoredObject]]:
         """A page for each `ab/cd`. What a killed put left half written goes on the way, once it is old."""

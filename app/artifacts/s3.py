@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
 import boto3
@@ -96,6 +97,14 @@ class S3Artifacts:
         if is_intact(content, sha256):
             return content
         raise damaged(f"{self._where} holds damaged bytes for this picture.", sha256)
+
+    def open(self, sha256: str) -> BinaryIO:
+        content = self.get(sha256)
+        with self._translated():
+            file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+            file.write(content)
+            file.seek(0)
+        return cast(BinaryIO, file)
 
     def listing(self) -> Iterator[list[StoredObject]]:
         """A page for each answer of the server: 1000 objects."""

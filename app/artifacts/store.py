@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from app.artifacts.disk import DiskArtifacts
 from app.artifacts.objects import StoredObject
@@ -27,6 +27,13 @@ class ArtifactStore(Protocol):
 
     def get(self, sha256: str) -> bytes:
         """The content, checked against its name. Raises NotFound; Unavailable for damaged bytes too."""
+        ...
+
+    def open(self, sha256: str) -> BinaryIO:
+        """The content as a file at its beginning, checked likewise, which the caller closes: none of it is in memory.
+
+        Raises as `get` does.
+        """
         ...
 
     def listing(self) -> Iterator[list[StoredObject]]:

@@ -55,8 +55,10 @@ class Graph(Body, frozen=True):
 
     def node(self, node_id: str) -> Node:
         """A node at any depth."""
-        found = self.nodes.get(node_id)
-        return found or next(body.nodes[node_id] for body in self.bodies.values() if node_id in body.nodes)
+        for body in (self, *self.bodies.values()):
+            if node_id in body.nodes:
+                return body.nodes[node_id]
+        raise LookupError(f"there is no node '{node_id}'")
 
 
 def load_graph(text: str) -> Graph:

@@ -89,7 +89,7 @@ class Movement(Record):
     def failed_step(self, held: Step, why: Failed) -> Step:
         """The step of a worker's attempt that failed for good, as its node's error strategy leaves it."""
         ended, strategy = _failed(self._scopes.node(held), why.error, why.error_type)
-        # What it has made all the same, such as an answer's status and body, is there for whoever looks into it.
+        # What it has made all the same, such as an answer's status and body, is there for its branch to look into.
         ended["outputs"] = {**(why.outputs or {}), **(ended["outputs"] or {})} or None
         metadata = {**(held.metadata or {}), **(strategy or {})} or None
         at = clock.time()

@@ -99,11 +99,11 @@ def test_every_shipped_document_passes_the_check(tmp_path: Path) -> None:
 
 
 def test_a_bad_document_is_told_all_its_problems(tmp_path: Path) -> None:
-    text = (ROOT / "workflows/echo.yml").read_text().replace("type: template-transform", "type: llm")
+    text = (ROOT / "workflows/echo.yml").read_text().replace("type: template-transform", "type: agent")
     (tmp_path / "bad.yml").write_text(text)
     done = atelier(tmp_path, "workflows", "check", "bad.yml")
     assert done.returncode == 1
-    assert "node 'repeat' (Repeat): kind 'llm' is not supported" in done.stdout
+    assert "node 'repeat' (Repeat): kind 'agent' is not supported" in done.stdout
 
 
 def test_keys_are_stored_as_hashes(web: Atelier) -> None:

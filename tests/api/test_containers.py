@@ -157,3 +157,8 @@ def test_the_run_object_lists_every_round_s_steps(web: Atelier, keys: dict[str, 
     steps = [(step["index"], step["node_id"], step["status"]) for step in run["steps"]]
     assert [node_id for _, node_id, _ in steps] == ["start", "each", "line", "line", "end"]
     assert {status for _, _, status in steps} == {"succeeded"}
+    assert [step["scope"] for step in run["steps"]][1:4] == [
+        [],
+        [{"node_id": "each", "round": 0}],
+        [{"node_id": "each", "round": 1}],
+    ]

@@ -24,7 +24,7 @@ DIFYS_FIELDS = ["id", "workflow_id", "status", "inputs", "outputs", "error", "to
 DIFYS_FIELDS += ["created_at", "finished_at", "elapsed_time"]
 TIMES = ["queued_s", "load_s", "run_s", "upload_s", "total_s"]
 STEP_FIELDS = ["id", "node_id", "title", "node_type", "index", "status", "attempts", "worker", "checkpoint", "seeds"]
-STEP_FIELDS += ["error", "error_type", "created_at", "started_at", "finished_at", "timings"]
+STEP_FIELDS += ["error", "error_type", "created_at", "started_at", "finished_at", "timings", "scope"]
 ARTIFACT_FIELDS = ["id", "node_id", "step_id", "filename", "mime_type", "size", "sha256", "width", "height", "seed"]
 ARTIFACT_FIELDS += ["url", "expires_at", "permalink"]
 

@@ -247,6 +247,16 @@ def test_the_limit_is_that_of_the_content(house: Atelier, key: str) -> None:
         assert "MB" in answer.json()["message"]
 
 
+def test_a_large_file_comes_back_whole(house: Atelier, key: str) -> None:
+    film = b"\0\0\0\x18ftypisom" + bytes(range(256)) * 14_000
+    file = taken(upload(house, key, "film.mp4", film, "video/mp4"))
+    for url in (file["source_url"], f"/v1/files/{file['id']}/preview"):
+        answer = house.http.get(url, headers=house.bearer(key))
+        assert answer.headers["content-length"] == str(len(film))
+        assert answer.content == film
+    assert house.http.head(f"/v1/files/{file['id']}/preview", headers=house.bearer(key)).status_code == 200
+
+
 def test_a_body_without_a_length_is_cut_off_at_the_limit(house: Atelier, key: str) -> None:
     sent = 0
 

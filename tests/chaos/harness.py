@@ -163,13 +163,14 @@ class Arena:
         return self.holder_of(step_id)
 
     def child_of(self, name: str) -> int:
-        """The pid of a worker's engine process."""
+        """The pid of a worker's process for pictures."""
         parent = self.cluster.pids()[name]
 
         def find() -> int | None:
             for status in Path("/proc").glob("[0-9]*/status"):
                 with suppress(OSError):
-                    if f"PPid:\t{parent}\n" in status.read_text():
+                    is_child = f"PPid:\t{parent}\n" in status.read_text()
+                    if is_child and b"gpu" in status.with_name("cmdline").read_bytes().split(b"\0"):
                         return int(status.parent.name)
             return None
 

@@ -16,6 +16,8 @@ import pytest
 from app.cluster.supervise import Cluster, Plan, Watched
 from tests.clusters import RunningCluster, running_cluster, start_cluster, until
 from tests.servers import ROOT
+from tests.sites import Page, site
+from tests.unit.drawing import draw, end, node, start
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +160,29 @@ def test_a_picture_is_made_although_its_worker_is_killed(tmp_path: Path) -> None
         assert cluster.until_replaced("worker-1", killed)
         (file,) = answer.json()["data"]["outputs"]["files"]
         assert http.get(file["url"]).content.startswith(b"\x89PNG")
+
+
+def test_other_steps_are_done_while_a_picture_is_painted(tmp_path: Path) -> None:
+    settings = {"worker_module": "tests.chaos.painter", "cpu_lanes": "2"}
+    with (
+        site({"/": Page(b"hello")}) as pages,
+        running_cluster(
+            tmp_path, "--workers", "1", "--api", "1", outbound_allow=f"127.0.0.1:{pages.port}", **settings
+        ) as cluster,
+        cluster.http() as http,
+    ):
+        asks = node("ask", "http-request", method="get", url=pages.url())
+        (tmp_path / "ask.yml").write_text(
+            draw([start(), asks, end(body=["ask", "body"])], ["start > ask", "ask > end"])
+        )
+        command(cluster, "workflows", "publish", str(tmp_path / "ask.yml"), "--app", "ask")
+        headers = bearer(command(cluster, "keys", "create", "--app", "ask"))
+        held = {"inputs": {"prompt": "hold it", "steps": 1}, "response_mode": "streaming", "user": "u"}
+        with http.stream("POST", "/v1/workflows/run", json=held) as stream:
+            next(line for line in stream.iter_lines() if "node_progress" in line)
+            run = http.post("/v1/workflows/run", json={"inputs": {}, "user": "u"}, headers=headers).json()["data"]
+            assert run["outputs"] == {"body": "hello"}, run["error"]
+            (cluster.folder / "data" / "release-it").touch()
 
 
 def test_a_wrong_setting_ends_the_start_with_its_sentence(tmp_path: Path) -> None:

@@ -100,6 +100,24 @@ def test_the_app_of_a_key(client: WorkflowClient) -> None:
     assert client.get_application_parameters("abc-123").json()["user_input_form"]
 
 
+def test_a_version_by_its_id(client: WorkflowClient) -> None:
+    version = client.run({"text": "hello"}, response_mode="blocking", user="abc-123").json()["data"]["workflow_id"]
+    answer = client.run_specific_workflow(version, {"text": "again"}, "blocking", "abc-123")
+    assert answer.json()["data"]["outputs"] == {"text": "again"}
+    assert events_of(client.run_specific_workflow(version, {"text": "x"}))[-1]["event"] == "workflow_finished"
+
+
+def test_how_the_app_of_a_key_looks(client: WorkflowClient) -> None:
+    assert client.get_app_site_info().json()["title"]
+    assert client.get_meta("abc-123").json() == {"tool_icons": {}}
+
+
+def test_an_app_without_speech(client: WorkflowClient) -> None:
+    with pytest.raises(APIError, match="TTS is not enabled") as refused:
+        client.text_to_audio("hello", "abc-123")
+    assert refused.value.status_code == 400
+
+
 async def test_the_asynchronous_client(web: Atelier, echo_key: str) -> None:
     async with AsyncWorkflowClient(echo_key, base_url=f"{web.url}/v1") as client:
         answer = await client.run({"text": "hello"}, response_mode="blocking", user="abc-123")

@@ -67,13 +67,16 @@ def test_what_was_put_is_got(artifacts: ArtifactStore) -> None:
     assert artifacts.put(PICTURE) == SHA256
     assert artifacts.put(PICTURE) == SHA256
     assert artifacts.get(SHA256) == PICTURE
+    with artifacts.open(SHA256) as file:
+        assert file.read() == PICTURE
     assert [each.sha256 for page in artifacts.listing() for each in page] == [SHA256]
     artifacts.check()
 
 
 def test_what_was_never_put_is_not_found(artifacts: ArtifactStore) -> None:
-    with pytest.raises(NotFound):
-        artifacts.get(SHA256)
+    for read in (artifacts.get, artifacts.open):
+        with pytest.raises(NotFound):
+            read(SHA256)
     assert not artifacts.delete(SHA256, 0)
 
 

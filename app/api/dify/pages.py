@@ -81,7 +81,7 @@ class AppParameters(Struct, frozen=True):
     ]
     sensitive_word_avoidance: Any
     file_upload: Any
-    system_parameters: Annotated[dict[str, int | float], Meta(description="The largest files, in MB.")]
+    system_parameters: Annotated[dict[str, int], Meta(description="The largest files, in MB.")]
     user_output_form: Annotated[list[OutputField], Meta(description="What the end nodes give; Dify does not tell it.")]
 
 
@@ -167,10 +167,10 @@ def parameters(graph: Graph, settings: Settings) -> AppParameters:
         sensitive_word_avoidance=feature("sensitive_word_avoidance", {"enabled": False, "type": "", "configs": []}),
         file_upload=feature("file_upload", _FILE_UPLOAD),
         system_parameters={
-            "image_file_size_limit": _whole(settings.upload_image_mb),
-            "video_file_size_limit": _whole(settings.upload_video_mb),
-            "audio_file_size_limit": _whole(settings.upload_audio_mb),
-            "file_size_limit": _whole(settings.upload_file_mb),
+            "image_file_size_limit": settings.upload_image_mb,
+            "video_file_size_limit": settings.upload_video_mb,
+            "audio_file_size_limit": settings.upload_audio_mb,
+            "file_size_limit": settings.upload_file_mb,
             "workflow_file_upload_limit": _MOST_OF_A_LIST,
         },
         user_output_form=_output_form(graph),
@@ -251,10 +251,6 @@ def _output_form(graph: Graph) -> list[OutputField]:
             name, kind = str(entry.get("variable")), _text(entry.get("value_type"))
             found.setdefault(name, OutputField(name, kind))
     return list(found.values())
-
-
-def _whole(number: float) -> int | float:
-    return int(number) if number.is_integer() else number
 
 
 def _configuration(node: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from app.api.dify import shapes
-from app.api.dify.shapes import ArtifactObject, ProgressObject, StepObject, TaskObject, TimesObject
+from app.api.dify.shapes import ArtifactObject, ProgressObject, RoundObject, StepObject, TaskObject, TimesObject
 from app.artifacts.urls import UrlSigner
 from app.domain.artifact import Artifact
 from app.domain.detail import Asked, Detail, Part, Progress, StepDetail, StepTimes
@@ -51,6 +51,7 @@ def _step(each: StepDetail) -> StepObject:
         started_at=each.started_at,
         finished_at=step.finished_at,
         timings=_times(each.times),
+        scope=[RoundObject(node_id, number) for node_id, number in step.scope],
     )
 
 

@@ -63,6 +63,13 @@ class TimesObject(Struct, frozen=True):
     total_s: Annotated[float, Meta(description="From the beginning to the end or to now, lost attempts included.")]
 
 
+class RoundObject(Struct, frozen=True):
+    """A round of an iteration or a loop, or the one of an app that is called."""
+
+    node_id: Annotated[str, Meta(description="The node that goes round.")]
+    round: Annotated[int, Meta(description="Which round, from 0.")]
+
+
 class StepObject(Struct, frozen=True):
     """One node's execution in a run."""
 
@@ -88,6 +95,7 @@ class StepObject(Struct, frozen=True):
     started_at: Annotated[float | None, Meta(description="When its latest attempt was begun; null while it waits.")]
     finished_at: Annotated[float | None, Meta(description="When it ended; null until then.")]
     timings: Annotated[TimesObject, Meta(description="Where its time went.")]
+    scope: Annotated[list[RoundObject], Meta(description="The rounds that it is in, the outermost first.")] = []
 
 
 class ArtifactObject(Struct, frozen=True):

@@ -11,6 +11,7 @@ import pytest
 
 from app.domain.event import EventKind
 from app.domain.run import Failed, Run, RunStatus, Step, Succeeded
+from app.errors import FormExpired
 from app.graph.graph import load_graph
 from tests.service.house import DONE, House, new_house
 from tests.unit.drawing import condition, draw, end, inside, iteration, loop, node, start, template, tool
@@ -22,9 +23,9 @@ Drawn = Callable[..., House]
 
 
 @pytest.fixture
-def drawn(tmp_path: Path) -> Iterator[Drawn]:
+def drawn(tmp_path: Path, database_url: str) -> Iterator[Drawn]:
     """Makes houses of one database with a drawn workflow each."""
-    with new_house(tmp_path, "") as house:
+    with new_house(tmp_path, database_url) as house:
         yield lambda nodes, edges: House(house.settings, load_graph(draw(nodes, edges)), house.store)
 
 
@@ -285,3 +286,37 @@ def test_what_an_assigner_sets_is_there_in_the_next_round_whoever_moves_the_run_
     house = drawn(nodes, ["start > again", "againstart > paint", "paint > note", "again > end"])
     run = worked_off(house, house.submit(inputs={}))
     assert run.outputs == {"n": 3, "seen": "painted 2 after painted 1 after painted 0 after nothing"}
+
+
+def test_people_are_asked_round_by_round(drawn: Drawn) -> None:
+    ask = node("ask", "human-input", form_content="{{#each.item#}}?", user_actions=[{"id": "yes"}, {"id": "no"}])
+    each = inside(iteration("each", ITEMS, ["ask", "__action_id"]), ask)
+    edges = ["start > each", "eachstart > ask", "ask yes > painted", "ask no > painted", "each > end"]
+    house = drawn([start(), *each, template("painted"), end(out=["each", "output"])], edges)
+    run_id = house.submit(inputs={"items": ["a", "b"]})
+    for action in ("yes", "no"):
+        assert house.run(run_id).status == RunStatus.PAUSED
+        form = house.told(run_id, EventKind.FORM_REQUIRED)[-1].payload or {}
+        house.store.commit_blocking(
+            lambda tx, form=form, action=action: house.advance.fill_form(tx, form["form_token"], {}, action, "u")
+        )
+    contents = [(event.payload or {})["form_content"] for event in house.told(run_id, EventKind.FORM_REQUIRED)]
+    assert contents == ["a?", "b?"]
+    assert house.run(run_id).outputs == {"out": ["yes", "no"]}
+
+
+def test_a_form_of_a_round_that_has_ended_without_it_waits_no_more(drawn: Drawn) -> None:
+    ask = node("ask", "human-input", form_content="?", user_actions=[{"id": "yes"}])
+    each = inside(
+        iteration("each", ITEMS, ["ask", "__action_id"], error_handle_mode="continue-on-error"),
+        ask,
+        tool("paint", prompt="p"),
+    )
+    edges = ["start > each", "eachstart > ask", "eachstart > paint", "each > wait", "wait > end"]
+    house = drawn([start(), *each, tool("wait", prompt="p"), end(out=["each", "output"])], edges)
+    run_id = house.submit(inputs={"items": ["a"]})
+    house.complete(ready(house)[0], BROKEN)
+    form = house.told(run_id, EventKind.FORM_REQUIRED)[0].payload or {}
+    with pytest.raises(FormExpired):
+        house.store.commit_blocking(lambda tx: house.advance.fill_form(tx, form["form_token"], {}, "yes", "u"))
+    assert worked_off(house, run_id).outputs == {"out": [None]}
