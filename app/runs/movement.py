@@ -106,8 +106,7 @@ class Movement(Record):
         lost = {"retry_index": number, "error": step.error, "error_type": step.error_type, "at": clock.time()}
         if configured:
             lost |= {"retry_index": self.retries_of(step) + 1, "configured": True}
-        else:
-            self._total_steps += 1
+        self._total_steps += not step.scope
         self.new_entries.append(Entry(EventKind.STEP_RETRIED, step, lost))
 
     def told_by(self, step: Step) -> str | None:
@@ -196,7 +195,7 @@ class Movement(Record):
             status, handle, outputs = ended["status"], ended["handle"], ended["outputs"]
             error, error_type = reason.message, kind
         self._started += 1
-        self._total_steps += 1
+        self._total_steps += scope is self._top  # as in Dify, what is inside containers counts towards the limit alone
         step = Step(
             id=ids.new_id(),
             run_id=self._run.id,

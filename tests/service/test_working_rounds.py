@@ -63,7 +63,7 @@ def test_rounds_wait_for_each_other_and_each_has_a_step_of_its_own(drawn: Drawn)
     assert (second.node_id, second.scope, second.index) == ("paint", (("each", 1),), 4)
     paint(house, second)
     run = house.run(run_id)
-    assert (run.status, run.outputs, run.total_steps) == ("succeeded", {"out": ["painted a", "painted b"]}, 5)
+    assert (run.status, run.outputs, run.total_steps) == ("succeeded", {"out": ["painted a", "painted b"]}, 3)
 
 
 def test_parallel_rounds_are_as_many_as_asked_for_and_keep_their_order(drawn: Drawn) -> None:
