@@ -53,6 +53,7 @@ OF_TEXTS = ("contains", "not contains", "start with", "end with", "is", "is not"
 OF_ANYTHING = ("contains", "not contains", "start with", "end with", "is", "=", ">", "<", "≥", "≤")
 OF_LISTS = ("in", "not in", "all of")
 BOOLEANS = st.sampled_from(["true", "false", "1", "0"])
+REMOVE = "remove-abnormal-output"
 DEFAULTS = (("string", "d"), ("number", "3"), ("object", '{"k": "v"}'), ("array[string]", '["d"]'))
 ASSIGNMENTS = ("over-write", "clear", "set", "+=", "-=", "*=", "/=", "append", "extend", "remove-first", "remove-last")
 
@@ -185,7 +186,9 @@ def assigners(draw: Any, node_id: str) -> Node:
         target, mode = draw(st.sampled_from([("a", "over-write"), ("c", "append"), ("a", "clear"), ("b", "clear")]))
         old = {"assigned_variable_selector": ["start", target], "input_variable_selector": ["start", "a"]}
         return node(node_id, "assigner", write_mode=mode, **old)
-    items = [draw(assignments(variables)) for _ in range(draw(st.integers(1, 2)))]
+    # Each of another variable: a list that has been emptied forgets here what it was a list of.
+    different = {"min_size": 1, "max_size": 2, "unique_by": lambda item: item["variable_selector"][1]}
+    items = draw(st.lists(assignments(variables), **different))
     return node(node_id, "assigner", version="2", items=items)
 
 
@@ -234,15 +237,19 @@ def iterations(draw: Any, node_id: str, known: list[Node]) -> Node:
         edges += [edge(f"{node_id}_t", f"{node_id}_c"), edge(f"{node_id}_c", f"{node_id}_u", "one")]
     within = draw(nested(node_id, known, inside))
     last = draw(st.sampled_from([each["id"] for each in nodes if each["data"]["type"] == "template-transform"]))
+    results = st.sampled_from([[last, "output"], [node_id, "item"], [f"{node_id}_n", "output"]])
+    is_parallel, mode = draw(st.booleans()), draw(st.sampled_from(["terminated", "continue-on-error", REMOVE]))
+    if is_parallel and mode == REMOVE:  # nulls are dropped there (test_differences.py)
+        results = st.just([f"{node_id}_t", "output"])
     made = node(
         node_id,
         "iteration",
         iterator_selector=draw(st.one_of(*[st.just(["start", "c"])] * 3, selectors(known))),
-        output_selector=draw(st.sampled_from([[last, "output"], [node_id, "item"], [f"{node_id}_n", "output"]])),
+        output_selector=draw(results),
         start_node_id=f"{node_id}start",
-        is_parallel=draw(st.booleans()),
+        is_parallel=is_parallel,
         parallel_nums=draw(st.integers(1, 3)),
-        error_handle_mode=draw(st.sampled_from(["terminated", "continue-on-error", "remove-abnormal-output"])),
+        error_handle_mode=mode,
         flatten_output=draw(st.booleans()),
     )
     return enclosing(made, nodes, edges, within)
@@ -269,7 +276,7 @@ def loops(draw: Any, node_id: str, known: list[Node]) -> Node:
         node(f"{node_id}_set", "assigner", version="2", items=draw(st.permutations(items)), **inside),
     ]
     edges = [edge(f"{node_id}start", f"{node_id}_t"), edge(f"{node_id}_t", f"{node_id}_set")]
-    if draw(st.booleans()):
+    if not node_id.endswith("_n") and draw(st.booleans()):  # see test_differences.py
         held = [condition(n, draw(st.sampled_from([">", "<", "≥"])), "2")]
         cases = [{"case_id": "one", "logical_operator": "and", "conditions": held}]
         nodes += [node(f"{node_id}_c", "if-else", cases=cases, **inside), node(f"{node_id}_e", "loop-end", **inside)]
@@ -325,7 +332,8 @@ def handles(of: Node) -> list[str]:
 def strategies(draw: Any, made: Node) -> Node:
     """The node, now and then with what to do when it fails."""
     chosen = draw(st.sampled_from([None, None, None, "fail-branch", "default-value"]))
-    if chosen is None or (chosen == "default-value" and made["data"]["type"] == "if-else"):
+    kind = made["data"]["type"]  # graphon leaves a failed loop's variables behind; for branches see test_differences.py
+    if chosen is None or kind == "loop" or (chosen == "default-value" and kind == "if-else"):
         return made
     default = draw(
         st.sampled_from([("string", "d"), ("number", "3"), ("object", '{"k": "v"}'), ("array[string]", '["d"]')])
@@ -345,10 +353,13 @@ def graphs(draw: Any) -> dict[str, Any]:
     if draw(st.integers(0, 2)) == 0:
         sheet.add(draw(assigners("set")), [("start", "source")])
         first = 1
+    kinds = [templates, templates, branches, aggregators, containers]
+    if not first:  # a list that was empty once is of no type in graphon, and can't be operated on
+        kinds.append(list_operators)
     for number in range(draw(st.integers(1, 8))):
         parents = draw(st.lists(st.sampled_from(sheet.ids[first:]), min_size=1, max_size=3, unique=True))
         ways = [(parent, draw(st.sampled_from(handles(sheet.nodes[parent])))) for parent in parents]
-        kind = draw(st.sampled_from([templates, templates, branches, aggregators, list_operators, containers]))
+        kind = draw(st.sampled_from(kinds))
         sheet.add(draw(strategies(draw(kind(f"n{number}", sheet.before(parents))))), ways)
     for last in [each for each in sheet.ids if not sheet.is_followed(each)]:
         known, handle = sheet.before([last]), draw(st.sampled_from(handles(sheet.nodes[last])))

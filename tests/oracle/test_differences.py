@@ -54,6 +54,17 @@ def template(node_id, text="x", **variables):
     return node(node_id, "template-transform", template=text, variables=bound)
 
 
+def looping_in_a_loop():
+    """An inner loop that ends itself, in one of two rounds; the end is reached if there were two."""
+    settings = {"start_node_id": "first", "break_conditions": [], "logical_operator": "and", "loop_variables": []}
+    outer = node("outer", "loop", loop_count=2, **settings)
+    inner = node("inner", "loop", loop_count=3, loop_id="outer", **settings | {"start_node_id": "second"})
+    inside = [node("first", "loop-start", loop_id="outer"), inner]
+    inside += [node("second", "loop-start", loop_id="inner"), node("last", "loop-end", loop_id="inner")]
+    edges = [edge("start", "outer"), edge("first", "inner"), edge("second", "last"), edge("outer", "choose")]
+    return drawn([outer, *inside, choosing("=", "2", ["outer", "loop_round"])], [*edges, edge("choose", "end", "yes")])
+
+
 def iterating(items):
     """In parallel, giving each item as it is; the end is reached if as many come out as went in."""
     settings = {"is_parallel": True, "error_handle_mode": "remove-abnormal-output", "start_node_id": "first"}
@@ -84,6 +95,7 @@ DIFFERENCES = {
         ("partial-succeeded",),
     ),
     "list-as-a-loop-variable": (looping(["x"]), NOT_TAKEN, TAKEN),
+    "end-of-an-inner-loop": (looping_in_a_loop(), NOT_TAKEN, TAKEN),
     "null-results-of-parallel-rounds": (iterating(["x", None]), NOT_TAKEN, TAKEN),
     "edge-with-a-null-handle": (
         drawn([], [edge("start", "end") | {"sourceHandle": None}]),

@@ -28,7 +28,7 @@ _ITEM_TYPES: Mapping[str, tuple[str, ...]] = {
     "array[object]": ("object",),
     "array[boolean]": ("boolean",),
     "array[file]": ("file",),
-    "array[any]": ("string", "integer", "float", "boolean", "object"),
+    "array[any]": ("string", "integer", "float", "boolean", "object", "file"),
 }
 
 
@@ -69,20 +69,17 @@ class Operation(msgspec.Struct, frozen=True):
         return changed
 
     def _fits(self, current: Value, given: Value) -> bool:
-        """An empty list may become one of anything."""
         type_name = type_of(current)
         if type_name in _NUMBERS:
             return isinstance(given, (int, float)) and not (self.name == "/=" and given == 0)
         if not type_name.startswith("array"):
             return type_of(given) == type_name
         items = [given] if self.name == "append" else given
-        if not isinstance(items, list):
-            return False
-        return not current or all(type_of(item) in _ITEM_TYPES[type_name] for item in items)
+        return isinstance(items, list) and all(type_of(item) in _ITEM_TYPES[type_name] for item in items)
 
 
 def type_of(value: Value) -> str:
-    """Dify's name for a value's type."""
+    """Dify's name for a value's type. A list of nothing may become one of anything, so it is `array[any]`."""
     if value is None:
         return "none"
     if isinstance(value, bool):
