@@ -45,7 +45,9 @@ def document(**changes: Any) -> str:
 @pytest.fixture(scope="module")
 def shop() -> Iterator[Site]:
     pages = {
-        "/json": Page(b'{"so": "it is"}', headers={"Content-Type": "application/json", "X-Mood": "good"}),
+        "/json": Page(
+            b'{"so": "it is"}', headers={"Content-Type": "application/json", "X-Mood": "good", "__artifact__": "x"}
+        ),
         "/chinese": Page(
             "你好，世界，这是一个用国标码写的网页。".encode("gb18030"), headers={"Content-Type": "text/html"}
         ),
@@ -104,6 +106,7 @@ def test_the_answer_is_the_nodes_outputs(asking: Atelier, key: str, shop: Site) 
     assert run["outputs"]["status_code"] == 200
     assert run["outputs"]["body"] == '{"so": "it is"}'
     assert run["outputs"]["headers"]["x-mood"] == "good"
+    assert "__artifact__" not in run["outputs"]["headers"], "a site makes no file of its headers"
     assert run["outputs"]["files"] == []
     visit = shop.visits[-1]
     assert (visit.method, visit.path, visit.body) == ("POST", "/json?z=9&a=1&a=Ada", b'{"q":1}')

@@ -8,7 +8,7 @@ from typing import Any
 
 from app import ids
 from app.artifacts.store import ArtifactStore
-from app.domain.artifact import Artifact
+from app.domain.artifact import Artifact, unforged
 from app.domain.run import Succeeded
 from app.errors import NodeFailed, NotFound
 from app.graph.nodes.http_request import HttpRequest
@@ -79,7 +79,7 @@ class SendRequest:
         outputs: dict[str, Any] = {
             "status_code": answer.status,
             "body": "" if is_a_file else text_of(answer),
-            "headers": answer.headers,
+            "headers": unforged(answer.headers),
             "files": [],
         }
         if work.is_strict and not 200 <= answer.status < 300:
