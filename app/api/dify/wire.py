@@ -14,6 +14,7 @@ from app.api.answer import seconds
 from app.api.dify import containers
 from app.api.dify.errors import envelope
 from app.api.dify.parts import render_parts
+from app.api.dify.pauses import form_event, lasted_s, run_paused, waits_for
 from app.api.dify.shapes import AcceptedRun, RunObject, ToldRun
 from app.artifacts.urls import UrlSigner
 from app.domain.artifact import MARK, is_artifact
@@ -70,7 +71,7 @@ class Wire:
     def paused_answer(self, run: Run, pause: Mapping[str, Any]) -> dict[str, Any]:
         """A blocking answer of a run that waits for a person: which forms, and where to read on."""
         answer = self.blocking_answer(run)
-        told = {**_pause(pause), "elapsed_time": _since(run, pause.get("at"))}
+        told = {**waits_for(pause), "elapsed_time": lasted_s(run, pause.get("at"))}
         answer["data"] = {**answer["data"], **told}
         return {**answer, "location": self.place_of(run)}
 
@@ -219,13 +220,13 @@ class Wire:
             case EventKind.RUN_RESUMED:
                 return {**self._run_started(run), "reason": "resumption"}
             case EventKind.RUN_PAUSED:
-                return _run_paused(run, fact.event.payload or {})
+                return run_paused(run, fact.event.payload or {})
         if step is None:
             raise LookupError(f"event {fact.event.seq} of run {run.id} speaks of a step that is not there")
         if fact.event.kind == EventKind.STEP_STARTED:
             return _step_started(step)
         if fact.event.kind in _FORM_EVENTS:
-            return _form(fact.event, step)
+            return form_event(fact.event, step)
         finished = self._step_finished(run, step)
         if fact.event.kind == EventKind.STEP_RETRIED:
             lost = fact.event.payload or {}
@@ -370,43 +371,6 @@ def _step_started(step: Step) -> dict[str, Any]:
         **containers.place(step),
         "agent_strategy": None,
     }
-
-
-def _pause(pause: Mapping[str, Any]) -> dict[str, Any]:
-    reasons = [{"TYPE": "human_input_required", **reason} for reason in pause.get("reasons", ())]
-    return {"paused_nodes": pause.get("paused_nodes", []), "reasons": reasons}
-
-
-def _since(run: Run, at: float | None) -> float:
-    return (at or run.created_at) - run.created_at
-
-
-def _run_paused(run: Run, pause: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "workflow_run_id": run.id,
-        "paused_nodes": pause.get("paused_nodes", []),
-        "outputs": {},
-        "reasons": _pause(pause)["reasons"],
-        "status": "paused",
-        "created_at": int(run.created_at),
-        "elapsed_time": _since(run, pause.get("at")),
-        "total_tokens": run.total_tokens,
-        "total_steps": run.total_steps,
-    }
-
-
-def _form(event: Event, step: Step) -> dict[str, Any]:
-    told = event.payload or {}
-    if event.kind is EventKind.FORM_REQUIRED:
-        return told
-    head = {"node_id": step.node_id, "node_title": step.title}
-    if event.kind is EventKind.FORM_EXPIRED:
-        return {**head, "expiration_time": (told.get("form") or {}).get("expiration_time")}
-    outputs = dict(told.get("outputs") or {})
-    action_id, action_text = outputs.pop("__action_id", None), outputs.pop("__action_value", None)
-    content = outputs.pop("__rendered_content", None)
-    said = {"rendered_content": content, "action_id": action_id, "action_text": action_text}
-    return {**head, **said, "submitted_data": outputs}
 
 
 def _passing_frame(news: Tick | QueuePosition, run: Run) -> bytes:
