@@ -85,7 +85,7 @@ def test_what_has_happened_since_is_found_whatever_it_was(server: Atelier) -> No
     [
         {"limit": "0"},
         {"limit": "101"},
-        {"status": "succeeded,paused"},
+        {"status": "succeeded,queued"},
         {"ids": ",".join(["x"] * 101)},
         {"cursor": "nonsense"},
         {"cursor": "W10"},
@@ -128,7 +128,7 @@ def test_the_log_shows_runs_under_way(server: Atelier) -> None:
     ("query", "says"),
     [
         ({"created_by_account": "eve@example.com"}, "Account not found: eve@example.com"),
-        ({"status": "paused"}, "status must be one of"),
+        ({"status": "queued"}, "status must be one of"),
         ({"created_at__before": "soon"}, "ISO 8601"),
         ({"page": "0"}, "page"),
         ({"limit": "many"}, "limit"),
