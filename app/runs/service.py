@@ -124,35 +124,9 @@ class RunService:
             if self.given is None:
                 raise InvalidParam("This server takes no files.", params="files")
             inputs = await self.given.place(request, publication.graph, inputs)
-        now, asked = clock.time(), subject()
-        task = Task(
-            id=ids.new_id(),
-            run_id=ids.new_id(),
-            app_id=publication.app_id,
-            key_id=request.caller.key_id,
-            user=request.user,
-            dialect=request.dialect,
-            response_mode=request.response_mode,
-            created_at=now,
-            traceparent=asked.traceparent,
-            priority=request.granted_priority,
-        )
-        run = Run(
-            id=task.run_id,
-            task_id=task.id,
-            app_id=publication.app_id,
-            workflow_id=publication.workflow_id,
-            user=request.user,
-            status=RunStatus.RUNNING,
-            inputs=inputs,
-            outputs={},
-            error=None,
-            total_steps=0,
-            exceptions_count=0,
-            last_seq=0,
-            created_at=now,
-            key_id=request.caller.key_id,
-        )
+        asked = subject()
+        task = _new_task(request, publication, asked.traceparent)
+        run = _new_run(task, publication, inputs)
         library = await self._publications.library(publication.graph) if publication.graph.calls else NOTHING_ELSE
         movement = self._advance.begin(publication.graph, run, library)
         asked.run = run.id
@@ -244,3 +218,38 @@ class RunService:
     async def logs(self, caller: Caller, query: LogQuery) -> tuple[int, Sequence[Run]]:
         """(how many runs of the caller's app match, those of the page)."""
         return await self._store.read(lambda tx: lists.log_page(tx, caller.app_id, query))
+
+
+def _new_task(request: RunRequest, publication: Publication, traceparent: str | None) -> Task:
+    return Task(
+        id=ids.new_id(),
+        run_id=ids.new_id(),
+        app_id=publication.app_id,
+        key_id=request.caller.key_id,
+        user=request.user,
+        dialect=request.dialect,
+        response_mode=request.response_mode,
+        created_at=clock.time(),
+        traceparent=traceparent,
+        priority=request.granted_priority,
+    )
+
+
+def _new_run(task: Task, publication: Publication, inputs: dict[str, Any]) -> Run:
+    """The run of a task, before anything of it has happened."""
+    return Run(
+        id=task.run_id,
+        task_id=task.id,
+        app_id=task.app_id,
+        workflow_id=publication.workflow_id,
+        user=task.user,
+        status=RunStatus.RUNNING,
+        inputs=inputs,
+        outputs={},
+        error=None,
+        total_steps=0,
+        exceptions_count=0,
+        last_seq=0,
+        created_at=task.created_at,
+        key_id=task.key_id,
+    )
