@@ -30,7 +30,7 @@ test: $(STAMP)-dev ## Run all the tests, two at a time but for those that break 
 ifdef TESTS
 	@$(BIN)/python -m pytest $(TESTS)
 else
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/chaos
+	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --ignore tests/chaos
 	@$(BIN)/python -m pytest tests/chaos
 endif
 

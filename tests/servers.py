@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -72,8 +73,9 @@ class Atelier:
     def app_key(self, document: Path, name: str | None = None) -> str:
         """Publishes a document and makes a key for its app."""
         name = name or document.stem
-        self.cli("workflows", "publish", str(document), "--app", name)
-        return self.cli("keys", "create", "--app", name)
+        told = self.cli("workflows", "import", str(document), "--app", name)
+        made = re.search(r"^Key: (app-\w+)$", told, re.MULTILINE)
+        return made[1] if made else self.cli("keys", "create", "--app", name)
 
     def run(self, inputs: dict[str, Any], key: str | None = None, **more: Any) -> httpx.Response:
         body = {"inputs": inputs, "response_mode": "blocking", "user": "abc-123", **more}

@@ -45,7 +45,7 @@ def run_javascript(code: str, inputs: str, context: Any, error_type: type[Except
                 raise CodeError("The promise that main gave back was never fulfilled.")
         error = context.eval("__state.error")
         if error is not None:
-            raise CodeError(str(error))
+            raise CodeError(_NO_MEMORY_TO_SAY_SO if error == "null" else str(error))
         return str(context.eval("__state.answer"))
     except error_type as error:
         raise CodeError(str(error).strip()) from None
@@ -64,6 +64,9 @@ globalThis.__state = {};
         __state.error = (isError ? `${error}\\n${error.stack}` : JSON.stringify(error)) ?? "undefined";
     });
 """
+
+
+_NO_MEMORY_TO_SAY_SO = "null was thrown: by the code itself, or because it is out of memory, with none left to say so"
 
 
 class _Nowhere(io.TextIOBase):
