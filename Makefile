@@ -7,6 +7,8 @@ STAMP := $(VENV)/.installed
 SERVERS := postgres redis-server nginx setpriv
 S3RVER := build/s3rver
 OLD_CLIENT := build/dify-client
+# They run whole clusters: beside others they would measure those.
+ALONE := $(addprefix tests/chaos/,test_a_bad_day.py test_cluster.py test_matrix.py)
 GRAPHON := build/graphon
 
 .DEFAULT_GOAL := help
@@ -22,7 +24,7 @@ cluster: $(STAMP) ## Serve with PostgreSQL, Redis, two API processes, two worker
 	@sh .ci/debian.sh $(SERVERS)
 	@$(BIN)/atelier cluster $(OPTIONS)
 
-test: $(STAMP)-dev ## Run all the tests, two at a time but for those that break things; Debian packages they need are installed
+test: $(STAMP)-dev ## Run all the tests, three files at a time but for those that keep a machine busy; Debian packages they need are installed
 	@sh .ci/debian.sh curl faketime npm $(SERVERS)
 	@test -x $(S3RVER)/node_modules/.bin/s3rver || npm install --silent --no-fund --no-audit --prefix $(S3RVER) s3rver@3.7.1
 	@test -d $(OLD_CLIENT)/dify_client || $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $(OLD_CLIENT) dify-client==0.1.10
@@ -30,8 +32,8 @@ test: $(STAMP)-dev ## Run all the tests, two at a time but for those that break 
 ifdef TESTS
 	@$(BIN)/python -m pytest $(TESTS)
 else
-	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --ignore tests/chaos
-	@$(BIN)/python -m pytest tests/chaos
+	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ALONE:%=--ignore %)
+	@$(BIN)/python -m pytest $(ALONE)
 endif
 
 chaos-mutants: $(STAMP)-dev ## Break Atelier on purpose: the chaos tests must notice each of the mutants
