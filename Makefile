@@ -7,7 +7,8 @@ STAMP := $(VENV)/.installed
 SERVERS := postgres redis-server nginx setpriv
 S3RVER := build/s3rver
 OLD_CLIENT := build/dify-client
-# They run whole clusters: beside others they would measure those.
+# They run whole clusters: beside others they would measure those. One thread for each engine: several that want all
+# processors stand in each other's way, and spin.
 ALONE := $(addprefix tests/chaos/,test_a_bad_day.py test_cluster.py test_matrix.py)
 GRAPHON := build/graphon
 
@@ -32,8 +33,8 @@ test: $(STAMP)-dev ## Run all the tests, three files at a time but for those tha
 ifdef TESTS
 	@$(BIN)/python -m pytest $(TESTS)
 else
-	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ALONE:%=--ignore %)
-	@$(BIN)/python -m pytest $(ALONE)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ALONE:%=--ignore %)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ALONE)
 endif
 
 chaos-mutants: $(STAMP)-dev ## Break Atelier on purpose: the chaos tests must notice each of the mutants
