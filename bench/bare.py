@@ -32,7 +32,14 @@ def main(port: int) -> None:
     settings = load_settings()
     store = Store(settings)
 
-    no_log = {"first_entries": "[]", "first_last_seq": 0, "deadline_at": None, "deadline_s": None, "updated_at": None}
+    no_log = {
+        "first_entries": "[]",
+        "first_last_seq": 0,
+        "deadline_at": None,
+        "deadline_s": None,
+        "updated_at": None,
+        "paused_at": None,
+    }
 
     async def bare(request: Request) -> Response:
         body = await read_object(request, settings.max_body_bytes)
