@@ -15,11 +15,16 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from app.errors import CheckpointUnavailable
 from workers.diffusion import names
 from workers.diffusion.export import export_single_file
-from workers.diffusion.loading import load
+from workers.diffusion.loading import load as load_weights
+from workers.diffusion.request import Weights
 from workers.diffusion.shapes.train import make_tokenizer, new_text_encoder, new_unet
 from workers.diffusion.tokenizer import CONFIGS, tokenizer
 
 CPU = torch.device("cpu")
+
+
+def load(path, family, device, dtype):
+    return load_weights(Weights(path.name, str(path), family), device, dtype)
 
 
 def meta_modules(family):
@@ -89,11 +94,11 @@ def test_folder_and_single_file_paint_the_same_bits(engine, ask, tiny):
 def test_diffusers_reads_the_exported_file_as_we_do(tiny):
     ours = load(tiny.file, "shapes", CPU, torch.float32)
     theirs = StableDiffusionPipeline.from_single_file(
-        str(tiny.file), config=str(CONFIGS / "shapes"), local_files_only=True, tokenizer=ours.tokenizer
+        str(tiny.file), config=str(CONFIGS / "shapes"), local_files_only=True, tokenizer=ours.tokenizers[0]
     )
-    for part in ("unet", "vae", "text_encoder"):
+    for part, mine in (("unet", ours.unet), ("vae", ours.vae), ("text_encoder", ours.text_encoders[0])):
         weights = getattr(theirs, part).state_dict()
-        for name, weight in getattr(ours, part).state_dict().items():
+        for name, weight in mine.state_dict().items():
             assert torch.equal(weight, weights[name]), name
 
 
@@ -101,14 +106,14 @@ def test_old_merges_without_text_model_in_their_names_are_read(tiny, tmp_path):
     weights = {name.replace("transformer.text_model.", "transformer."): w for name, w in load_file(tiny.file).items()}
     save_file(weights, tmp_path / "old.safetensors")
     old, new = (load(path, "shapes", CPU, torch.float32) for path in (tmp_path / "old.safetensors", tiny.file))
-    for name, weight in new.text_encoder.state_dict().items():
-        assert torch.equal(weight, old.text_encoder.state_dict()[name])
+    for name, weight in new.text_encoders[0].state_dict().items():
+        assert torch.equal(weight, old.text_encoders[0].state_dict()[name])
 
 
 def test_the_precision_asked_for_is_the_one_loaded(tiny):
     for path in (tiny.folder, tiny.file):
         components = load(path, "shapes", CPU, torch.bfloat16)
-        assert {components.unet.dtype, components.vae.dtype, components.text_encoder.dtype} == {torch.bfloat16}
+        assert {components.unet.dtype, components.vae.dtype, components.text_encoders[0].dtype} == {torch.bfloat16}
 
 
 @pytest.mark.parametrize("damage", ["a weight missing", "another shape", "cut short", "another family"])

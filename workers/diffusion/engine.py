@@ -15,7 +15,7 @@ from workers.diffusion import png
 from workers.diffusion.loading import load
 from workers.diffusion.memory import give_back_memory, is_out_of_memory
 from workers.diffusion.pipeline import Pipeline
-from workers.diffusion.request import Image, ImageRequest, Progress
+from workers.diffusion.request import Image, ImageRequest, Progress, Weights
 from workers.diffusion.residency import Residency
 
 T = TypeVar("T")
@@ -83,7 +83,7 @@ class Engine:
         ]
 
     def _pipeline(self, path: Path, family: str) -> Pipeline:
-        return Pipeline(load(path, family, self.device, self.dtype))
+        return Pipeline(load(Weights(path.name, str(path), family), self.device, self.dtype))
 
     def _within_memory(self, work: Callable[[], T]) -> T:
         """Runs `work`. Where memory runs out, frees what it held before the error goes on.

@@ -63,7 +63,7 @@ class Pipeline:
         how = sampler(request.sampler)
         scheduler = how.scheduler(parts.schedule, request.steps)
         generator = torch.Generator().manual_seed(seed)
-        shape = (1, parts.unet.config.in_channels, height, width)
+        shape = (1, parts.vae.config.latent_channels, height, width)
         noise: torch.Tensor = randn_tensor(shape, generator=generator, device=parts.device, dtype=parts.dtype)
         extra = {"generator": generator} if how.takes_generator else {}
         return Drawing(noise * scheduler.init_noise_sigma, scheduler, extra)
@@ -78,10 +78,10 @@ class Pipeline:
         embedding = self._embeddings.pop(prompt, None)
         if embedding is None:
             parts = self.components
-            words = parts.tokenizer(
+            words = parts.tokenizers[0](
                 clean(prompt), padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt"
             )
-            embedding = parts.text_encoder(words.input_ids.to(parts.device))[0]
+            embedding = parts.text_encoders[0](words.input_ids.to(parts.device))[0]
         self._embeddings[prompt] = embedding
         if len(self._embeddings) > REMEMBERED_PROMPTS:
             self._embeddings.popitem(last=False)

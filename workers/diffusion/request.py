@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A checkpoint as it is to be loaded: two that are equal share their place in memory."""
+
+    name: str
+    path: str  # a .safetensors file or a diffusers folder
+    family: str  # a folder of `configs/`
+    prediction: str = ""  # "epsilon" or "v_prediction"; empty: what the files say, else the family's
+    vae_path: str = ""  # an autoencoder in place of its own, or for lack of one
+    text_encoder_path: str = ""  # for a file without one
+    hash: str = field(
+        default="", compare=False
+    )  # 10 hex digits for the picture's metadata, where the caller knows them
 
 
 @dataclass(frozen=True, slots=True)
