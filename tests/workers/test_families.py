@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
 from diffusers.loaders.single_file_utils import (
     convert_ldm_unet_checkpoint,
     convert_ldm_vae_checkpoint,
     convert_open_clip_checkpoint,
 )
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
@@ -109,6 +112,29 @@ def test_diffusers_paints_with_a_folder_of_ours_and_we_have_its_modules(small):
     for part, mine in (("unet", ours.unet), ("vae", ours.vae), ("text_encoder_2", ours.text_encoders[1])):
         weights = getattr(theirs, part).state_dict()
         assert all(torch.equal(weight, weights[name]) for name, weight in mine.state_dict().items())
+
+
+@pytest.mark.parametrize("family", ["sd1", "sd2"])
+def test_a_folder_is_painted_as_diffusers_paints_it(family, small, engine, ask):
+    """Stable Diffusion 2 by velocity, with what OpenCLIP says of the prompt."""
+    folder = small(family).folder
+    theirs = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True, safety_checker=None)
+    theirs.set_progress_bar_config(disable=True)
+    request = ask(path=folder, weights=Weights(family, str(folder), family), sampler="pndm", width=32, height=32)
+    picture = theirs(
+        request.prompt,
+        negative_prompt=request.negative_prompt,
+        width=32,
+        height=32,
+        num_inference_steps=request.steps,
+        guidance_scale=request.guidance_scale,
+        generator=torch.Generator().manual_seed(request.seed),
+        output_type="np",
+    ).images[0]
+    [ours] = engine.paint(request).images
+    ours = np.asarray(Image.open(io.BytesIO(ours.content)).convert("RGB")).astype(int)
+    assert np.abs(ours - (picture * 255).round()).max() <= 1
+    assert ours.std() > 5
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
