@@ -5,7 +5,7 @@ With a plain prompt of one chunk this is what diffusers' own pipelines encode, b
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +18,12 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from app.errors import CheckpointUnavailable, NodeFailed
 from workers.diffusion.conditioning import Conditioning
+from workers.diffusion.dressing import Dressing
 from workers.diffusion.prompts.attention import passages
 from workers.diffusion.prompts.chunks import ROOM, Chunk, chunks
 from workers.diffusion.prompts.inversions import Inversion, read_inversion
-from workers.diffusion.prompts.remembered import Remembered
+from workers.diffusion.remembered import Remembered
+from workers.diffusion.request import Lora
 
 REMEMBERED_BYTES = 64 << 20  # a chunk is 118 kB for Stable Diffusion 1 in half precision, 315 kB for XL
 NO_MEAN = 1e-4  # of the numbers' size
@@ -37,28 +39,32 @@ class Prompt:
     clip_skip: int = 1  # 1: the text encoder's last layer; 2: the one before it
     embeddings: tuple[tuple[str, str], ...] = ()  # (word, path) of the textual inversions that the text may name
     negative: bool = False
+    loras: tuple[Lora, ...] = ()  # what the text encoders are to wear
 
 
 class PromptEncoder:
     """Encodes for one checkpoint, and remembers. Not for two threads at once: tokenizers and modules hold state."""
 
-    def __init__(self, tokenizers: Sequence[CLIPTokenizer], encoders: Sequence[TextEncoder]) -> None:
+    def __init__(
+        self, tokenizers: Sequence[CLIPTokenizer], encoders: Sequence[TextEncoder], dressing: Dressing
+    ) -> None:
         self._tokenizers = tokenizers
         self._encoders = encoders
+        self._dressing = dressing
         self._remembered: Remembered[Conditioning] = Remembered(REMEMBERED_BYTES)
         self._inversions: dict[str, tuple[Stamp, Inversion]] = {}
 
     @torch.inference_mode()
-    def encode(self, prompt: Prompt, weights: Hashable = None) -> Conditioning:
-        """The prompt's conditioning, made by text encoders in the state that `weights` stands for.
+    def encode(self, prompt: Prompt) -> Conditioning:
+        """An empty negative prompt is nothing but zeros for Stable Diffusion XL, as it was trained.
 
-        An empty negative prompt is nothing but zeros for Stable Diffusion XL, as it was trained.
-        Raises NodeFailed for a prompt that is too long, CheckpointUnavailable for an embedding that can't be used.
+        Raises NodeFailed for a prompt that is too long; CheckpointUnavailable for an embedding or a LoRA that can't be
+        used.
         """
         words = self._words(prompt)
         stamps = tuple(sorted((word, self._inversions[word][0]) for word in words))
         empty = prompt.negative and not prompt.text.strip()
-        key = (prompt.text, prompt.clip_skip, empty, stamps, weights)
+        key = (prompt.text, prompt.clip_skip, empty, stamps, self._dressing.text_key(prompt.loras))
         return self._remembered.get(key, lambda: self._encoded(prompt, words))
 
     @property
@@ -87,10 +93,9 @@ class PromptEncoder:
 
     def _encoded(self, prompt: Prompt, words: dict[str, Inversion]) -> Conditioning:
         cut = chunks(passages(prompt.text), self._tokenizers[0], words)
-        layers, pooled = [], None
-        for place in range(len(self._encoders)):
-            layer, pooled = self._read(place, cut, prompt.clip_skip)
-            layers.append(_weighed(layer, cut))
+        with self._dressing.text(prompt.loras):
+            read = [self._read(place, cut, prompt.clip_skip) for place in range(len(self._encoders))]
+        layers, pooled = [_weighed(layer, cut) for layer, _ in read], read[-1][1]
         conditioning = Conditioning(torch.cat(layers, dim=-1).flatten(0, 1)[None], pooled)
         if pooled is not None and prompt.negative and not prompt.text.strip():
             return Conditioning(torch.zeros_like(conditioning.embedding), torch.zeros_like(pooled))
