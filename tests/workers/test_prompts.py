@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from app.errors import CheckpointUnavailable, NodeFailed
+from workers.diffusion.dressing import Dressing
 from workers.diffusion.prompts.attention import passages
 from workers.diffusion.prompts.chunks import chunks
 from workers.diffusion.prompts.encoder import Prompt, PromptEncoder
@@ -32,6 +33,11 @@ def text_encoder(kind, width: int, **changes) -> CLIPTextModel | CLIPTextModelWi
     return model
 
 
+def prompt_encoder(words, models) -> PromptEncoder:
+    """Without a UNet: no LoRA is worn here."""
+    return PromptEncoder(words, models, Dressing(torch.nn.Module(), models))
+
+
 @pytest.fixture(scope="module")
 def sd1() -> SimpleNamespace:
     """A text encoder as Stable Diffusion 1 has it, but smaller: `.encoder`, and `.plain` as diffusers uses it."""
@@ -39,7 +45,7 @@ def sd1() -> SimpleNamespace:
     model, words = text_encoder(CLIPTextModel, 32), tokenizer("sd1")
     parts = dict.fromkeys(("vae", "unet", "scheduler", "safety_checker", "feature_extractor"))
     plain = StableDiffusionPipeline(text_encoder=model, tokenizer=words, requires_safety_checker=False, **parts)
-    return SimpleNamespace(words=words, model=model, encoder=PromptEncoder([words], [model]), plain=plain)
+    return SimpleNamespace(words=words, model=model, encoder=prompt_encoder([words], [model]), plain=plain)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +59,7 @@ def sdxl() -> SimpleNamespace:
         vae=None, unet=None, scheduler=None,
         text_encoder=model, text_encoder_2=second, tokenizer=words, tokenizer_2=exclaiming,
     )  # fmt: skip
-    return SimpleNamespace(words=words, encoder=PromptEncoder([words, exclaiming], [model, second]), plain=plain)
+    return SimpleNamespace(words=words, encoder=prompt_encoder([words, exclaiming], [model, second]), plain=plain)
 
 
 def merges(words: CLIPTokenizer) -> list[tuple[str, str]]:
@@ -161,7 +167,7 @@ def test_numbers_without_a_mean_are_not_blown_up():
     torch.manual_seed(1)
     model = text_encoder(CLIPTextModel, 32)
     torch.nn.init.zeros_(model.final_layer_norm.bias)
-    encoder = PromptEncoder([tokenizer("sd1")], [model])
+    encoder = prompt_encoder([tokenizer("sd1")], [model])
     plain, weighed = (encoder.encode(Prompt(text)).embedding for text in ("a cat", "a (cat:1.2)"))
     assert (weighed[0, 2] / plain[0, 2]).mean().item() == pytest.approx(1.2, rel=1e-5)
 
@@ -274,13 +280,12 @@ def test_a_prompt_is_encoded_once_until_something_changes(sd1, tmp_path, vectors
     prompt = Prompt("a photo of it", embeddings=(("it", str(file)),))
     first = sd1.encoder.encode(prompt)
     assert sd1.encoder.encode(prompt) is first
-    assert sd1.encoder.encode(prompt, weights="a LoRA") is not first
     save_file({"emb_params": torch.cat([vectors, vectors])}, file)
     assert not torch.equal(sd1.encoder.encode(prompt).embedding, first.embedding)
 
 
 def test_only_so_many_bytes_are_remembered(sd1):
-    encoder = PromptEncoder([sd1.words], [sd1.model])
+    encoder = prompt_encoder([sd1.words], [sd1.model])
     size = encoder.encode(Prompt("0")).bytes
     encoder._remembered._limit = 3 * size
     first = [encoder.encode(Prompt(str(i))) for i in range(4)]

@@ -41,7 +41,7 @@ _OLD_KEY = re.compile(r"(.+?)(?:\.processor)?\.(to_q|to_k|to_v|to_out)_lora\.(do
 _CROSS_ATTENTION = re.compile(r"attn2[._]to_k$")
 _OLD_PROJECTION = re.compile(r"(?<=self_attn\.)(q_proj|k_proj|v_proj|out_proj)$")
 _OLD_PROJECTIONS = {"q_proj": "to_q", "k_proj": "to_k", "v_proj": "to_v", "out_proj": "to_out.0"}
-_WITH_WEIGHTS = (nn.Linear, nn.Conv2d, nn.GroupNorm, nn.LayerNorm, nn.Embedding)
+_WITH_WEIGHTS = (nn.Linear, nn.Conv2d, nn.GroupNorm, nn.LayerNorm)
 _FAMILIES = {768: "Stable Diffusion 1", 1024: "Stable Diffusion 2", 2048: "Stable Diffusion XL"}
 
 
@@ -50,7 +50,8 @@ class Place:
     """Where a file's name leads: to a layer of the modules' `module`-th, the UNet being the first."""
 
     module: int
-    layer: nn.Module
+    weight: nn.Parameter
+    bias: nn.Parameter | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +67,11 @@ def places(unet: UNet2DConditionModel, text_encoders: Sequence[nn.Module]) -> Pl
     for name, layer in _layers(unet):
         old = original(f"{name}.weight").removeprefix(names.UNET).removesuffix(".weight")
         for each in (name, f"unet.{name}", f"diffusion_model.{old}", _kohya("unet", old), _kohya("unet", name)):
-            found[each] = Place(0, layer)
+            found[each] = Place(0, layer.weight, layer.bias)
     for i, encoder in enumerate(text_encoders, start=1):
         for name, layer in _layers(encoder):
             for each in _text_names(name, i, len(text_encoders)):
-                found[each] = Place(i, layer)
+                found[each] = Place(i, layer.weight, layer.bias)
     return Places(found, unet.config.cross_attention_dim)
 
 
@@ -102,12 +103,11 @@ def _changes(path: Path, module: int, known: Places) -> Iterator[tuple[nn.Parame
             place = known.by_name.get(name)
             if place is None or place.module != module:
                 continue
-            weight, bias = place.layer.weight, getattr(place.layer, "bias", None)
-            parts = {part: file.get_tensor(key).to(weight.device).float() for part, key in keys.items()}
-            if bias is not None and "bias" in parts:
-                yield bias, parts["bias"].reshape(bias.shape)
+            parts = {part: file.get_tensor(key).to(place.weight.device).float() for part, key in keys.items()}
+            if place.bias is not None and "bias" in parts:
+                yield place.bias, parts["bias"].reshape(place.bias.shape)
             if parts.keys() - {"bias", "alpha"}:
-                yield weight, changed(weight.detach().float(), parts, _alpha(told, name))
+                yield place.weight, changed(place.weight.detach().float(), parts, _alpha(told, name))
 
 
 def _named(keys: Iterable[str]) -> dict[str, dict[str, str]]:
@@ -122,7 +122,7 @@ def _named(keys: Iterable[str]) -> dict[str, dict[str, str]]:
     return named
 
 
-def _check(named: Mapping[str, Mapping[str, str]], file: safe_open, known: Places) -> None:
+def _check(named: Mapping[str, Mapping[str, str]], file: Any, known: Places) -> None:
     """Raises ValueError where the file is none, or for another family: its cross-attention reads another width."""
     if not named:
         raise ValueError("its file holds no LoRA")
@@ -149,7 +149,7 @@ def _alpha(told: Mapping[str, Any], name: str) -> float | None:
     return None if alpha is None else float(alpha)
 
 
-def _layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def _layers(module: nn.Module) -> Iterator[tuple[str, Any]]:
     return ((name, layer) for name, layer in module.named_modules() if isinstance(layer, _WITH_WEIGHTS))
 
 

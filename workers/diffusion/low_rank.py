@@ -51,10 +51,8 @@ def _side(tensors: Tensors, name: str, core: str) -> torch.Tensor:
 
 def _kronecker(tensors: Tensors) -> tuple[torch.Tensor, int | None]:
     ranks = [len(tensors[name]) for name in ("lokr_w1_b", "lokr_w2_b") if name in tensors]
-    one, other = (
-        tensors[name] if name in tensors else _side(tensors, name, name.replace("w", "t"))
-        for name in ("lokr_w1", "lokr_w2")
-    )
+    one = tensors["lokr_w1"] if "lokr_w1" in tensors else _side(tensors, "lokr_w1", "lokr_t1")
+    other = tensors["lokr_w2"] if "lokr_w2" in tensors else _side(tensors, "lokr_w2", "lokr_t2")
     one = one.reshape(*one.shape, *[1] * (other.dim() - one.dim()))
     return torch.kron(one, other), ranks[0] if ranks else None
 
@@ -70,4 +68,5 @@ def _decomposed(weight: torch.Tensor, change: torch.Tensor, magnitude: torch.Ten
         magnitude = magnitude.reshape(-1, *[1] * (weight.dim() - 1))
     along = [i for i, size in enumerate(magnitude.shape) if size == 1]
     directed = weight + change
-    return directed * (magnitude / directed.norm(dim=along, keepdim=True)) - weight
+    decomposed: torch.Tensor = directed * (magnitude / torch.linalg.vector_norm(directed, dim=along, keepdim=True))
+    return decomposed - weight
