@@ -255,6 +255,11 @@ class Settings(BaseSettings):
     def artifacts_dir(self) -> Path:
         return self.data_dir / "artifacts"
 
+    @property
+    def converted_dir(self) -> Path:
+        """Where the .safetensors versions of other files lie."""
+        return self.data_dir / "converted"
+
 
 def load_settings(**overrides: Any) -> Settings:
     """The settings of this environment; raises SettingsInvalid with one line for each wrong value."""

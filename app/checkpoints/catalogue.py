@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import time
@@ -10,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from app.checkpoints.checkpoint import Checkpoint
-from app.checkpoints.identify import Fingerprint, files_of, fingerprint, identify, looks_like_checkpoint
+from app.checkpoints.hashes import Hashes
+from app.checkpoints.identify import Fingerprint, fingerprint, identify, looks_like_checkpoint
 from app.errors import CheckpointUnavailable
 
 # What a request means that names no checkpoint: the one everybody knows, then the configured one, then our own.
@@ -30,13 +30,13 @@ class Catalogue:
     change. A name is only ever looked up among those found, so no name can lead to another place of the disk.
     """
 
-    def __init__(self, folders: Sequence[Path], default: str | None = None) -> None:
+    def __init__(self, folders: Sequence[Path], default: str | None = None, hashes: Hashes | None = None) -> None:
         self._folders = [Path(folder) for folder in folders]
         self._default = default
         self._mtimes_ns: list[int] | None = None  # of the folders, when `_paths` was made; None: not to be trusted
         self._paths: dict[str, Path] = {}
         self._known: dict[Path, tuple[Fingerprint, Checkpoint]] = {}
-        self._hashes: dict[str, tuple[Fingerprint, str]] = {}
+        self._hashes = hashes or Hashes()
 
     def list(self) -> list[Checkpoint]:
         """All of them by name, with those that can't be used."""
@@ -83,16 +83,7 @@ class Catalogue:
 
         Reads the whole file the first time: seconds for gigabytes, so not for the path of a request.
         """
-        path = Path(checkpoint.path)
-        stamp = fingerprint(path)
-        known = self._hashes.get(checkpoint.path)
-        if known is None or known[0] != stamp:
-            weights = [file for file in files_of(path) if file.suffix == ".safetensors"]
-            chosen = next((file for file in weights if file.parent.name == "unet"), weights[0])
-            with chosen.open("rb") as file:
-                known = (stamp, hashlib.file_digest(file, "sha256").hexdigest()[:10])
-            self._hashes[checkpoint.path] = known
-        return known[1]
+        return self._hashes.compute(Path(checkpoint.path))[:10]
 
     def _find(self, name: str) -> Checkpoint | None:
         path = self._current_paths().get(name)

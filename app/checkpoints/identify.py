@@ -84,10 +84,6 @@ def _mark(stat: os.stat_result) -> tuple[int, int]:
 
 def _file(path: Path) -> tuple[Family, int]:
     suffix = path.suffix.lower()
-    if suffix in PICKLES:
-        raise NotUsable(
-            f"is a pickle ({suffix}), which can run code when it is opened. Get or make the .safetensors version of it."
-        )
     if suffix == ".gguf":
         raise NotUsable("is a GGUF file, which Atelier can't read. Get the .safetensors version of it.")
     family = family_of(tensor_shapes(path))

@@ -95,7 +95,7 @@ _OTHER_KINDS: tuple[tuple[str, Callable[[Shapes], bool]], ...] = (
     ),
     (
         f"is a textual inversion: it teaches a checkpoint a word and is none itself. {_INSTEAD}",
-        lambda shapes: "emb_params" in shapes or "string_to_param" in shapes or set(shapes) == {"clip_l", "clip_g"},
+        lambda shapes: "emb_params" in shapes or "string_to_param.*" in shapes or set(shapes) == {"clip_l", "clip_g"},
     ),
     (
         f"is a ControlNet: it steers a checkpoint and is none itself. {_INSTEAD}",
