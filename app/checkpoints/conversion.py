@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 from app import clock
 from app.checkpoints.header import Unreadable, find_tensors, is_pickled, tensor_shapes
-from app.checkpoints.identify import fingerprint
+from app.checkpoints.identify import files_of, fingerprint
 from app.checkpoints.pickles import SIZES
 from app.errors import CheckpointUnavailable, Unavailable
 
@@ -34,6 +34,7 @@ OnProgress = Callable[[int, int], None]
 
 _CHILD = "workers.conversion"
 _LOOK_S = 0.2
+_TEXTS = frozenset({".json", ".txt", ".model"})
 _SPARE_BYTES = 64 << 20
 _SECONDS_PER_GB = 60
 
@@ -113,6 +114,25 @@ def convert(source: Path, target: Path, kind: Kind, on_progress: OnProgress) -> 
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def convert_folder(source: Path, target: Path, kind: Kind, on_progress: OnProgress) -> None:
+    """The same for a diffusers folder, each file of weights by itself; what else is in it is copied."""
+    part = target.with_name(f"{target.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        for file in files_of(source):
+            copy = part / file.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            if file.suffix == ".safetensors":
+                convert(file, copy, kind, on_progress)
+            elif file.suffix in _TEXTS:
+                shutil.copyfile(file, copy)
+        part.replace(target)
+    except OSError as error:
+        raise Unavailable(f"{target} can't be written: {error.strerror or error}.") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _run_child(descriptors: tuple[int, int], kind: Kind, most_bytes: int, on_progress: OnProgress) -> None:
