@@ -50,7 +50,7 @@ def list_checkpoints(
 ) -> None:
     """List the installed checkpoints, those with a problem too, and where to put more."""
     settings = load_settings()
-    catalogue = open_catalogue(settings.checkpoints_dir, settings.default_checkpoint)
+    catalogue = open_catalogue(settings)
     found = catalogue.list()
     hashes = _hashes(settings, [] if quick else found)
     loaded = _residents(settings)
@@ -205,7 +205,7 @@ def _file_name(source: Source, name: str) -> str:
 
 def _named(settings: Settings, name: str) -> Checkpoint:
     """One that has a problem, too."""
-    catalogue = open_catalogue(settings.checkpoints_dir, settings.default_checkpoint)
+    catalogue = open_catalogue(settings)
     found = {checkpoint.name: checkpoint for checkpoint in catalogue.list()}
     return found.get(name) or catalogue.get(name)
 

@@ -20,6 +20,7 @@ _ZIP = MAGIC[0]
 _OLD_MAGIC = 0x1950A86A20F9469CFC6C
 _OLD_PROTOCOL = 1001
 _WRAPPERS = ("state_dict", "params_ema", "params")
+_PARALLEL = "module."  # where it was trained on several GPUs
 _DEEPEST, _MOST_TENSORS = 3, 50_000
 
 
@@ -178,16 +179,22 @@ def _placed(saved: Any, places: Places) -> Iterator[tuple[str, Stored]]:
 
 
 def _model_of(saved: Any) -> Any:
-    """What a training, or an upscaler's author, has put around the weights is taken off."""
+    """What a training, or an upscaler's author, has put around the weights is taken off.
+
+    The words of a textual inversion get the one name that they have in .safetensors files.
+    """
     for _ in range(_DEEPEST):
-        inner = (
-            next((saved[word] for word in _WRAPPERS if isinstance(saved.get(word), dict)), None)
-            if isinstance(saved, dict)
-            else None
-        )
+        if not isinstance(saved, dict):
+            return saved
+        if "string_to_param" in saved:
+            vectors = [vector for _, vector in _named(saved["string_to_param"], "", 1)]
+            return {"emb_params": vectors[0]} if vectors else {}
+        inner = next((saved[word] for word in _WRAPPERS if isinstance(saved.get(word), dict)), None)
         if inner is None:
             break
         saved = inner
+    if saved and all(_is_text(name) and name.startswith(_PARALLEL) for name in saved):
+        return {name.removeprefix(_PARALLEL): value for name, value in saved.items()}
     return saved
 
 

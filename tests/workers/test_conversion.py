@@ -20,7 +20,6 @@ from app.checkpoints.conversion import Conversions, convert
 from app.checkpoints.header import Unreadable
 from app.checkpoints.identify import identify
 from app.errors import CheckpointUnavailable, Unavailable
-from workers.diffusion.loading import load
 
 
 def nobody(done: int, of: int) -> None: ...
@@ -45,15 +44,12 @@ def test_a_pickled_checkpoint_is_known_for_what_it_is(old, tiny):
     assert len(Catalogue([old.parent]).hash_prefix(one)) == 10
 
 
-def test_it_loads_as_the_same_weights_in_half_precision(old, tiny, tmp_path):
+def test_it_becomes_the_same_weights_in_half_precision(old, tiny, tmp_path):
     made = Conversions(tmp_path).ready(old, nobody)
     original = load_file(tiny.file)
     assert load_file(made).keys() == original.keys()
     for name, weight in load_file(made).items():
         assert torch.equal(weight, original[name].half() if original[name].is_floating_point() else original[name])
-    with torch.inference_mode():
-        one, other = (load(path, "shapes", torch.device("cpu"), torch.float16) for path in (made, tiny.file))
-        assert torch.equal(one.unet.conv_in.weight, other.unet.conv_in.weight)
 
 
 def test_it_is_converted_once(old, tmp_path):

@@ -88,11 +88,15 @@ def test_numbers_of_numpy_and_objects_of_lightning_do_no_harm(monkeypatch):
         assert shapes_in(saved(content, old=old)) == SHAPES
 
 
-def test_words_of_textual_inversion_are_found_by_their_path():
+def test_the_words_of_a_textual_inversion_have_the_name_that_others_give_them():
     embedding = {"string_to_token": {"*": 265}, "string_to_param": {"*": torch.zeros(2, 768)}, "name": "cat"}
-    assert shapes_in(saved(embedding)) == {"string_to_param.*": [2, 768]}
+    assert shapes_in(saved(embedding)) == {"emb_params": [2, 768]}
     older = {"string_to_param": torch.nn.ParameterDict({"*": torch.zeros(2, 768)})}
-    assert shapes_in(saved(older, old=True)) == {"string_to_param.*": [2, 768]}
+    assert shapes_in(saved(older, old=True)) == {"emb_params": [2, 768]}
+
+
+def test_what_was_trained_on_several_gpus_has_its_plain_names():
+    assert shapes_in(saved({"params_ema": {f"module.{name}": each for name, each in TENSORS.items()}})) == SHAPES
 
 
 def test_the_first_bytes_tell_and_not_the_name(tmp_path, tiny):
