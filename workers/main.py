@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from app.artifacts.store import open_artifacts
 from app.artifacts.urls import open_signer
 from app.checkpoints.catalogue import Catalogue, open_catalogue
+from app.checkpoints.conversion import Conversions
 from app.errors import AtelierError
 from app.logs import set_up_logs
 from app.runs.advance import Advance
@@ -28,6 +29,7 @@ from workers.drain import Drain
 from workers.lanes import Lanes
 from workers.link import Ready, WorkerSide
 from workers.nodes.image import TextToImage, weights_of
+from workers.nodes.ready_files import ReadyFiles
 from workers.run_step import StepRunner, WorkerNode
 
 if TYPE_CHECKING:
@@ -47,8 +49,9 @@ def main(descriptor: int, worker_id: str, work_class: str, alone: str = "0") -> 
     publications = Publications(store)
     artifacts = open_artifacts(settings)
     if work_class == "gpu":
+        files = ReadyFiles(Conversions(settings.converted_dir))
         engine = _engine(settings, catalogue)
-        paint = TextToImage(engine, catalogue, artifacts, open_signer(settings))
+        paint = TextToImage(engine, catalogue, artifacts, open_signer(settings), files)
         nodes: dict[str, WorkerNode] = {"tool": paint}
         resident, lanes = _last_of(engine), Lanes(1)
     else:
@@ -79,7 +82,8 @@ def _engine(settings: Settings, catalogue: Catalogue) -> Engine:
     engine = Engine(settings.device or None, settings.resident_checkpoints, settings.torch_threads)
     try:
         checkpoint = catalogue.default()
-        engine.warm(weights_of(checkpoint, catalogue))
+        files = ReadyFiles(Conversions(settings.converted_dir))
+        engine.warm(files.weights(weights_of(checkpoint, catalogue)))
     except AtelierError as error:
         logger.warning("no checkpoint is warm", extra={"action": "warm_failed", "error": error.message})
     return engine

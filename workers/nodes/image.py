@@ -16,6 +16,7 @@ from app.domain.run import Step, Succeeded
 from app.graph.nodes.tool import ToolCall
 from app.graph.tools.sketch import ImageTool
 from workers.diffusion.request import Image, ImageRequest, Progress, StopRequested, Weights
+from workers.nodes.ready_files import ReadyFiles
 from workers.run_step import Job, NodeRun, StepHalted
 
 if TYPE_CHECKING:
@@ -38,15 +39,18 @@ def weights_of(checkpoint: Checkpoint, catalogue: Catalogue) -> Weights:
 class TextToImage:
     """Paints with the engine. The step's inputs say everything, so a second attempt paints the same picture."""
 
-    def __init__(self, engine: Engine, catalogue: Catalogue, artifacts: ArtifactStore, signer: UrlSigner) -> None:
+    def __init__(
+        self, engine: Engine, catalogue: Catalogue, artifacts: ArtifactStore, signer: UrlSigner, files: ReadyFiles
+    ) -> None:
         self._engine = engine
+        self._files = files
         self._catalogue = catalogue
         self._artifacts = artifacts
         self._signer = signer
 
     def run(self, job: Job) -> NodeRun:
         step, watch = job.step, job.watch
-        request = self._request(job.inputs)
+        request = self._files.of(self._request(job.inputs), job)
 
         def on_progress(progress: Progress) -> None:
             job.tick(Tick(step.run_id, step.id, step.node_id, progress.step, progress.steps, progress.eta_s))
