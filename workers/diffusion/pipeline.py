@@ -19,8 +19,8 @@ class Pipeline:
 
     def __init__(self, components: Components) -> None:
         self.components = components
-        self._dressing = Dressing(components.unet, [components.text_encoder])
-        self._prompts = PromptEncoder([components.tokenizer], [components.text_encoder], self._dressing)
+        self._dressing = Dressing(components.unet, components.text_encoders)
+        self._prompts = PromptEncoder(components.tokenizers, components.text_encoders, self._dressing)
 
     @property
     def held_bytes(self) -> int:
