@@ -113,6 +113,10 @@ class Settings(BaseSettings):
         description='language models, as JSON: {"default" or a provider or provider/model: {"url": …, "api_key": …}}',
     )
 
+    affinity_wait_s: float = Field(
+        2.0, ge=0, description="how long a step is left to a busy worker that has its checkpoint in memory"
+    )
+    gpu_lanes: int = Field(16, ge=1, description="steps that a worker paints side by side, as far as the engine can")
     worker: Literal["embedded", "none"] = Field("embedded", description="none: this server runs no steps itself")
     cpu_lanes: int = Field(8, ge=1, description="steps of the cpu class that a worker does side by side")
     worker_metrics_port: int = Field(0, ge=0, le=65535, description="where `atelier worker` shows metrics; 0: nowhere")

@@ -9,7 +9,6 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from app.artifacts.store import open_artifacts
@@ -27,6 +26,7 @@ from workers.child import parent_connection
 from workers.drain import Drain
 from workers.lanes import Lanes
 from workers.link import Ready, WorkerSide
+from workers.memory import EngineMemory, Memory, NoMemory
 from workers.nodes.image import TextToImage
 from workers.run_step import StepRunner, WorkerNode
 
@@ -46,30 +46,23 @@ def main(descriptor: int, worker_id: str, work_class: str, alone: str = "0") -> 
     store = Store(settings)
     publications = Publications(store)
     artifacts = open_artifacts(settings)
+    memory: Memory
     if work_class == "gpu":
         engine = _engine(settings, catalogue)
         paint = TextToImage(engine, catalogue, artifacts, open_signer(settings))
         nodes: dict[str, WorkerNode] = {"tool": paint}
-        resident, lanes = _last_of(engine), Lanes(1)
+        memory, lanes = EngineMemory(engine), Lanes(1, int(alone))
     else:
         from workers.nodes.cpu import cpu_nodes  # noqa: PLC0415 - what the first picture would wait for
 
         nodes = cpu_nodes(settings, artifacts)
-        resident, lanes = _nothing, Lanes(settings.cpu_lanes, int(alone))
+        memory, lanes = NoMemory(), Lanes(settings.cpu_lanes, int(alone))
     settle = SettleImages(catalogue, settings.checkpoint_names)
     advance = Advance(publications.graph_of, settle, settings, publications.find_app)
     runner = StepRunner(store, publications, advance, Announcer(link, link), link, nodes)
     link.tell(Ready())
-    Drain(store, runner, link, worker_id, settings).serve(work_class, lanes, resident)
+    Drain(store, runner, link, worker_id, settings).serve(work_class, lanes, memory)
     os._exit(0)
-
-
-def _nothing() -> str | None:
-    return None
-
-
-def _last_of(engine: Engine) -> Callable[[], str | None]:
-    return lambda: engine.resident[-1] if engine.resident else None
 
 
 def _engine(settings: Settings, catalogue: Catalogue) -> Engine:
