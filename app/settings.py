@@ -104,7 +104,15 @@ class Settings(BaseSettings):
         description="JSON: checkpoints for the models that other image tools ask for, as "
         '{"kolors": "my-sdxl", "*": "my-default"}; one that is not here is painted with the default',
     )
-    resident_checkpoints: int = Field(1, ge=1, description="how many checkpoints a worker keeps in memory")
+    memory_budget_mb: int = Field(
+        0, ge=0, description="memory of the GPU, or of the machine, that checkpoints may take; 0: about half of it"
+    )
+    pinned_checkpoints: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="checkpoints that a worker loads when it starts and keeps, with commas"
+    )
+    keep_alive_s: float = Field(
+        -1.0, description="how long an unused checkpoint stays in memory; 0: not at all; negative: until others need it"
+    )
     device: str = Field("", description="cuda, cuda:1, mps or cpu; empty: the best there is")
     torch_threads: int = Field(0, ge=0, description="CPU threads of the worker's engine; 0: torch decides")
 
@@ -195,7 +203,7 @@ class Settings(BaseSettings):
         except ValueError:
             raise ValueError("must be a JSON object") from None
 
-    @field_validator("webhook_retry_s", "outbound_allow", mode="before")
+    @field_validator("webhook_retry_s", "outbound_allow", "pinned_checkpoints", mode="before")
     @classmethod
     def _listed(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value

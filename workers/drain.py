@@ -63,7 +63,7 @@ class Drain:
                 elif lanes.count == 1:
                     self._work(step, lanes)
                 else:
-                    threads.submit(self._work, step, lanes)
+                    memory.until_inside(threads.submit(self._work, step, lanes))
 
     def _work(self, step: Step, lanes: Lanes) -> None:
         self._link.tell(Busy(step.id, step.attempt, step.kind))

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from concurrent.futures import Future
+from typing import Protocol
 
 from app import clock
 from app.domain.resident import Resident
-
-if TYPE_CHECKING:
-    from workers.diffusion.engine import Engine
 
 _SAME_END_S = 10.0
 
 
 class Memory(Protocol):
-    """Called by any thread; blocks nobody who paints."""
+    """Called by the drain loop."""
 
     def residents(self) -> tuple[Resident, ...]:
         """The checkpoints in memory."""
@@ -22,6 +20,10 @@ class Memory(Protocol):
 
     def has_room(self) -> bool:
         """Whether one step more would be worked on, and not only held."""
+        ...
+
+    def until_inside(self, step: Future[None]) -> None:
+        """Waits until the step has come to the engine or has ended, but not for long."""
         ...
 
 
@@ -34,18 +36,8 @@ class NoMemory:
     def has_room(self) -> bool:
         return True
 
-
-class EngineMemory:
-    """Of the worker that paints."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def residents(self) -> tuple[Resident, ...]:
-        return tuple(Resident(name, 0, 0, 0.0, None) for name in self._engine.resident)
-
-    def has_room(self) -> bool:
-        return True
+    def until_inside(self, step: Future[None]) -> None:
+        return
 
 
 class Told:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from app import ids
 from app.artifacts.store import ArtifactStore
@@ -17,9 +17,7 @@ from app.graph.nodes.tool import ToolCall
 from app.graph.tools.sketch import ImageTool
 from workers.diffusion.request import Image, ImageRequest, Progress, StopRequested, Weights
 from workers.run_step import Job, NodeRun, StepHalted
-
-if TYPE_CHECKING:
-    from workers.diffusion.engine import Engine
+from workers.studio import Studio
 
 
 def weights_of(checkpoint: Checkpoint, catalogue: Catalogue) -> Weights:
@@ -35,8 +33,8 @@ def weights_of(checkpoint: Checkpoint, catalogue: Catalogue) -> Weights:
 class TextToImage:
     """Paints with the engine. The step's inputs say everything, so a second attempt paints the same picture."""
 
-    def __init__(self, engine: Engine, catalogue: Catalogue, artifacts: ArtifactStore, signer: UrlSigner) -> None:
-        self._engine = engine
+    def __init__(self, studio: Studio, catalogue: Catalogue, artifacts: ArtifactStore, signer: UrlSigner) -> None:
+        self._studio = studio
         self._catalogue = catalogue
         self._artifacts = artifacts
         self._signer = signer
@@ -49,7 +47,7 @@ class TextToImage:
             job.tick(Tick(step.run_id, step.id, step.node_id, progress.step, progress.steps, progress.eta_s))
 
         try:
-            painted = self._engine.paint(request, on_progress, job.is_halted)
+            painted = self._studio.paint(request, on_progress, job.is_halted)
         except StopRequested:
             raise StepHalted from None
         watch.load_s += painted.load_s
