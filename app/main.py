@@ -35,6 +35,7 @@ from app.api.sse import EventStreams, StreamingApp
 from app.api.webhooks import WebhookApi
 from app.artifacts.store import open_artifacts
 from app.artifacts.urls import open_signer
+from app.checkpoints.adapters import Adapters
 from app.checkpoints.catalogue import open_catalogue
 from app.errors import AtelierError
 from app.events.feed import Feed
@@ -79,7 +80,7 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     line, tally = open_line(settings), Tally()
     announcer = Announcer(line.doorbell, line.wakeups, tally)
     publications = Publications(store)
-    settle = SettleImages(catalogue, settings.checkpoint_names)
+    settle = SettleImages(catalogue, settings.checkpoint_names, Adapters(settings.checkpoints_dir))
     advance = Advance(publications.graph_of, settle, settings, publications.find_app)
     lookout = Lookout(store, line.wakeups)
     feed = Feed(store, lookout, tally.event_lag)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from app.artifacts.store import open_artifacts
 from app.artifacts.urls import open_signer
+from app.checkpoints.adapters import Adapters
 from app.checkpoints.catalogue import Catalogue, open_catalogue
 from app.errors import AtelierError
 from app.logs import set_up_logs
@@ -27,7 +28,8 @@ from workers.child import parent_connection
 from workers.drain import Drain
 from workers.lanes import Lanes
 from workers.link import Ready, WorkerSide
-from workers.nodes.image import TextToImage
+from workers.nodes.image import PaintImages
+from workers.nodes.image_request import ImageRequests, weights_of
 from workers.run_step import StepRunner, WorkerNode
 
 if TYPE_CHECKING:
@@ -43,20 +45,21 @@ def main(descriptor: int, worker_id: str, work_class: str, alone: str = "0") -> 
     link = WorkerSide(connection)
     threading.Thread(target=_until_parent_goes, args=(link,), name="hints", daemon=True).start()
     catalogue = open_catalogue(settings.checkpoints_dir, settings.default_checkpoint)
+    adapters = Adapters(settings.checkpoints_dir)
     store = Store(settings)
     publications = Publications(store)
     artifacts = open_artifacts(settings)
     if work_class == "gpu":
         engine = _engine(settings, catalogue)
-        paint = TextToImage(engine, catalogue, artifacts, open_signer(settings))
-        nodes: dict[str, WorkerNode] = {"tool": paint}
+        requests = ImageRequests(catalogue, adapters, artifacts)
+        nodes: dict[str, WorkerNode] = {"tool": PaintImages(engine, requests, artifacts, open_signer(settings))}
         resident, lanes = _last_of(engine), Lanes(1)
     else:
         from workers.nodes.cpu import cpu_nodes  # noqa: PLC0415 - what the first picture would wait for
 
         nodes = cpu_nodes(settings, artifacts)
         resident, lanes = _nothing, Lanes(settings.cpu_lanes, int(alone))
-    settle = SettleImages(catalogue, settings.checkpoint_names)
+    settle = SettleImages(catalogue, settings.checkpoint_names, adapters)
     advance = Advance(publications.graph_of, settle, settings, publications.find_app)
     runner = StepRunner(store, publications, advance, Announcer(link, link), link, nodes)
     link.tell(Ready())
@@ -79,7 +82,7 @@ def _engine(settings: Settings, catalogue: Catalogue) -> Engine:
     engine = Engine(settings.device or None, settings.resident_checkpoints, settings.torch_threads)
     try:
         checkpoint = catalogue.default()
-        engine.warm(checkpoint.name, checkpoint.path, checkpoint.family or "")
+        engine.warm(weights_of(checkpoint, catalogue))
     except AtelierError as error:
         logger.warning("no checkpoint is warm", extra={"action": "warm_failed", "error": error.message})
     return engine

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 from celery.signals import worker_ready, worker_shutting_down
 
+from app.checkpoints.adapters import Adapters
 from app.checkpoints.catalogue import open_catalogue
 from app.counted import serve_counted
 from app.errors import SettingsInvalid
@@ -44,7 +45,10 @@ def serve(settings: Settings, work_classes: tuple[str, ...]) -> None:
     line = open_line(settings)
     store = Store(settings)
     catalogue = open_catalogue(settings.checkpoints_dir, settings.default_checkpoint)
-    publications, settle = Publications(store), SettleImages(catalogue, settings.checkpoint_names)
+    publications, settle = (
+        Publications(store),
+        SettleImages(catalogue, settings.checkpoint_names, Adapters(settings.checkpoints_dir)),
+    )
     advance = Advance(publications.graph_of, settle, settings, publications.find_app)
     tally = Tally()
     if settings.worker_metrics_port:

@@ -29,3 +29,8 @@ class Checkpoint(msgspec.Struct, frozen=True):
     side: int  # px
     guidance_scale: float
     size_bytes: int
+    sampler: str = ""
+    steps: int = 0
+    clip_skip: int = 0
+    vae: str = ""
+    prediction: str = ""
