@@ -13,7 +13,7 @@ from app.domain.artifact import Artifact
 from app.domain.event import Tick
 from app.domain.run import Step, Succeeded
 from app.graph.nodes.tool import ToolCall
-from app.graph.tools.sketch import ImageTool
+from app.graph.tools.image_tool import ImageTool
 from workers.diffusion.request import Format, Image, Progress, StopRequested
 from workers.nodes.image_request import ImageRequests
 from workers.run_step import Job, NodeRun, StepHalted

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 from app.graph.tools.clockwork import TIME_TOOLS
 from app.graph.tools.comfyui_tool import COMFYUI_GRAPH, GraphTool
+from app.graph.tools.image_tool import ImageTool
 from app.graph.tools.image_tools import OWN_IMAGE_TOOLS
 from app.graph.tools.names import SAME_AS, UNAVAILABLE
 from app.graph.tools.parameters import Tool
 from app.graph.tools.providers import IMAGE_TOOLS
-from app.graph.tools.sketch import ImageTool
 from app.graph.tools.text_to_image import PROVIDER
 
 AnyTool = Tool | ImageTool | GraphTool

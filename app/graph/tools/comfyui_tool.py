@@ -10,25 +10,28 @@ import msgspec
 from app.errors import InvalidParam
 from app.graph.selectors import text_of
 from app.graph.tools.comfyui import read_graph
+from app.graph.tools.image_tool import ImageTool, draw
 from app.graph.tools.parameters import Call, Review
-from app.graph.tools.sketch import (
-    ImageTool,
-    Sketch,
-    Taken,
-    draw,
+from app.graph.tools.roles import (
+    denoise,
+    first_pass,
     ignored,
+    lora,
+    lora_weight,
+    lora_weights,
     loras,
     model,
     negative_prompt,
     picture,
     prompt,
     sampler,
+    second_pass,
     seed,
     side,
     spacing,
     to,
-    unheard,
 )
+from app.graph.tools.sketch import Sketch, Taken
 from app.graph.values import Value
 
 BAD_ART = "bad art, ugly, deformed, watermark, duplicated, discontinuous lines"
@@ -133,11 +136,32 @@ COMFYUI = (
             Taken("scheduler", spacing, "normal"),
             Taken("batch_size", to("n"), 1),
             Taken("loras", loras),
-            *(Taken(f"lora_{number}", loras) for number in (1, 2, 3)),
-            *(Taken(f"lora_strength_{number}", ignored) for number in (1, 2, 3)),
-            *(Taken(name, ignored) for name in ("lora_strengths", "model_type", "ecosystem")),
-            Taken("hiresfix_upscale_method", unheard, "disabled"),
-            *(Taken(name, ignored) for name in ("hiresfix_denoise", "hiresfix_size_ratio")),
+            Taken("lora_strengths", lora_weights),
+            *(Taken(f"lora_{number}", lora(number)) for number in (1, 2, 3)),
+            *(Taken(f"lora_strength_{number}", lora_weight(number)) for number in (1, 2, 3)),
+            *(Taken(name, ignored) for name in ("model_type", "ecosystem")),
+            Taken("hiresfix_upscale_method", second_pass),
+            Taken("hiresfix_denoise", to("hires_strength"), 0.6),
+            Taken("hiresfix_size_ratio", first_pass, 0.5),
+        ),
+    ),
+    ImageTool(
+        "comfyui",
+        "img2img",
+        (
+            Taken("prompt", prompt, required=True),
+            Taken("negative_prompt", negative_prompt, BAD_ART),
+            Taken("images", picture, required=True),
+            Taken("model", model),
+            Taken("steps", to("steps"), 20),
+            Taken("cfg", to("guidance_scale"), 7.0),
+            Taken("denoise", denoise, 0.8),
+            Taken("sampler_name", sampler, "euler"),
+            Taken("scheduler", spacing, "normal"),
+            Taken("batch_size", to("n"), 1),
+            Taken("loras", loras),
+            Taken("lora_names", loras),
+            Taken("lora_strengths", lora_weights),
         ),
     ),
     ImageTool(

@@ -12,6 +12,7 @@ from app.errors import InvalidParam
 _TAG = re.compile(r"<lora:([^:>]+)((?::[^:>]*)*)>,?\s*")
 _NUMBER = re.compile(r"[+-]?([0-9]{1,4}(\.[0-9]{0,12})?|\.[0-9]{1,12})")
 _TEXT_KEY, _UNET_KEY = "te", "unet"
+_MARKS = str.maketrans(":<>", "   ")
 HEAVIEST = 5.0
 
 
@@ -21,6 +22,17 @@ class Weighted(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     weight: float | None = None
     text_weight: float | None = None
+
+    @property
+    def text(self) -> str:
+        """As people write it."""
+        numbers = [self.weight] if self.text_weight is None else [self.text_weight, self.weight]
+        name = self.name.translate(_MARKS)
+        return ":".join((f"<lora:{name}", *(f"{each:g}" for each in numbers if each is not None))) + ">"
+
+    def with_weight(self, weight: float | None) -> Weighted:
+        """With this weight, unless it has one of its own."""
+        return Weighted(self.name, weight) if self.weight is None else self
 
     def to_value(self, weight: float) -> dict[str, Any]:
         """As it lies in a step's inputs; `weight` is that of a name without one."""
@@ -54,17 +66,18 @@ def _tagged(match: re.Match[str], parameter: str) -> Weighted:
     plain = [part for part in rest if "=" not in part]
     text = plain[0] if plain else given.get(_TEXT_KEY)
     unet = plain[1] if len(plain) > 1 else given.get(_UNET_KEY, text)
-    weight = None if unet is None else _weight(unet, name, parameter)
-    text_weight = None if text is None or text == unet else _weight(text, name, parameter)
+    weight = None if unet is None else read_weight(unet, name, parameter)
+    text_weight = None if text is None or text == unet else read_weight(text, name, parameter)
     return Weighted(name, weight, text_weight)
 
 
 def _entry(entry: str, parameter: str) -> Weighted:
     name, colon, weight = entry.rpartition(":")
-    return Weighted(name.strip(), _weight(weight.strip(), name, parameter)) if colon else Weighted(entry)
+    return Weighted(name.strip(), read_weight(weight.strip(), name, parameter)) if colon else Weighted(entry)
 
 
-def _weight(word: str, name: str, parameter: str) -> float:
+def read_weight(word: str, name: str, parameter: str) -> float:
+    """The weight of what is called `name`. Raises InvalidParam for one that is none."""
     weight = float(word) if _NUMBER.fullmatch(word) else None
     if weight is None or abs(weight) > HEAVIEST:
         said = f"{parameter}: the weight of '{name}' must be a number from -{HEAVIEST:g} to {HEAVIEST:g}, got '{word}'"
