@@ -132,7 +132,7 @@ def test_a_comfyui_graph_is_painted_and_what_it_lacks_is_told(studio: Atelier, t
             "model": "dosmix_",
             "seeds": [11, 12],
             "asked_model": "dosmix_.safetensors",
-            "left_out": ["the LoRA 'ink' is left out: this engine has none yet"],
+            "left_out": ["the LoRA 'ink' is left out: There is no LoRA 'ink'. Installed: none."],
         }
     ]
 

@@ -24,9 +24,10 @@ from typing import Any
 import workers.main
 from app.errors import OutOfMemory
 from app.settings import Settings
-from workers.diffusion.request import Image, ImageRequest, Progress, StopRequested
+from workers.diffusion.request import EnlargeRequest, Image, ImageRequest, Painted, Progress, StopRequested, Weights
 from workers.run_step import StepRunner
 
+JPEG = b"\xff\xd8\xff"
 STEP_S = float(os.environ.get("ATELIER_PAINTER_STEP_S", "0.02"))
 
 
@@ -36,12 +37,12 @@ class Painter:
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
 
-    def warm(self, name: str, path: str, family: str) -> float:
+    def warm(self, weights: Weights) -> float:
         return 0.0
 
     def paint(
         self, request: ImageRequest, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]
-    ) -> list[Image]:
+    ) -> Painted:
         while request.prompt == "stall" and not should_stop():
             time.sleep(STEP_S)
         if request.prompt == "too large":
@@ -58,8 +59,11 @@ class Painter:
             time.sleep(STEP_S)
             if should_stop():
                 raise StopRequested
-            on_progress(Progress(step + 1, request.steps, 0.0))
-        return [picture(request, request.seed + i) for i in range(request.n)]
+            on_progress(Progress(step + 1, request.steps, 0.0, JPEG if request.previews else None))
+        return Painted(tuple(picture(request, request.seed + i) for i in range(request.n)))
+
+    def enlarge(self, request: EnlargeRequest, should_stop: Callable[[], bool]) -> Image:
+        return Image(request.image, 0, 8, 8)
 
     def _released(self, prompt: str) -> bool:
         return (self._data_dir / f"release-{prompt.removeprefix('hold ')}").exists()
