@@ -97,6 +97,8 @@ class Sketch:
             steps = finished.get("steps")
             if steps and 0 < self.denoise < 1:  # ComfyUI paints all the steps that it is given
                 finished["steps"] = min(_MOST_STEPS, int(steps / self.denoise))
+        if "hires_scale" in finished:
+            return finished
         if "hires_upscaler" in finished and {"width", "height"} <= finished.keys():
             width, height = (_part(finished[side], self.first_pass) for side in ("width", "height"))
             return finished | {"hires_scale": finished["width"] / width, "width": width, "height": height}
