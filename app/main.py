@@ -35,7 +35,6 @@ from app.api.sse import EventStreams, StreamingApp
 from app.api.webhooks import WebhookApi
 from app.artifacts.store import open_artifacts
 from app.artifacts.urls import open_signer
-from app.checkpoints.adapters import Adapters
 from app.checkpoints.catalogue import open_catalogue
 from app.errors import AtelierError
 from app.events.feed import Feed
@@ -76,11 +75,11 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     """The web application of one process. The database must be there and up to date."""
     companion = companion or Companion()
     store = Store(settings)
-    catalogue = open_catalogue(settings.checkpoints_dir, settings.default_checkpoint)
+    catalogue = open_catalogue(settings)
     line, tally = open_line(settings), Tally()
     announcer = Announcer(line.doorbell, line.wakeups, tally)
     publications = Publications(store)
-    settle = SettleImages(catalogue, settings.checkpoint_names, Adapters(settings.checkpoints_dir))
+    settle = SettleImages(catalogue, settings.checkpoint_names)
     advance = Advance(publications.graph_of, settle, settings, publications.find_app)
     lookout = Lookout(store, line.wakeups)
     feed = Feed(store, lookout, tally.event_lag)

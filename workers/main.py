@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from app.artifacts.store import open_artifacts
 from app.artifacts.urls import open_signer
-from app.checkpoints.adapters import Adapters
 from app.checkpoints.catalogue import Catalogue, open_catalogue
 from app.errors import AtelierError
 from app.logs import set_up_logs
@@ -44,14 +43,13 @@ def main(descriptor: int, worker_id: str, work_class: str, alone: str = "0") -> 
     set_up_logs("worker", settings.log_level, settings.log_format, worker_id)
     link = WorkerSide(connection)
     threading.Thread(target=_until_parent_goes, args=(link,), name="hints", daemon=True).start()
-    catalogue = open_catalogue(settings.checkpoints_dir, settings.default_checkpoint)
-    adapters = Adapters(settings.checkpoints_dir)
+    catalogue = open_catalogue(settings)
     store = Store(settings)
     publications = Publications(store)
     artifacts = open_artifacts(settings)
     if work_class == "gpu":
         engine = _engine(settings, catalogue)
-        requests = ImageRequests(catalogue, adapters, artifacts)
+        requests = ImageRequests(catalogue, artifacts)
         nodes: dict[str, WorkerNode] = {"tool": PaintImages(engine, requests, artifacts, open_signer(settings))}
         resident, lanes = _last_of(engine), Lanes(1)
     else:
@@ -59,7 +57,7 @@ def main(descriptor: int, worker_id: str, work_class: str, alone: str = "0") -> 
 
         nodes = cpu_nodes(settings, artifacts)
         resident, lanes = _nothing, Lanes(settings.cpu_lanes, int(alone))
-    settle = SettleImages(catalogue, settings.checkpoint_names, adapters)
+    settle = SettleImages(catalogue, settings.checkpoint_names)
     advance = Advance(publications.graph_of, settle, settings, publications.find_app)
     runner = StepRunner(store, publications, advance, Announcer(link, link), link, nodes)
     link.tell(Ready())

@@ -15,7 +15,6 @@ from typing import Any
 import msgspec
 from celery.signals import worker_ready, worker_shutting_down
 
-from app.checkpoints.adapters import Adapters
 from app.checkpoints.catalogue import open_catalogue
 from app.counted import serve_counted
 from app.errors import SettingsInvalid
@@ -44,11 +43,9 @@ def serve(settings: Settings, work_classes: tuple[str, ...]) -> None:
     require_current(settings)
     line = open_line(settings)
     store = Store(settings)
-    catalogue = open_catalogue(settings.checkpoints_dir, settings.default_checkpoint)
-    publications, settle = (
-        Publications(store),
-        SettleImages(catalogue, settings.checkpoint_names, Adapters(settings.checkpoints_dir)),
-    )
+    catalogue = open_catalogue(settings)
+    publications = Publications(store)
+    settle = SettleImages(catalogue, settings.checkpoint_names)
     advance = Advance(publications.graph_of, settle, settings, publications.find_app)
     tally = Tally()
     if settings.worker_metrics_port:

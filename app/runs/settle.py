@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from app import ids
-from app.checkpoints.adapters import Adapters
 from app.checkpoints.catalogue import Catalogue
 from app.checkpoints.checkpoint import Checkpoint
 from app.errors import InvalidParam
@@ -32,19 +31,18 @@ class SettleImages:
     picture could come of together.
     """
 
-    def __init__(self, catalogue: Catalogue, stand_ins: Mapping[str, str], adapters: Adapters) -> None:
+    def __init__(self, catalogue: Catalogue, stand_ins: Mapping[str, str]) -> None:
         self._catalogue = catalogue
         self._stand_ins = stand_ins
-        self._adapters = adapters
 
     def __call__(self, call: WorkerCall) -> Settled:
         if call.work_class != "gpu":
             return Settled(dict(call.inputs), None)
         lenient = bool(call.arguments.get("fits"))
         if "prompt" not in call.inputs:
-            return Settled(_enlarging(call.inputs, Fitting(self._adapters, None, lenient=lenient)), None)
+            return Settled(_enlarging(call.inputs, Fitting(self._catalogue.adapters, None, lenient=lenient)), None)
         checkpoint = self._checkpoint(call.inputs)
-        fitting = Fitting(self._adapters, checkpoint.family, lenient=lenient)
+        fitting = Fitting(self._catalogue.adapters, checkpoint.family, lenient=lenient)
         inputs = self._painting(call.inputs, checkpoint, fitting)
         if lenient and "width" in inputs and "height" in inputs:
             smaller = painted_size((inputs["width"], inputs["height"]), checkpoint.side)
@@ -63,7 +61,7 @@ class SettleImages:
             "seed": _seed(asked.get("seed")),
             "scheduler": asked.get("scheduler") or checkpoint.sampler or _SAMPLER,
             **_variation(asked),
-            **fitting.vae(asked.get("vae") or checkpoint.vae),
+            **fitting.vae(asked.get("vae")),
             **fitting.loras(asked),
             **fitting.embeddings(asked["prompt"], asked.get("negative_prompt") or ""),
             **fitting.controls(asked),
@@ -94,6 +92,8 @@ def _size(asked: Mapping[str, Any], checkpoint: Checkpoint) -> dict[str, int]:
     if "image" in asked:
         return {}
     width, height = sides(asked.get("aspect_ratio"), checkpoint.side)
+    if "aspect_ratio" not in asked:
+        width, height = checkpoint.width or width, checkpoint.height or height
     return {"width": asked.get("width") or width, "height": asked.get("height") or height}
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from app.checkpoints.adapters import Adapters
-from app.checkpoints.catalogue import SHIPPED_FOLDER, bare_name, open_catalogue
+from app.checkpoints.catalogue import SHIPPED_FOLDER, Catalogue, bare_name
 from app.errors import CheckpointUnavailable, InvalidParam
 from app.graph.nodes.kind import WorkerCall
 from app.runs.settle import SettleImages
+from tests.adapters import dress, lora
 
 SHAPES = SHIPPED_FOLDER / "atelier-shapes"
 
@@ -31,7 +31,7 @@ def settled(folder: Path, names: dict[str, str] | None = None, **inputs: Any) ->
 def settled_call(
     folder: Path, inputs: dict[str, Any], names: dict[str, str] | None = None, arguments: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    settle = SettleImages(open_catalogue(folder, ""), names or {}, Adapters(folder))
+    settle = SettleImages(Catalogue([folder, SHIPPED_FOLDER]), names or {})
     return dict(settle(WorkerCall("gpu", inputs, arguments or {})).inputs)
 
 
@@ -96,18 +96,8 @@ FILE = {
 
 @pytest.fixture
 def dressed(folder: Path) -> Path:
-    """With some files beside the checkpoints: only their names count here."""
-    for name in (
-        "loras/ink",
-        "loras/pixel art",
-        "embeddings/bad-hands",
-        "vae/soft",
-        "controlnet/canny",
-        "upscalers/x4",
-    ):
-        path = folder / f"{name}.safetensors"
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(b"")
+    dress(folder)
+    lora(folder, "pixel art")
     return folder
 
 
@@ -157,6 +147,19 @@ def test_a_file_that_is_not_here_is_refused_by_the_parameters_name(
     with pytest.raises(CheckpointUnavailable) as refusal:
         asked(dressed, **inputs)
     assert refusal.value.params == parameter
+
+
+def test_a_lora_for_checkpoints_of_another_family_is_refused(dressed: Path) -> None:
+    lora(dressed, "photo", width=768)
+    with pytest.raises(CheckpointUnavailable, match="'photo' is for sd1 checkpoints, and this one is shapes"):
+        asked(dressed, loras="photo")
+
+
+def test_a_models_card_says_what_a_request_leaves_open(dressed: Path) -> None:
+    (dressed / "dosmix_.toml").write_text('width = 96\nheight = 64\nsteps = 12\nsampler = "ddim"\nclip_skip = 2\n')
+    inputs = asked(dressed, model_name="dosmix_")
+    assert (inputs["width"], inputs["height"], inputs["steps"]) == (96, 64, 12)
+    assert (inputs["scheduler"], inputs["clip_skip"]) == ("ddim", 2)
 
 
 def test_what_another_servers_workflow_asks_for_and_is_not_here_is_left_out_and_said(dressed: Path) -> None:

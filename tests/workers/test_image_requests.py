@@ -11,11 +11,11 @@ from PIL import Image as Picture
 
 from app.artifacts.disk import DiskArtifacts
 from app.artifacts.store import ArtifactStore
-from app.checkpoints.adapters import Adapters
-from app.checkpoints.catalogue import open_catalogue
+from app.checkpoints.catalogue import SHIPPED_FOLDER, Catalogue
 from app.errors import NodeFailed
 from app.graph.nodes.kind import WorkerCall
 from app.runs.settle import SettleImages
+from tests.adapters import dress
 from tests.media import picture
 from workers.diffusion.request import Control, Enlargement, Hires, ImageRequest, Lora
 from workers.nodes.image_request import ImageRequests
@@ -23,10 +23,7 @@ from workers.nodes.image_request import ImageRequests
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for name in ("loras/ink", "embeddings/ugly", "vae/soft", "controlnet/canny", "upscalers/x4"):
-        path = tmp_path / f"{name}.safetensors"
-        path.parent.mkdir()
-        path.write_bytes(b"")
+    dress(tmp_path)
     return tmp_path
 
 
@@ -40,13 +37,13 @@ def file_of(artifacts: ArtifactStore, content: bytes) -> dict[str, Any]:
 
 
 def inputs_of(folder: Path, **asked: Any) -> dict[str, Any]:
-    settle = SettleImages(open_catalogue(folder, ""), {}, Adapters(folder))
+    settle = SettleImages(Catalogue([folder, SHIPPED_FOLDER]), {})
     return dict(settle(WorkerCall("gpu", asked)).inputs)
 
 
 def request_of(folder: Path, artifacts: ArtifactStore, **asked: Any) -> ImageRequest:
     inputs = inputs_of(folder, **{"prompt": "a cat", "n": 1, **asked})
-    return ImageRequests(open_catalogue(folder, ""), Adapters(folder), artifacts).painting(inputs)
+    return ImageRequests(Catalogue([folder, SHIPPED_FOLDER]), artifacts).painting(inputs)
 
 
 def test_a_plain_request_says_what_was_settled(folder: Path, artifacts: ArtifactStore) -> None:
@@ -67,7 +64,7 @@ def test_names_become_paths(folder: Path, artifacts: ArtifactStore) -> None:
         folder,
         artifacts,
         prompt="a cat <lora:ink:0.5>",
-        negative_prompt="ugly",
+        negative_prompt="bad-hands",
         vae="soft",
         hires_scale=2,
         hires_upscaler="x4",
@@ -77,7 +74,7 @@ def test_names_become_paths(folder: Path, artifacts: ArtifactStore) -> None:
     )
     assert request.prompt == "a cat "
     assert request.loras == (Lora("ink", f"{folder}/loras/ink.safetensors", 0.5),)
-    assert request.embeddings == (("ugly", f"{folder}/embeddings/ugly.safetensors"),)
+    assert request.embeddings == (("bad-hands", f"{folder}/embeddings/bad-hands.safetensors"),)
     assert request.weights.vae_path == f"{folder}/vae/soft.safetensors"
     assert request.hires == Hires(2, 0.5, 30, f"{folder}/upscalers/x4.safetensors")
     assert request.enlarge == Enlargement(3, "lanczos")
@@ -112,7 +109,7 @@ def test_a_photo_that_lies_on_its_side_is_upright(folder: Path, artifacts: Artif
 
 
 def test_a_picture_that_would_be_too_large_is_refused(folder: Path, artifacts: ArtifactStore) -> None:
-    requests = ImageRequests(open_catalogue(folder, ""), Adapters(folder), artifacts)
+    requests = ImageRequests(Catalogue([folder, SHIPPED_FOLDER]), artifacts)
     inputs = inputs_of(folder, image=file_of(artifacts, picture(size=(2000, 100))), upscale=8)
     with pytest.raises(NodeFailed, match="16000 x 800 pixels; a side may have 8192"):
         requests.enlarging(inputs)

@@ -34,10 +34,10 @@ class Pipeline:
         conditioning = self._conditionings.pop(prompt, None)
         if conditioning is None:
             parts = self.components
-            words = parts.tokenizer(
+            words = parts.tokenizers[0](
                 clean(prompt), padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt"
             )
-            conditioning = Conditioning(parts.text_encoder(words.input_ids.to(parts.device))[0])
+            conditioning = Conditioning(parts.text_encoders[0](words.input_ids.to(parts.device))[0])
         self._conditionings[prompt] = conditioning
         if len(self._conditionings) > REMEMBERED_PROMPTS:
             self._conditionings.popitem(last=False)

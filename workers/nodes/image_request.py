@@ -10,7 +10,7 @@ from PIL import Image as Picture
 from PIL import UnidentifiedImageError
 
 from app.artifacts.store import ArtifactStore
-from app.checkpoints.adapters import Adapters, Kind
+from app.checkpoints.adapters import Kind
 from app.checkpoints.catalogue import Catalogue
 from app.checkpoints.checkpoint import Checkpoint
 from app.errors import NodeFailed
@@ -26,9 +26,8 @@ _SAME_NAMES = ("variation_strength", "variation_seed", "clip_skip", "strength", 
 class ImageRequests:
     """Builds requests. Nothing is left to choose: equal inputs and files make equal requests."""
 
-    def __init__(self, catalogue: Catalogue, adapters: Adapters, artifacts: ArtifactStore) -> None:
+    def __init__(self, catalogue: Catalogue, artifacts: ArtifactStore) -> None:
         self._catalogue = catalogue
-        self._adapters = adapters
         self._artifacts = artifacts
 
     def painting(self, inputs: Mapping[str, Any]) -> ImageRequest:
@@ -92,7 +91,7 @@ class ImageRequests:
         return name if name in _BUILT_IN else self._path("upscaler", name)
 
     def _path(self, kind: Kind, name: str) -> str:
-        return self._adapters.find(kind, name).path
+        return self._catalogue.adapters.find(kind, name).path
 
     def _bytes(self, file: Mapping[str, Any] | None) -> bytes | None:
         return None if file is None else self._artifacts.get(file["sha256"])
@@ -104,8 +103,9 @@ def weights_of(checkpoint: Checkpoint, catalogue: Catalogue, vae_path: str = "")
         name=checkpoint.name,
         path=checkpoint.path,
         family=checkpoint.family or "",
-        prediction=checkpoint.prediction or "",
-        vae_path=vae_path,
+        prediction=checkpoint.prediction,
+        vae_path=vae_path or checkpoint.vae_path,
+        text_encoder_path=checkpoint.text_encoder_path,
         hash=catalogue.hash_prefix(checkpoint),
     )
 
