@@ -56,7 +56,7 @@ class ImageRequests:
             controls=tuple(self._controls(inputs)),
             hires=self._hires(inputs),
             enlarge=self._enlargement(inputs) if inputs.get("upscale", 1) != 1 else None,
-            shown_size=None if painted == size else _enlarged(size, inputs),
+            shown_size=None if painted == size else _shown(size, inputs),
             exclusive=bool(inputs.get("exclusive")),
             **given,
         )
@@ -118,6 +118,12 @@ def _size(image: bytes | None, inputs: Mapping[str, Any], checkpoint: Checkpoint
     size = size_of_change(_size_of(image), width, height, checkpoint.side)
     _enlarged(size, inputs)
     return size
+
+
+def _shown(size: Size, inputs: Mapping[str, Any]) -> Size:
+    """What was asked for, before it is enlarged: the second pass belongs to the painting."""
+    scale = inputs.get("hires_scale", 1)
+    return round(size[0] * scale), round(size[1] * scale)
 
 
 def _enlarged(size: Size, inputs: Mapping[str, Any]) -> Size:
