@@ -12,7 +12,7 @@ SHAPE = (1, 4, 16, 16)
 
 
 def of(seed, variation=(0, 0.0)) -> torch.Tensor:
-    return noise(SHAPE, torch.Generator().manual_seed(seed), variation)
+    return noise(SHAPE, torch.Generator().manual_seed(seed), torch.float32, variation)
 
 
 def test_a_variation_lies_between_two_seeds():

@@ -34,13 +34,16 @@ class Kept:
         return (1 - self.hole) * around + self.hole * painted
 
 
-def noise(shape: tuple[int, ...], generator: torch.Generator, variation: tuple[int, float] = (0, 0.0)) -> torch.Tensor:
-    """From `generator`, turned by (seed, strength) of `variation` towards that seed's: at 1 it is that one."""
-    own: torch.Tensor = randn_tensor(shape, generator=generator)
+def noise(
+    shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype, variation: tuple[int, float] = (0, 0.0)
+) -> torch.Tensor:
+    """From `generator`, on the CPU; turned by (seed, strength) of `variation` towards that seed's, which it is at 1."""
+    own: torch.Tensor = randn_tensor(shape, generator=generator, dtype=dtype)
     seed, strength = variation
-    return (
-        turned(own, randn_tensor(shape, generator=torch.Generator().manual_seed(seed)), strength) if strength else own
-    )
+    if not strength:
+        return own
+    other = randn_tensor(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+    return turned(own.float(), other.float(), strength).to(dtype)
 
 
 def turned(one: torch.Tensor, other: torch.Tensor, share: float) -> torch.Tensor:

@@ -55,6 +55,10 @@ def pixels_of(picture: Picture.Image, size: Size) -> Pixels:
     return np.asarray(cut(_opaque(picture), size))
 
 
+def pixels_as_they_are(picture: Picture.Image) -> Pixels:
+    return pixels_of(picture, picture.size)
+
+
 def cut(picture: Picture.Image, size: Size, filter: Resampling = Resampling.LANCZOS) -> Picture.Image:
     return picture if picture.size == size else ImageOps.fit(picture, size, filter)
 

@@ -8,6 +8,8 @@ read from its weights. Large pictures go through in tiles that overlap, so that 
 from __future__ import annotations
 
 import re
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -18,11 +20,14 @@ from torch.nn.functional import interpolate, leaky_relu, pixel_shuffle, pixel_un
 
 from app.errors import CheckpointUnavailable
 from workers.diffusion.images import Pixels, Size, from_unit, resized, to_unit
-from workers.diffusion.memory import is_out_of_memory
+from workers.diffusion.memory import as_told, is_out_of_memory
 from workers.diffusion.tensors import UNREADABLE, read_tensors, reason
 
 TILE = 256  # pixels of the small picture, a side
+LANCZOS = "lanczos"
 OVERLAP = 24  # pixels of its surroundings that a tile sees on each side, and that are thrown away
+
+_MOST_NETWORKS = 2  # in memory, 70 MB each
 
 Weights = Mapping[str, torch.Tensor]
 Network = TypeVar("Network", bound=nn.Module)
@@ -78,6 +83,41 @@ def load_upscaler(path: str, device: torch.device) -> Upscaler:
             params="upscaler",
         ) from error
     return Upscaler(network, device)
+
+
+class Upscalers:
+    """Enlarges by the name of an upscaler, and keeps the last networks that were used. For any number of threads."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._lock = threading.Lock()
+        self._held: OrderedDict[tuple[str, int], Upscaler] = OrderedDict()
+
+    def enlarge(self, pixels: Pixels, upscaler: str, size: Size, between: Callable[[], None] = lambda: None) -> Pixels:
+        """`pixels` in exactly `size` by "lanczos", or by the network of a file.
+
+        Raises CheckpointUnavailable, OutOfMemory, and whatever `between` raises.
+        """
+        if upscaler == LANCZOS:
+            return resized(pixels, size)
+        try:
+            return self._network(upscaler).enlarge_to(pixels, size, between)
+        except RuntimeError as error:
+            raise as_told(error) from None
+
+    def _network(self, path: str) -> Upscaler:
+        try:
+            key = path, Path(path).stat().st_mtime_ns
+        except OSError as error:
+            raise CheckpointUnavailable(
+                f"The upscaler {Path(path).name} is not there any more: {error}.", params="upscaler"
+            ) from error
+        with self._lock:
+            network = self._held.pop(key, None) or load_upscaler(path, self._device)
+            self._held[key] = network
+            if len(self._held) > _MOST_NETWORKS:
+                self._held.popitem(last=False)
+            return network
 
 
 class RRDBNet(nn.Module):
