@@ -157,7 +157,7 @@ def checkpoints() -> None:
     """List the installed checkpoints, and where to put more."""
     settings = _settings()
     table = Table("name", "family", "size", "state", box=None)
-    catalogue = open_catalogue(settings.checkpoints_dir, settings.default_checkpoint)
+    catalogue = open_catalogue(settings)
     for found in catalogue.list():
         size = f"{found.size_bytes / 1e6:,.0f} MB"
         table.add_row(found.name, found.family or "", size, found.problem or "usable")

@@ -99,6 +99,14 @@ class Settings(BaseSettings):
 
     checkpoints_dir: Path = Field(Path("checkpoints"), description="where checkpoints lie: files or diffusers folders")
     default_checkpoint: str = Field("", description="used without a model_name, if v1-5-pruned-emaonly isn't installed")
+    checkpoint_aliases: Annotated[dict[str, str], NoDecode] = Field(
+        {}, description='JSON: other names of checkpoints, as {"dreams": "dreamshaper_8"}'
+    )
+    default_vae: Annotated[dict[str, str], NoDecode] = Field(
+        {},
+        description="JSON: the VAE of files without one, by family, as "
+        '{"sd1": "vae-ft-mse-840000", "sdxl": "sdxl-vae-fp16-fix"}',
+    )
     checkpoint_names: Annotated[dict[str, str], NoDecode] = Field(
         {},
         description="JSON: checkpoints for the models that other image tools ask for, as "
@@ -183,7 +191,7 @@ class Settings(BaseSettings):
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
 
-    @field_validator("checkpoint_names", "llm_endpoints", mode="before")
+    @field_validator("checkpoint_aliases", "default_vae", "checkpoint_names", "llm_endpoints", mode="before")
     @classmethod
     def _json(cls, value: object) -> object:
         try:

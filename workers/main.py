@@ -42,7 +42,7 @@ def main(descriptor: int, worker_id: str, work_class: str, alone: str = "0") -> 
     set_up_logs("worker", settings.log_level, settings.log_format, worker_id)
     link = WorkerSide(connection)
     threading.Thread(target=_until_parent_goes, args=(link,), name="hints", daemon=True).start()
-    catalogue = open_catalogue(settings.checkpoints_dir, settings.default_checkpoint)
+    catalogue = open_catalogue(settings)
     store = Store(settings)
     publications = Publications(store)
     artifacts = open_artifacts(settings)

@@ -43,7 +43,7 @@ def serve(settings: Settings, work_classes: tuple[str, ...]) -> None:
     require_current(settings)
     line = open_line(settings)
     store = Store(settings)
-    catalogue = open_catalogue(settings.checkpoints_dir, settings.default_checkpoint)
+    catalogue = open_catalogue(settings)
     publications, settle = Publications(store), SettleImages(catalogue, settings.checkpoint_names)
     advance = Advance(publications.graph_of, settle, settings, publications.find_app)
     tally = Tally()

@@ -140,7 +140,7 @@ class RunService:
         self._announcer.ring(done.rings)  # nobody can be listening to it yet
         if done.posts:
             self._announcer.post()
-        self._announcer.tally.count("accepted", request.dialect, movement.run.status.value)
+        self._announcer.tally.count("accepted", request.dialect, str(movement.run.status))
         waits_for = movement.new_work[0].step.work_class if movement.new_work else None
         return Accepted(movement.run, waits_for=waits_for)
 

@@ -206,10 +206,10 @@ class Painting:
 def _guidance(pipeline: Pipeline, request: ImageRequest) -> Guidance:
     guided = request.guidance_scale > 1
     prompt = pipeline.encode(request.prompt, request)
-    negative = pipeline.encode(request.negative_prompt, request) if guided else None
+    negative = pipeline.encode(request.negative_prompt, request, negative=True) if guided else None
     return Guidance(prompt, negative, request.guidance_scale)
 
 
 def _previewer(pipeline: Pipeline, request: ImageRequest) -> Previewer:
     parts, path = pipeline.components, request.preview_path
-    return Previewer(request.weights.family, load_tiny_decoder(path, parts.device, parts.dtype) if path else None)
+    return Previewer(parts.family, load_tiny_decoder(path, parts.device, parts.dtype) if path else None)

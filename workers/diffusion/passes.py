@@ -52,7 +52,7 @@ class Pass:
         self._guidance = guidance
         self._subject = subject
         self._how = sampler(request.sampler)
-        self._fills = self._parts.unet.config.in_channels == 2 * self._parts.vae.config.latent_channels + 1
+        self._fills = self._parts.is_inpainting
 
     @property
     def calls(self) -> int:
@@ -74,6 +74,7 @@ class Pass:
             timesteps=timesteps,
             guidance=self._guidance,
             extra={"generator": generator} if self._how.takes_generator else {},
+            size_ids=self._size_ids,
             steers=self._steers,
         )
         if self._fills:
@@ -104,6 +105,14 @@ class Pass:
     def _filling(self, generator: torch.Generator) -> torch.Tensor:
         """What a UNet for inpainting is shown besides: where to paint, and the picture with its hole in grey."""
         return torch.cat([self._latent_hole, self._encoded_rest.sample(generator)], dim=1)
+
+    @cached_property
+    def _size_ids(self) -> torch.Tensor | None:
+        """To SDXL a picture says its size: as it was taken, where it was cut, and as it is."""
+        if self._parts.unet.config.addition_embed_type != "text_time":
+            return None
+        width, height = self._subject.size
+        return torch.tensor([[height, width, 0, 0, height, width]], device=self._parts.device, dtype=self._parts.dtype)
 
     @property
     def _latent_shape(self) -> tuple[int, int, int, int]:

@@ -28,6 +28,9 @@ def weights_of(checkpoint: Checkpoint, catalogue: Catalogue) -> Weights:
         name=checkpoint.name,
         path=checkpoint.path,
         family=checkpoint.family or "",
+        prediction=checkpoint.prediction,
+        vae_path=checkpoint.vae_path,
+        text_encoder_path=checkpoint.text_encoder_path,
         hash=catalogue.hash_prefix(checkpoint),
     )
 
