@@ -27,7 +27,7 @@ from workers.child import parent_connection
 from workers.drain import Drain
 from workers.lanes import Lanes
 from workers.link import Ready, WorkerSide
-from workers.nodes.image import TextToImage
+from workers.nodes.image import TextToImage, weights_of
 from workers.run_step import StepRunner, WorkerNode
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _engine(settings: Settings, catalogue: Catalogue) -> Engine:
     engine = Engine(settings.device or None, settings.resident_checkpoints, settings.torch_threads)
     try:
         checkpoint = catalogue.default()
-        engine.warm(checkpoint.name, checkpoint.path, checkpoint.family or "")
+        engine.warm(weights_of(checkpoint, catalogue))
     except AtelierError as error:
         logger.warning("no checkpoint is warm", extra={"action": "warm_failed", "error": error.message})
     return engine

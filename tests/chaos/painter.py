@@ -24,7 +24,7 @@ from typing import Any
 import workers.main
 from app.errors import OutOfMemory
 from app.settings import Settings
-from workers.diffusion.request import Image, ImageRequest, Progress, StopRequested
+from workers.diffusion.request import Image, ImageRequest, Painted, Progress, StopRequested, Weights
 from workers.run_step import StepRunner
 
 STEP_S = float(os.environ.get("ATELIER_PAINTER_STEP_S", "0.02"))
@@ -36,12 +36,12 @@ class Painter:
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
 
-    def warm(self, name: str, path: str, family: str) -> float:
+    def warm(self, weights: Weights) -> float:
         return 0.0
 
     def paint(
         self, request: ImageRequest, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]
-    ) -> list[Image]:
+    ) -> Painted:
         while request.prompt == "stall" and not should_stop():
             time.sleep(STEP_S)
         if request.prompt == "too large":
@@ -59,7 +59,7 @@ class Painter:
             if should_stop():
                 raise StopRequested
             on_progress(Progress(step + 1, request.steps, 0.0))
-        return [picture(request, request.seed + i) for i in range(request.n)]
+        return Painted(tuple(picture(request, request.seed + i) for i in range(request.n)))
 
     def _released(self, prompt: str) -> bool:
         return (self._data_dir / f"release-{prompt.removeprefix('hold ')}").exists()

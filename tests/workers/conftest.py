@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +12,7 @@ from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline
 
 from workers.diffusion.engine import Engine
 from workers.diffusion.export import export_single_file
-from workers.diffusion.request import ImageRequest
+from workers.diffusion.request import ImageRequest, Weights
 from workers.diffusion.shapes.train import BETAS, make_tokenizer, new_text_encoder, new_unet
 from workers.diffusion.tokenizer import CONFIGS
 
@@ -46,15 +47,13 @@ def tiny(tmp_path_factory) -> SimpleNamespace:
     return SimpleNamespace(folder=home / "tiny", file=home / "tiny-file.safetensors")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def ask(tiny):
     """Builds an ImageRequest for the random checkpoint."""
 
-    def build(**changes) -> ImageRequest:
+    def build(path=tiny.folder, **changes) -> ImageRequest:
         values = {
-            "checkpoint_name": "tiny",
-            "checkpoint_path": str(tiny.folder),
-            "family": "shapes",
+            "weights": Weights(Path(path).stem, str(path), "shapes"),
             "prompt": "a small red star at the top left on a blue background",
             "negative_prompt": "blurry, low quality",
             "width": 64,

@@ -19,6 +19,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from app.errors import CheckpointUnavailable
 from workers.diffusion import names
 from workers.diffusion.memory import is_out_of_memory
+from workers.diffusion.request import Weights
 from workers.diffusion.tokenizer import CONFIGS, tokenizer
 
 Parts = tuple[CLIPTextModel, UNet2DConditionModel, AutoencoderKL]
@@ -41,11 +42,12 @@ class Components:
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
 
-def load(path: Path, family: str, device: torch.device, dtype: torch.dtype) -> Components:
-    """Loads a diffusers folder or a single `.safetensors` file of `family` (a folder of `configs/`).
+def load(weights: Weights, device: torch.device, dtype: torch.dtype) -> Components:
+    """Loads a diffusers folder or a single `.safetensors` file.
 
     Raises CheckpointUnavailable when the files can't be read or hold other weights than the family's.
     """
+    path, family = Path(weights.path), weights.family
     with _explained(path):
         parts = _from_folder(path, dtype) if path.is_dir() else _from_file(path, family, dtype)
         text_encoder, unet, vae = (part.to(device).eval().requires_grad_(False) for part in parts)

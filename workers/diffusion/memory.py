@@ -7,6 +7,8 @@ import gc
 
 import torch
 
+from app.errors import OutOfMemory
+
 # torch has a class of its own for this on CUDA only.
 _SENTENCES = ("can't allocate memory", "not enough memory", "MPS backend out of memory")
 
@@ -23,3 +25,14 @@ def give_back_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def as_told(error: Exception) -> Exception:
+    """The error as the one who asked is to hear it, without its traceback: that would hold the frames of the engine,
+    and the frames hold the tensors.
+    """
+    error.__traceback__ = None
+    if not is_out_of_memory(error):
+        return error
+    give_back_memory()
+    return OutOfMemory("The device ran out of memory. Ask for a smaller picture, or for fewer at once (n).")

@@ -9,16 +9,27 @@ from app import ids
 from app.artifacts.store import ArtifactStore
 from app.artifacts.urls import UrlSigner
 from app.checkpoints.catalogue import Catalogue
+from app.checkpoints.checkpoint import Checkpoint
 from app.domain.artifact import Artifact
 from app.domain.event import Tick
 from app.domain.run import Step, Succeeded
 from app.graph.nodes.tool import ToolCall
 from app.graph.tools.sketch import ImageTool
-from workers.diffusion.request import Image, ImageRequest, Progress, StopRequested
+from workers.diffusion.request import Image, ImageRequest, Progress, StopRequested, Weights
 from workers.run_step import Job, NodeRun, StepHalted
 
 if TYPE_CHECKING:
     from workers.diffusion.engine import Engine
+
+
+def weights_of(checkpoint: Checkpoint, catalogue: Catalogue) -> Weights:
+    """The checkpoint as the engine is asked for it."""
+    return Weights(
+        name=checkpoint.name,
+        path=checkpoint.path,
+        family=checkpoint.family or "",
+        hash=catalogue.hash_prefix(checkpoint),
+    )
 
 
 class TextToImage:
@@ -37,13 +48,13 @@ class TextToImage:
         def on_progress(progress: Progress) -> None:
             job.tick(Tick(step.run_id, step.id, step.node_id, progress.step, progress.steps, progress.eta_s))
 
-        watch.load_s += self._engine.warm(request.checkpoint_name, request.checkpoint_path, request.family)
         try:
-            pictures = self._engine.paint(request, on_progress, job.is_halted)
+            painted = self._engine.paint(request, on_progress, job.is_halted)
         except StopRequested:
             raise StepHalted from None
+        watch.load_s += painted.load_s
         with watch.uploading():
-            made = tuple(self._store(step, picture) for picture in pictures)
+            made = tuple(self._store(step, picture) for picture in painted.images)
         told = self._told(job, request, made)
         outputs = {"text": "", "files": [artifact.to_value() for artifact in made], "json": [told]}
         metadata = {"tool_info": dict(job.work.info)} if isinstance(job.work, ToolCall) and job.work.info else None
@@ -51,7 +62,7 @@ class TextToImage:
 
     def _told(self, job: Job, request: ImageRequest, made: Sequence[Artifact]) -> dict[str, Any]:
         """What the step says of how its pictures were made, and what could not be done."""
-        told: dict[str, Any] = {"model": request.checkpoint_name, "seeds": [artifact.seed for artifact in made]}
+        told: dict[str, Any] = {"model": request.weights.name, "seeds": [artifact.seed for artifact in made]}
         told |= {name: job.inputs[name] for name in ("asked_model", "painted_size") if name in job.inputs}
         told |= {name: job.arguments[name] for name in ("left_out",) if name in job.arguments}
         tool = job.work.tool if isinstance(job.work, ToolCall) else None
@@ -65,9 +76,7 @@ class TextToImage:
         size = (inputs["width"], inputs["height"])
         painted = tuple(inputs.get("painted_size") or size)
         return ImageRequest(
-            checkpoint_name=checkpoint.name,
-            checkpoint_path=checkpoint.path,
-            family=checkpoint.family or "",
+            weights=weights_of(checkpoint, self._catalogue),
             prompt=inputs["prompt"],
             negative_prompt=inputs.get("negative_prompt") or "",
             width=painted[0],
@@ -78,7 +87,6 @@ class TextToImage:
             seed=inputs["seed"],
             n=inputs["n"],
             sampler=inputs.get("scheduler") or "dpmpp_2m",
-            checkpoint_hash=self._catalogue.hash_prefix(checkpoint),
         )
 
     def _store(self, step: Step, picture: Image) -> Artifact:
@@ -87,8 +95,8 @@ class TextToImage:
             id=artifact_id,
             run_id=step.run_id,
             step_id=step.id,
-            sha256=self._artifacts.put(picture.png),
-            size=len(picture.png),
+            sha256=self._artifacts.put(picture.content),
+            size=len(picture.content),
             mime_type="image/png",
             extension=".png",
             filename=f"{artifact_id.replace('-', '')}.png",
