@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 from bench.diffusion.stage import Stage, side_by_side
 from bench.diffusion.table import Row
@@ -61,9 +62,7 @@ def mixed_load(stage: Stage) -> Iterator[Row]:
     theirs_s = time.perf_counter() - began
     ours_s = _as_they_come(stage, requests, theirs_s / len(requests) / 8)
     aim = ">= 4.0" if stage.is_gpu else ""
-    yield Row(
-        "mixed load, steps a second", f"{steps / ours_s:.1f}", f"{steps / theirs_s:.1f}", theirs_s / ours_s, aim
-    )
+    yield Row("mixed load, steps a second", f"{steps / ours_s:.1f}", f"{steps / theirs_s:.1f}", theirs_s / ours_s, aim)
 
 
 def _as_they_come(stage: Stage, requests: Sequence[ImageRequest], mean_gap_s: float) -> float:
@@ -80,7 +79,7 @@ def _as_they_come(stage: Stage, requests: Sequence[ImageRequest], mean_gap_s: fl
 
 
 def joining(stage: Stage) -> Iterator[Row]:
-    """How long it takes from a request's coming until a UNet call with its rows begins, while four others are at work."""
+    """From a request's coming until a UNet call with its rows begins, while four others are at work."""
     calls: list[tuple[float, int]] = []
     unet = stage.unet
     hook = unet.register_forward_pre_hook(lambda module, given: calls.append((time.perf_counter(), len(given[0]))))
@@ -115,9 +114,5 @@ def joining(stage: Stage) -> Iterator[Row]:
 
 def _median_gap(calls: Sequence[tuple[float, int]]) -> float:
     """Between two calls of the four that are at work."""
-    gaps = sorted(
-        later - earlier
-        for (earlier, rows), (later, _) in zip(calls, calls[1:], strict=False)
-        if rows == 8
-    )
+    gaps = sorted(later - earlier for (earlier, rows), (later, _) in pairwise(calls) if rows == 8)
     return gaps[len(gaps) // 2]

@@ -53,7 +53,8 @@ def main(count: int = REQUESTS) -> None:
         painted, failed, first_mb = _paint_all(engine, requests)
         last_mb = _resident_mb()
         sample = random.Random(0).sample(sorted(painted), min(SAMPLE, len(painted)))
-        mixed_up = sum(not _is_same(painted[number], engine.paint(requests[number]).images[0].content) for number in sample)
+        alone = {number: engine.paint(requests[number]).images[0].content for number in sample}
+        mixed_up = sum(not _is_same(painted[number], picture) for number, picture in alone.items())
     said = {"requests": count, "first_mb": first_mb, "last_mb": last_mb, "failed": failed, "mixed_up": mixed_up}
     print(json.dumps(said))
 
@@ -100,7 +101,6 @@ def _resident_mb() -> float:
 
 def _is_same(one: bytes, other: bytes) -> bool:
     """By what is seen: the rounding of another kernel may change a pixel by 1."""
-
 
     first, second = (np.asarray(Image.open(io.BytesIO(each)).convert("RGB")).astype(int) for each in (one, other))
     return first.shape == second.shape and int(np.abs(first - second).max()) <= 2

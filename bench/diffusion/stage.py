@@ -72,7 +72,13 @@ def open_stage(device: str | None) -> Stage:
     pixels, steps = (512, 30) if is_gpu else (64, 20)
     weights = Weights(folder.name, str(folder), "sd1" if is_gpu else "shapes")
     request = ImageRequest(
-        weights, negative_prompt="blurry", width=pixels, height=pixels, steps=steps, sampler="dpmpp_2m", guidance_scale=5.0
+        weights,
+        negative_prompt="blurry",
+        width=pixels,
+        height=pixels,
+        steps=steps,
+        sampler="dpmpp_2m",
+        guidance_scale=5.0,
     )
     engine.warm(weights)
     return Stage(engine, plain_pipeline(folder, engine, request), request)
@@ -87,18 +93,20 @@ def plain_pipeline(folder: Path, engine: Engine, request: ImageRequest) -> Stabl
     return plain
 
 
-def seconds(work: Callable[[], object]) -> float:
+def seconds(work: Callable[..., object], *given: object) -> float:
     began = time.perf_counter()
-    work()
+    work(*given)
     return time.perf_counter() - began
 
 
-def side_by_side(ours: Callable[[int], object], theirs: Callable[[int], object], rounds: int) -> tuple[float, float, float]:
+def side_by_side(
+    ours: Callable[[int], object], theirs: Callable[[int], object], rounds: int
+) -> tuple[float, float, float]:
     """Alternating, each once before it counts: the medians of both in seconds, and the median of the pairs' ratios."""
     pairs = []
     for number in range(rounds + 1):
         order = (theirs, ours) if number % 2 else (ours, theirs)
-        took = {work: seconds(lambda work=work: work(number)) for work in order}
+        took = {work: seconds(work, number) for work in order}
         pairs.append((took[ours], took[theirs]))
     pairs = pairs[1:]
     ratio = statistics.median(ours_s / theirs_s for ours_s, theirs_s in pairs)
@@ -108,5 +116,6 @@ def side_by_side(ours: Callable[[int], object], theirs: Callable[[int], object],
 def device_name(stage: Stage) -> str:
     if stage.is_gpu:
         return torch.cuda.get_device_name(stage.engine.device)
-    models = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return f"{models[0] if models else 'CPU'}, {torch.get_num_threads()} threads"

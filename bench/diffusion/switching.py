@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,8 +36,7 @@ def switching(stage: Stage) -> Iterator[Row]:
         step_s = _step_s(stage)
         extra = []
         for i in range(ROUNDS):
-            same = seconds(lambda i=i: [stage.paint(stage.asked(i, weights=first, steps=1)) for _ in range(2)])
-            turns = seconds(lambda i=i: [stage.paint(stage.asked(i, weights=each, steps=1)) for each in (first, second)])
+            same, turns = (seconds(_paint_in_turns, stage, i, each) for each in ((first, first), (first, second)))
             extra.append((turns - same) / 2)
     switch_s = statistics.median(extra)
     yield Row(
@@ -49,11 +48,15 @@ def switching(stage: Stage) -> Iterator[Row]:
     )
 
 
+def _paint_in_turns(stage: Stage, number: int, checkpoints: Sequence[Weights]) -> None:
+    for weights in checkpoints:
+        stage.paint(stage.asked(number, weights=weights, steps=1))
+
+
 def _step_s(stage: Stage) -> float:
     """What one step more costs a request alone."""
     few, many = (
-        statistics.median(seconds(lambda i=i: stage.paint(stage.asked(i, steps=steps))) for i in range(3))
-        for steps in (4, 14)
+        statistics.median(seconds(stage.paint, stage.asked(i, steps=steps)) for i in range(3)) for steps in (4, 14)
     )
     return (many - few) / 10
 
@@ -66,9 +69,9 @@ def loading(stage: Stage) -> Iterator[Row]:
         size_mb = file.stat().st_size / 1e6
         ours, read, theirs = [], [], []
         for _ in range(LOADS):
-            read.append(seconds(lambda: _read(_cold(file))))
+            read.append(seconds(_read, _cold(file)))
             ours.append(_load_s(stage, replace(weights, name=file.stem, path=str(_cold(file)))))
-            theirs.append(seconds(lambda: _load_plainly(stage, _cold(file))))
+            theirs.append(seconds(_load_plainly, stage, _cold(file)))
     ours_s, read_s, theirs_s = (statistics.median(each) for each in (ours, read, theirs))
     aim = "<= 1.2" if stage.is_gpu else ""
     yield Row(
@@ -80,7 +83,7 @@ def loading(stage: Stage) -> Iterator[Row]:
 def _load_s(stage: Stage, weights: Weights) -> float:
     """By an engine of its own, which has none yet."""
     engine = Engine(str(stage.engine.device), resident=1)
-    took_s = seconds(lambda: engine.warm(weights))
+    took_s = seconds(engine.warm, weights)
     engine.close()
     return took_s
 
