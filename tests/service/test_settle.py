@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.checkpoints.catalogue import SHIPPED_FOLDER, bare_name, open_catalogue
+from app.checkpoints.catalogue import SHIPPED_FOLDER, Catalogue, bare_name
 from app.errors import CheckpointUnavailable
 from app.graph.nodes.kind import WorkerCall
 from app.runs.settle import SettleImages
@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def settled(folder: Path, names: dict[str, str] | None = None, **inputs: Any) -> dict[str, Any]:
-    settle = SettleImages(open_catalogue(folder, ""), names or {})
+    settle = SettleImages(Catalogue([folder, SHIPPED_FOLDER]), names or {})
     call = WorkerCall("gpu", {"prompt": "a cat", "steps": 2, "n": 1, **inputs}, {"fits": True})
     return dict(settle(call).inputs)
 

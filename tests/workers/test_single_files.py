@@ -93,11 +93,11 @@ def test_folder_and_single_file_paint_the_same_bits(engine, ask, tiny):
 def test_diffusers_reads_the_exported_file_as_we_do(tiny):
     ours = load(shapes(tiny.file), CPU, torch.float32)
     theirs = StableDiffusionPipeline.from_single_file(
-        str(tiny.file), config=str(CONFIGS / "shapes"), local_files_only=True, tokenizer=ours.tokenizer
+        str(tiny.file), config=str(CONFIGS / "shapes"), local_files_only=True, tokenizer=ours.tokenizers[0]
     )
-    for part in ("unet", "vae", "text_encoder"):
+    for part, mine in (("unet", ours.unet), ("vae", ours.vae), ("text_encoder", ours.text_encoders[0])):
         weights = getattr(theirs, part).state_dict()
-        for name, weight in getattr(ours, part).state_dict().items():
+        for name, weight in mine.state_dict().items():
             assert torch.equal(weight, weights[name]), name
 
 
@@ -105,14 +105,14 @@ def test_old_merges_without_text_model_in_their_names_are_read(tiny, tmp_path):
     weights = {name.replace("transformer.text_model.", "transformer."): w for name, w in load_file(tiny.file).items()}
     save_file(weights, tmp_path / "old.safetensors")
     old, new = (load(shapes(path), CPU, torch.float32) for path in (tmp_path / "old.safetensors", tiny.file))
-    for name, weight in new.text_encoder.state_dict().items():
-        assert torch.equal(weight, old.text_encoder.state_dict()[name])
+    for name, weight in new.text_encoders[0].state_dict().items():
+        assert torch.equal(weight, old.text_encoders[0].state_dict()[name])
 
 
 def test_the_precision_asked_for_is_the_one_loaded(tiny):
     for path in (tiny.folder, tiny.file):
         components = load(shapes(path), CPU, torch.bfloat16)
-        assert {components.unet.dtype, components.vae.dtype, components.text_encoder.dtype} == {torch.bfloat16}
+        assert {components.unet.dtype, components.vae.dtype, components.text_encoders[0].dtype} == {torch.bfloat16}
 
 
 @pytest.mark.parametrize("damage", ["a weight missing", "another shape", "cut short", "another family"])

@@ -108,7 +108,7 @@ class Painting:
         request = self.request
         guided = request.guidance_scale > 1
         prompt = pipeline.encode(request.prompt, request)
-        negative = pipeline.encode(request.negative_prompt, request) if guided else None
+        negative = pipeline.encode(request.negative_prompt, request, negative=True) if guided else None
         return Guidance(prompt, negative, request.guidance_scale)
 
     def _drawing(self, pipeline: Pipeline, guidance: Guidance, seed: int) -> Drawing:

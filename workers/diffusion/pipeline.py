@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 import torch
 from diffusers import AutoencoderKL
 
 from app.errors import NodeFailed
 from workers.diffusion.conditioning import Conditioning
+from workers.diffusion.dressing import Dressing
 from workers.diffusion.images import Pixels
 from workers.diffusion.loading import Components
+from workers.diffusion.prompts.encoder import Prompt, PromptEncoder
 from workers.diffusion.request import ImageRequest, Lora
-from workers.diffusion.tokenizer import LENGTH, clean
-
-REMEMBERED_PROMPTS = 64  # embeddings, 118 kB each for Stable Diffusion 1 in half precision
 
 
 class Pipeline:
@@ -22,26 +19,30 @@ class Pipeline:
 
     def __init__(self, components: Components) -> None:
         self.components = components
-        self._conditionings: OrderedDict[str, Conditioning] = OrderedDict()
+        self._dressing = Dressing(components.unet, components.text_encoders)
+        self._prompts = PromptEncoder(components.tokenizers, components.text_encoders, self._dressing)
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory for more than its modules: prompts as numbers, and weights as LoRAs change them."""
+        return self._prompts.bytes + self._dressing.bytes
+
+    def give_back(self) -> None:
+        """Lets go of `held_bytes`. To be called, too, before the modules get other weights."""
+        self._prompts.forget()
+        self._dressing.forget()
 
     def wear(self, loras: tuple[Lora, ...]) -> None:
-        """From now on the modules have these changes and no others."""
-        if loras:
-            raise NodeFailed("This engine has no LoRAs yet.")
+        """From now on the UNet has these changes and no others. Raises CheckpointUnavailable."""
+        self._dressing.wear(loras)
 
-    def encode(self, prompt: str, request: ImageRequest) -> Conditioning:
-        """The prompt, as `request` wants it read. The last few are remembered."""
-        conditioning = self._conditionings.pop(prompt, None)
-        if conditioning is None:
-            parts = self.components
-            words = parts.tokenizer(
-                clean(prompt), padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt"
-            )
-            conditioning = Conditioning(parts.text_encoder(words.input_ids.to(parts.device))[0])
-        self._conditionings[prompt] = conditioning
-        if len(self._conditionings) > REMEMBERED_PROMPTS:
-            self._conditionings.popitem(last=False)
-        return conditioning
+    def encode(self, prompt: str, request: ImageRequest, *, negative: bool = False) -> Conditioning:
+        """The prompt, as `request` wants it read: with its embeddings, and by text encoders that wear its LoRAs.
+
+        Raises CheckpointUnavailable for a LoRA or an embedding that can't be used, NodeFailed for a prompt too long.
+        """
+        self._dressing.check(request.loras)
+        return self._prompts.encode(Prompt(prompt, request.clip_skip, request.embeddings, negative, request.loras))
 
     def to_pixels(self, latents: torch.Tensor) -> Pixels:
         """One picture, of latents (1, channels, height, width): a batch would need as many times the memory, where

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from app import ids
 from app.artifacts.store import ArtifactStore
@@ -16,10 +16,9 @@ from app.domain.run import Step, Succeeded
 from app.graph.nodes.tool import ToolCall
 from app.graph.tools.sketch import ImageTool
 from workers.diffusion.request import Image, ImageRequest, Progress, StopRequested, Weights
+from workers.nodes.ready_files import ReadyFiles
 from workers.run_step import Job, NodeRun, StepHalted
-
-if TYPE_CHECKING:
-    from workers.diffusion.engine import Engine
+from workers.studio import Studio
 
 
 def weights_of(checkpoint: Checkpoint, catalogue: Catalogue) -> Weights:
@@ -28,6 +27,9 @@ def weights_of(checkpoint: Checkpoint, catalogue: Catalogue) -> Weights:
         name=checkpoint.name,
         path=checkpoint.path,
         family=checkpoint.family or "",
+        prediction=checkpoint.prediction,
+        vae_path=checkpoint.vae_path,
+        text_encoder_path=checkpoint.text_encoder_path,
         hash=catalogue.hash_prefix(checkpoint),
     )
 
@@ -35,21 +37,24 @@ def weights_of(checkpoint: Checkpoint, catalogue: Catalogue) -> Weights:
 class TextToImage:
     """Paints with the engine. The step's inputs say everything, so a second attempt paints the same picture."""
 
-    def __init__(self, engine: Engine, catalogue: Catalogue, artifacts: ArtifactStore, signer: UrlSigner) -> None:
-        self._engine = engine
+    def __init__(
+        self, studio: Studio, catalogue: Catalogue, artifacts: ArtifactStore, signer: UrlSigner, files: ReadyFiles
+    ) -> None:
+        self._studio = studio
+        self._files = files
         self._catalogue = catalogue
         self._artifacts = artifacts
         self._signer = signer
 
     def run(self, job: Job) -> NodeRun:
         step, watch = job.step, job.watch
-        request = self._request(job.inputs)
+        request = self._files.of(self._request(job.inputs), job)
 
         def on_progress(progress: Progress) -> None:
             job.tick(Tick(step.run_id, step.id, step.node_id, progress.step, progress.steps, progress.eta_s))
 
         try:
-            painted = self._engine.paint(request, on_progress, job.is_halted)
+            painted = self._studio.paint(request, on_progress, job.is_halted)
         except StopRequested:
             raise StepHalted from None
         watch.load_s += painted.load_s

@@ -57,7 +57,7 @@ class Wire:
             "data": {
                 "id": run.id,
                 "workflow_id": run.workflow_id,
-                "status": run.status.value,
+                "status": run.status,
                 "outputs": self._value(run, run.outputs),
                 "error": run.error,
                 "elapsed_time": run.elapsed_s,
