@@ -8,8 +8,8 @@
     denoiser      one drawing's way, and a UNet call for many (schedulers: sampler names · conditioning: what steers)
     pipeline      one checkpoint's modules at work
     residency     which checkpoints are in memory (memory: how it comes back)
-    loading       a checkpoint's files → its modules (parts: where each lies, in tensors' files · names, open_clip:
-                  original key names · tokenizer: words → ids)
+    loading       a checkpoint's files → its modules (parts: where each lies · reading: files of them · tokenizer:
+                  words → ids · names, open_clip: original key names)
     png           the picture with its settings written into it
 
 Nothing here ever asks the network: the two variables are set before anything can import `huggingface_hub`.

@@ -11,10 +11,17 @@ import torch
 
 @dataclass(frozen=True, slots=True)
 class Conditioning:
-    """A prompt as numbers: `embedding` of (1, tokens, width), and for SDXL `pooled` of (1, width)."""
+    """A prompt as numbers: `embedding` of (1, tokens, width), and for SDXL `pooled` of (1, width).
+
+    `tokens` is a multiple of 77: a long prompt is several chunks, one behind the other.
+    """
 
     embedding: torch.Tensor
     pooled: torch.Tensor | None = None
+
+    @property
+    def bytes(self) -> int:
+        return sum(part.numel() * part.element_size() for part in (self.embedding, self.pooled) if part is not None)
 
 
 def as_rows(conditionings: Sequence[Conditioning]) -> torch.Tensor:

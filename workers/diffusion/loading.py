@@ -26,8 +26,8 @@ from workers.diffusion.parts import (
     unet_part,
     vae_part,
 )
+from workers.diffusion.reading import Tensors
 from workers.diffusion.request import Weights
-from workers.diffusion.tensors import Tensors
 from workers.diffusion.tokenizer import CONFIGS, LENGTH, tokenizer
 
 TEXT_ENCODERS = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}

@@ -20,7 +20,7 @@ import torch
 
 from workers.diffusion import names
 from workers.diffusion.open_clip import MARK, place
-from workers.diffusion.tensors import Tensors
+from workers.diffusion.reading import Tensors
 
 Read = Callable[[str], torch.Tensor]
 CLIP_MARK = "final_layer_norm.weight"
