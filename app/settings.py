@@ -120,7 +120,15 @@ class Settings(BaseSettings):
     hub_token: str = Field(
         "", validation_alias="HF_TOKEN", description="opens repositories of the hub that are not for everybody"
     )
-    resident_checkpoints: int = Field(1, ge=1, description="how many checkpoints a worker keeps in memory")
+    memory_budget_mb: int = Field(
+        0, ge=0, description="memory of the GPU, or of the machine, that checkpoints may take; 0: about half of it"
+    )
+    pinned_checkpoints: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="checkpoints that a worker loads when it starts and keeps, with commas"
+    )
+    keep_alive_s: float = Field(
+        -1.0, description="how long an unused checkpoint stays in memory; 0: not at all; negative: until others need it"
+    )
     device: str = Field("", description="cuda, cuda:1, mps or cpu; empty: the best there is")
     torch_threads: int = Field(0, ge=0, description="CPU threads of the worker's engine; 0: torch decides")
 
@@ -129,6 +137,10 @@ class Settings(BaseSettings):
         description='language models, as JSON: {"default" or a provider or provider/model: {"url": …, "api_key": …}}',
     )
 
+    affinity_wait_s: float = Field(
+        2.0, ge=0, description="how long a step is left to a busy worker that has its checkpoint in memory"
+    )
+    gpu_lanes: int = Field(16, ge=1, description="steps that a worker paints side by side, as far as the engine can")
     worker: Literal["embedded", "none"] = Field("embedded", description="none: this server runs no steps itself")
     cpu_lanes: int = Field(8, ge=1, description="steps of the cpu class that a worker does side by side")
     worker_metrics_port: int = Field(0, ge=0, le=65535, description="where `atelier worker` shows metrics; 0: nowhere")
@@ -207,7 +219,7 @@ class Settings(BaseSettings):
         except ValueError:
             raise ValueError("must be a JSON object") from None
 
-    @field_validator("webhook_retry_s", "outbound_allow", mode="before")
+    @field_validator("webhook_retry_s", "outbound_allow", "pinned_checkpoints", mode="before")
     @classmethod
     def _listed(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value

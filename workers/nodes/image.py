@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from app import ids
 from app.artifacts.store import ArtifactStore
@@ -18,9 +18,7 @@ from app.graph.tools.sketch import ImageTool
 from workers.diffusion.request import Image, ImageRequest, Progress, StopRequested, Weights
 from workers.nodes.ready_files import ReadyFiles
 from workers.run_step import Job, NodeRun, StepHalted
-
-if TYPE_CHECKING:
-    from workers.diffusion.engine import Engine
+from workers.studio import Studio
 
 
 def weights_of(checkpoint: Checkpoint, catalogue: Catalogue) -> Weights:
@@ -40,9 +38,9 @@ class TextToImage:
     """Paints with the engine. The step's inputs say everything, so a second attempt paints the same picture."""
 
     def __init__(
-        self, engine: Engine, catalogue: Catalogue, artifacts: ArtifactStore, signer: UrlSigner, files: ReadyFiles
+        self, studio: Studio, catalogue: Catalogue, artifacts: ArtifactStore, signer: UrlSigner, files: ReadyFiles
     ) -> None:
-        self._engine = engine
+        self._studio = studio
         self._files = files
         self._catalogue = catalogue
         self._artifacts = artifacts
@@ -56,7 +54,7 @@ class TextToImage:
             job.tick(Tick(step.run_id, step.id, step.node_id, progress.step, progress.steps, progress.eta_s))
 
         try:
-            painted = self._engine.paint(request, on_progress, job.is_halted)
+            painted = self._studio.paint(request, on_progress, job.is_halted)
         except StopRequested:
             raise StepHalted from None
         watch.load_s += painted.load_s
