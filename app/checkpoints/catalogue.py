@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -60,6 +61,7 @@ class Catalogue:
         self._paths: dict[str, Path] = {}
         self._known: dict[Path, tuple[Fingerprint, Checkpoint]] = {}
         self._hashes: dict[str, tuple[Fingerprint, str]] = {}
+        self._hashing = threading.Lock()
 
     def list(self) -> list[Checkpoint]:
         """All of them by name, with those that can't be used."""
@@ -112,14 +114,15 @@ class Catalogue:
         """
         path = Path(checkpoint.path)
         stamp = fingerprint(path)
-        known = self._hashes.get(checkpoint.path)
-        if known is None or known[0] != stamp:
-            weights = [file for file in files_of(path) if file.suffix == ".safetensors"]
-            chosen = next((file for file in weights if file.parent.name == "unet"), weights[0])
-            with chosen.open("rb") as file:
-                known = (stamp, hashlib.file_digest(file, "sha256").hexdigest()[:10])
-            self._hashes[checkpoint.path] = known
-        return known[1]
+        with self._hashing:  # who asks for the same file meanwhile needs not read it, too
+            known = self._hashes.get(checkpoint.path)
+            if known is None or known[0] != stamp:
+                weights = [file for file in files_of(path) if file.suffix == ".safetensors"]
+                chosen = next((file for file in weights if file.parent.name == "unet"), weights[0])
+                with chosen.open("rb") as file:
+                    known = (stamp, hashlib.file_digest(file, "sha256").hexdigest()[:10])
+                self._hashes[checkpoint.path] = known
+            return known[1]
 
     def _find(self, name: str) -> Checkpoint | None:
         paths = self._current_paths()
