@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.errors import SettingsInvalid
 
-SECRETS = frozenset({"secret_key", "database_url", "redis_url", "s3_secret_access_key", "llm_endpoints"})
+SECRETS = frozenset({"hub_token", "secret_key", "database_url", "redis_url", "s3_secret_access_key", "llm_endpoints"})
 """Fields whose values are shown to nobody: URLs may hold a password."""
 
 DEFAULT_ENDPOINT = "default"
@@ -111,6 +111,14 @@ class Settings(BaseSettings):
         {},
         description="JSON: checkpoints for the models that other image tools ask for, as "
         '{"kolors": "my-sdxl", "*": "my-default"}; one that is not here is painted with the default',
+    )
+    hub_url: str = Field(
+        "https://huggingface.co",
+        validation_alias="HF_ENDPOINT",
+        description="where `atelier checkpoints pull owner/name` asks: Hugging Face's hub, or a mirror of it",
+    )
+    hub_token: str = Field(
+        "", validation_alias="HF_TOKEN", description="opens repositories of the hub that are not for everybody"
     )
     memory_budget_mb: int = Field(
         0, ge=0, description="memory of the GPU, or of the machine, that checkpoints may take; 0: about half of it"
@@ -244,7 +252,7 @@ class Settings(BaseSettings):
             raise ValueError("must begin with redis:// or rediss://")
         return value
 
-    @field_validator("public_base_url")
+    @field_validator("public_base_url", "hub_url")
     @classmethod
     def _http(cls, value: str) -> str:
         if value and not value.startswith(("http://", "https://")):
@@ -274,6 +282,16 @@ class Settings(BaseSettings):
     @property
     def artifacts_dir(self) -> Path:
         return self.data_dir / "artifacts"
+
+    @property
+    def converted_dir(self) -> Path:
+        """Where the .safetensors versions of other files lie."""
+        return self.data_dir / "converted"
+
+    @property
+    def hashes_file(self) -> Path:
+        """Where the hashes of checkpoints are remembered."""
+        return self.data_dir / "hashes.json"
 
 
 def load_settings(**overrides: Any) -> Settings:

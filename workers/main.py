@@ -18,6 +18,7 @@ from app.artifacts.store import open_artifacts
 from app.artifacts.urls import open_signer
 from app.checkpoints.catalogue import Catalogue, open_catalogue
 from app.checkpoints.checkpoint import Checkpoint
+from app.checkpoints.conversion import Conversions
 from app.errors import AtelierError
 from app.logs import set_up_logs
 from app.runs.advance import Advance
@@ -32,7 +33,9 @@ from workers.drain import Drain
 from workers.lanes import Lanes
 from workers.link import Ready, WorkerSide
 from workers.memory import Memory, NoMemory
-from workers.nodes.image import TextToImage, weights_of
+from workers.nodes.image import PaintImages
+from workers.nodes.image_request import ImageRequests, weights_of
+from workers.nodes.ready_files import ReadyFiles
 from workers.run_step import StepRunner, WorkerNode
 from workers.studio import Studio
 
@@ -55,8 +58,8 @@ def main(descriptor: int, worker_id: str, work_class: str, alone: str = "0") -> 
     memory: Memory
     if work_class == "gpu":
         studio = Studio(_engine(settings, catalogue))
-        paint = TextToImage(studio, catalogue, artifacts, open_signer(settings))
-        nodes: dict[str, WorkerNode] = {"tool": paint}
+        requests, files = ImageRequests(catalogue, artifacts), ReadyFiles(Conversions(settings.converted_dir))
+        nodes: dict[str, WorkerNode] = {"tool": PaintImages(studio, requests, files, artifacts, open_signer(settings))}
         memory, lanes = studio, Lanes(settings.gpu_lanes, int(alone))
     else:
         from workers.nodes.cpu import cpu_nodes  # noqa: PLC0415 - what the first picture would wait for
@@ -80,16 +83,17 @@ def _engine(settings: Settings, catalogue: Catalogue) -> Engine:
     keep_s = settings.keep_alive_s if settings.keep_alive_s >= 0 else None
     limits = Limits(settings.memory_budget_mb * 2**20, keep_s, frozenset(pinned))
     engine = Engine(settings.device or None, settings.torch_threads, limits)
-    _warm(engine, catalogue, catalogue.default)
+    warm = partial(_warm, engine, catalogue, ReadyFiles(Conversions(settings.converted_dir)))
+    warm(catalogue.default)
     finds = [partial(catalogue.get, name) for name in sorted(pinned)]
-    threading.Thread(target=_warm, args=(engine, catalogue, *finds), name="warming", daemon=True).start()
+    threading.Thread(target=warm, args=finds, name="warming", daemon=True).start()
     return engine
 
 
-def _warm(engine: Engine, catalogue: Catalogue, *finds: Callable[[], Checkpoint]) -> None:
+def _warm(engine: Engine, catalogue: Catalogue, files: ReadyFiles, *finds: Callable[[], Checkpoint]) -> None:
     for find in finds:
         try:
-            engine.warm(weights_of(find(), catalogue))
+            engine.warm(files.weights(weights_of(find(), catalogue)))
         except AtelierError as error:
             logger.warning("a checkpoint is not warm", extra={"action": "warm_failed", "error": error.message})
 
