@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from itertools import islice
 
 import msgspec
 
@@ -28,8 +27,8 @@ def due_chunks(graph: Graph, states: Mapping[str, StepState], pool: VariablePool
     A run's chunks have one order from its beginning to its end: end and answer nodes in graph order, each one's
     variables as the document lists them. The first chunk that is uncertain holds back all that follow.
     """
-    chunks = islice(_certain_chunks(graph, states, pool), released, None)
-    return [chunk for chunk in chunks if chunk.value is not MISSING]
+    chunks = list(_certain_chunks(graph, states, pool))
+    return [chunk for chunk in chunks[released:] if chunk.value is not MISSING]
 
 
 def awaited_selector(graph: Graph, states: Mapping[str, StepState], pool: VariablePool) -> Selector | None:

@@ -10,10 +10,9 @@ from app.domain.artifact import unforged
 from app.errors import InvalidParam
 from app.graph.files import FileRules, GivenFile, read_file
 from app.graph.graph import Graph
-from app.graph.nodes.start import StartVariable
+from app.graph.nodes.start import FILE_TYPES, StartVariable
 from app.graph.values import Value
 
-_FILES = frozenset({"file", "file-list"})
 _TRUE, _FALSE = frozenset({"true", "1", "yes", "on"}), frozenset({"false", "0", "no", "off"})
 
 
@@ -38,12 +37,12 @@ def read_inputs(graph: Graph, inputs: Mapping[str, Any], placed: Container[str] 
 
 def takes_files(graph: Graph) -> bool:
     """Whether any of the start variables is a file, or files."""
-    return any(variable.type in _FILES for variable in graph.start.variables)
+    return graph.start.takes_files
 
 
 def file_rules(graph: Graph) -> dict[str, FileRules]:
     """What each of the file variables takes."""
-    return {each.name: FileRules.of(each.declaration) for each in graph.start.variables if each.type in _FILES}
+    return {each.name: FileRules.of(each.declaration) for each in graph.start.variables if each.type in FILE_TYPES}
 
 
 def _read(variable: StartVariable, value: Value) -> Value:
@@ -51,12 +50,12 @@ def _read(variable: StartVariable, value: Value) -> Value:
         if variable.required:
             raise _refuse(variable, "{} is required in input form")
         value = _default(variable)
-    if value is None or (value == "" and variable.type in _FILES and not variable.required):
+    if value is None or (value == "" and variable.type in FILE_TYPES and not variable.required):
         return None
     value = _READERS[variable.type](variable, value)
     if isinstance(value, str):
         return value.replace("\x00", "")
-    return value if variable.type in _FILES else unforged(value)
+    return value if variable.type in FILE_TYPES else unforged(value)
 
 
 def _default(variable: StartVariable) -> Value:

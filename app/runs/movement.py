@@ -151,7 +151,7 @@ class Movement(Record):
             if self._asked:
                 self._pause_if_idle()
             return
-        failed = self._top.first_failed
+        failed = self._top.first_failed if status is RunStatus.FAILED else None
         if failed is None:
             self.end(status, None)
         else:
@@ -196,15 +196,16 @@ class Movement(Record):
             error, error_type = reason.message, kind
         self._started += 1
         self._total_steps += scope is self._top  # as in Dify, what is inside containers counts towards the limit alone
+        # The first by position: Python puts more than fifteen keywords into a dictionary, and takes them out again.
         step = Step(
-            id=ids.new_id(),
-            run_id=self._run.id,
-            node_id=node.id,
-            kind=node.kind,
-            title=node.title,
-            index=self._started,
-            status=status,
-            predecessor_node_id=predecessor(scope.body, scope.steps, node.id),
+            ids.new_id(),
+            self._run.id,
+            node.id,
+            node.kind,
+            node.title,
+            self._started,
+            status,
+            predecessor(scope.body, scope.steps, node.id),
             work_class=work_class,
             handle=handle,
             inputs=inputs,

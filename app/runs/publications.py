@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from threading import Lock
 from typing import Any
 
@@ -98,11 +98,12 @@ class Publications:
             return known
         return await self._store.read(lambda tx: self.version(tx, workflow_id))
 
-    async def asked_for(self, request: RunRequest) -> Publication:
+    def asked_for(self, request: RunRequest) -> Awaitable[Publication]:
         """The version that a request names, or else the current one. Raises NotFound, AppUnavailable."""
         workflow_id = request.workflow_id
-        if workflow_id is None:
-            return await self.current(request.caller)
+        return self.current(request.caller) if workflow_id is None else self._named(request, workflow_id)
+
+    async def _named(self, request: RunRequest, workflow_id: str) -> Publication:
         known = self._versions.get(workflow_id)
         if known is None:
             known = await self._store.read(lambda tx: self._find_version(tx, workflow_id))

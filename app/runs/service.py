@@ -62,6 +62,9 @@ class Announcer:
         for work_class in work_classes:
             self._doorbell.ring(work_class)
 
+    def ring_all(self, work_class: str) -> None:
+        self._doorbell.ring_all(work_class)
+
     def halt(self, step_ids: tuple[str, ...]) -> None:
         self._doorbell.halt(step_ids)
 
@@ -140,7 +143,7 @@ class RunService:
         self._announcer.ring(done.rings)  # nobody can be listening to it yet
         if done.posts:
             self._announcer.post()
-        self._announcer.tally.count("accepted", request.dialect, movement.run.status.value)
+        self._announcer.tally.count("accepted", request.dialect, str(movement.run.status))
         waits_for = movement.new_work[0].step.work_class if movement.new_work else None
         return Accepted(movement.run, waits_for=waits_for)
 

@@ -13,12 +13,14 @@ from functools import partial
 import torch
 
 from workers.diffusion.curve import Curve
+from workers.diffusion.files_ahead import read_ahead
 from workers.diffusion.groups import Entry, Group, GroupKey
+from workers.diffusion.images import Pixels
 from workers.diffusion.memory import give_back_memory, is_out_of_memory
-from workers.diffusion.painting import Painting
+from workers.diffusion.painting import Interlude, Painting
 from workers.diffusion.request import StopRequested, Weights
 from workers.diffusion.residency import Residency
-from workers.diffusion.ticket import Ticket
+from workers.diffusion.ticket import Errand, Ticket
 from workers.diffusion.turns import Turns
 
 logger = logging.getLogger(__name__)
@@ -27,6 +29,7 @@ logger = logging.getLogger(__name__)
 # tenth of the device's time goes into loading.
 _PATIENCE = 10.0
 _LEAST_PATIENCE_S = 1.0
+_JOIN_TOGETHER = 4  # requests that may come between two turns
 
 Order = Ticket | Callable[[], None] | None
 """What comes in: a request, something to do between two turns, or None for the end."""
@@ -58,6 +61,10 @@ class EngineLoop:
     def waiting(self) -> int:
         """How many requests and drawings are in no UNet call yet."""
         return self._inbox.qsize() + self._waiting
+
+    @property
+    def has_room(self) -> bool:
+        return not self._waiting and self._inbox.qsize() < _JOIN_TOGETHER
 
     def _clear(self) -> None:
         self._lobby: deque[Painting] = deque()  # not begun
@@ -93,10 +100,12 @@ class EngineLoop:
         return False
 
     def _take_in(self) -> bool:
-        """What has come since; without any work it waits for some. True for the end."""
+        """What has come since; without any work it waits for some, or until a checkpoint's time is up. True for the
+        end."""
+        due_s = self._residency.let_go(self._busy())
         while True:
             try:
-                order = self._inbox.get(block=not self._open)
+                order = self._inbox.get(block=not self._has_work, timeout=due_s)
             except queue.Empty:
                 break
             if order is None:
@@ -106,12 +115,19 @@ class EngineLoop:
                 painting = Painting(self._number, order)
                 self._open.append(painting)
                 self._lobby.append(painting)
+                if not self._residency.has(order.request.weights):
+                    read_ahead(order.request.weights)
             else:
                 order()
         for painting in self._open:
             if painting.ticket.should_stop():
                 painting.fail(StopRequested())
         return False
+
+    @property
+    def _has_work(self) -> bool:
+        """False, too, while all open paintings wait for something that their own threads do."""
+        return bool(self._lobby or self._done) or any(group.has_work for group in self._groups.values())
 
     def _begin(self) -> None:
         for painting in list(self._lobby):
@@ -179,9 +195,26 @@ class EngineLoop:
             entry.painting.guarded(partial(self._after_pass, weights, entry))
 
     def _after_pass(self, weights: Weights, entry: Entry) -> None:
-        following = entry.painting.after_pass(self._residency.pipeline(weights), entry.drawing)
-        if following is not None:
-            self._add(weights, Entry(following, entry.painting))
+        painting = entry.painting
+        following = painting.after_pass(self._residency.pipeline(weights), entry.drawing)
+        if isinstance(following, Interlude):
+            back = partial(self._give_result, weights, painting, following)
+            painting.ticket.send(Errand(following.work, back))
+        elif following is not None:
+            self._add(weights, Entry(following, painting))
+
+    def _give_result(
+        self, weights: Weights, painting: Painting, interlude: Interlude, result: Pixels | Exception
+    ) -> None:
+        """Called by the thread that asked."""
+        resume = partial(self._resume, weights, painting, interlude, result)
+        self.give(partial(painting.guarded, resume))
+
+    def _resume(self, weights: Weights, painting: Painting, interlude: Interlude, result: Pixels | Exception) -> None:
+        if isinstance(result, Exception):
+            raise result
+        if not painting.is_over:
+            self._add(weights, Entry(interlude.then(self._residency.pipeline(weights), result), painting))
 
     def _forget_ended(self) -> None:
         ended = [painting for painting in self._open if painting.is_over]
@@ -193,12 +226,16 @@ class EngineLoop:
         self._groups = {key: group for key, group in self._groups.items() if group.has_work}
         self._waiting = len(self._lobby) + sum(len(group.waiting) for group in self._groups.values())
 
+    def _busy(self) -> set[Weights]:
+        """The checkpoints that somebody is at work with, or waits for."""
+        return {painting.request.weights for painting in self._open}
+
     def _may_run(self, weights: Weights) -> bool:
         """Is the checkpoint in memory, or may it come in now?
 
         It may where there is room, where nobody who is in memory has work, and when it has waited long enough.
         """
-        if self._residency.fits(weights):
+        if self._residency.fits(weights, self._busy() - {weights}):
             return True
         if not any(group.has_work and self._residency.has(group.weights) for group in self._groups.values()):
             return True

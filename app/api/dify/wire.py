@@ -57,7 +57,7 @@ class Wire:
             "data": {
                 "id": run.id,
                 "workflow_id": run.workflow_id,
-                "status": run.status.value,
+                "status": run.status,
                 "outputs": self._value(run, run.outputs),
                 "error": run.error,
                 "elapsed_time": run.elapsed_s,
@@ -388,6 +388,7 @@ def _progress(tick: Tick) -> dict[str, Any]:
         "step": tick.step,
         "steps": tick.steps,
         "eta_s": tick.eta_s,
+        **({"preview": tick.preview} if tick.preview else {}),
     }
 
 

@@ -23,6 +23,7 @@ VARIABLE_TYPES = (
     "file-list",
     "json_object",
 )
+FILE_TYPES = frozenset({"file", "file-list"})
 
 
 class StartVariable(msgspec.Struct, frozen=True):
@@ -44,6 +45,7 @@ class Start(NodeKind, frozen=True):
     kind: ClassVar[str] = "start"
     node_id: str
     variables: tuple[StartVariable, ...]
+    takes_files: bool
 
     @classmethod
     def read(cls, configuration: Configuration) -> Self:
@@ -51,7 +53,7 @@ class Start(NodeKind, frozen=True):
         names = [variable.name for variable in variables]
         for name in sorted({name for name in names if names.count(name) > 1}):
             configuration.problem(f"variable '{name}' is declared more than once")
-        return cls(configuration.node_id, variables)
+        return cls(configuration.node_id, variables, any(variable.type in FILE_TYPES for variable in variables))
 
     def execute(self, pool: VariablePool) -> Completed:
         """Raises NodeFailed for an object that does not match its schema: in Dify that is the run's failure."""
