@@ -7,6 +7,8 @@
     painting      one request: encode the prompt → its drawings' passes → decode
     denoiser      one drawing's way, and a UNet call for many (schedulers: sampler names · conditioning: what steers)
     pipeline      one checkpoint's modules at work
+    prompts       a prompt's brackets, chunks and embeddings → what steers (remembered: the last ones)
+    dressing      LoRAs on and off (loras: files → changed weights · low_rank: how one changes · wardrobe: by pointer)
     residency     which checkpoints are in memory (memory: how it comes back)
     loading       a checkpoint's files → its modules (parts: where each lies · reading: files of them · tokenizer:
                   words → ids · names, open_clip: original key names)
