@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from workers.diffusion.tokenizer import CONFIGS
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
     torch.set_num_threads(1)
+    gc.freeze()  # as the worker does
 
 
 @pytest.fixture(scope="session")
@@ -70,4 +72,4 @@ def ask(tiny):
 
 @pytest.fixture(scope="session")
 def engine() -> Engine:
-    return Engine(device="cpu", resident=2)
+    return Engine(device="cpu")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from app import ids
 from app.artifacts.store import ArtifactStore
@@ -16,10 +16,9 @@ from app.graph.nodes.tool import ToolCall
 from app.graph.tools.image_tool import ImageTool
 from workers.diffusion.request import Format, Image, Progress, StopRequested
 from workers.nodes.image_request import ImageRequests
+from workers.nodes.ready_files import ReadyFiles
 from workers.run_step import Job, NodeRun, StepHalted
-
-if TYPE_CHECKING:
-    from workers.diffusion.engine import Engine
+from workers.studio import Studio
 
 _KINDS: dict[Format, tuple[str, str]] = {
     "png": ("image/png", ".png"),
@@ -32,9 +31,17 @@ _TOLD_INPUTS = ("asked_model", "painted_size", "loras")
 class PaintImages:
     """Paints with the engine. The step's inputs say everything, so a second attempt paints the same picture."""
 
-    def __init__(self, engine: Engine, requests: ImageRequests, artifacts: ArtifactStore, signer: UrlSigner) -> None:
-        self._engine = engine
+    def __init__(
+        self,
+        studio: Studio,
+        requests: ImageRequests,
+        files: ReadyFiles,
+        artifacts: ArtifactStore,
+        signer: UrlSigner,
+    ) -> None:
+        self._studio = studio
         self._requests = requests
+        self._files = files
         self._artifacts = artifacts
         self._signer = signer
 
@@ -48,9 +55,9 @@ class PaintImages:
         return NodeRun(Succeeded(outputs, metadata=metadata), made)
 
     def _painted(self, job: Job) -> tuple[tuple[Image, ...], dict[str, Any], Format]:
-        request = self._requests.painting(job.inputs)
+        request = self._files.of(self._requests.painting(job.inputs), job)
         try:
-            painted = self._engine.paint(request, lambda progress: _tell(job, progress), job.is_halted)
+            painted = self._studio.paint(request, lambda progress: _tell(job, progress), job.is_halted)
         except StopRequested:
             raise StepHalted from None
         job.watch.load_s += painted.load_s
@@ -58,9 +65,9 @@ class PaintImages:
         return painted.images, told, request.format
 
     def _enlarged(self, job: Job) -> tuple[tuple[Image, ...], dict[str, Any], Format]:
-        request = self._requests.enlarging(job.inputs)
+        request = self._files.of(self._requests.enlarging(job.inputs), job)
         try:
-            picture = self._engine.enlarge(request, job.is_halted)
+            picture = self._studio.enlarge(request, job.is_halted)
         except StopRequested:
             raise StepHalted from None
         return (picture,), {"upscaler": job.inputs["upscaler"]}, request.format
