@@ -40,7 +40,7 @@ class Gallery:
             "a red heart on a white background",
             "a small green ring at the top left on a purple background",
             "a big white cross on an orange background",
-            "two words and nothing else, black background",
+            "a purple triangle on a black background",
         )
         return [[self.one(prompt=prompt) for prompt in prompts]]
 

@@ -39,27 +39,29 @@ class Shipped:
         return hidden
 
 
-def make_lora(parts: Shipped, path: Path, before: str = "red", after: str = "green") -> None:
-    """Has the UNet's cross attention read one colour for another: a change of rank 1 of each layer.
+def make_lora(parts: Shipped, path: Path, before: str = "red", after: str = "green", rank: int = 16) -> None:
+    """Has the UNet's cross attention read one colour for another.
 
-    The new weights give for the old word's vector what they gave for the new one's, and for all other words, as nearly
-    as least squares allow, what they gave before.
+    A linear map takes what the text encoder says of a prompt to what it says of the same prompt with the other word,
+    and leaves prompts without the word alone, as nearly as least squares allow. Its largest part goes into each layer.
     """
-    grounds = [f"a {{}} {shape} on a {ground} background" for shape in SHAPES for ground in COLOURS]
-    rows = {word: parts.read([ground.format(word) for ground in grounds]) for word in COLOURS}
-    others = torch.cat([*(rows[word][:, 3:] for word in COLOURS), *(rows[w][:, :2] for w in COLOURS)], 1).flatten(0, 1)
-    kept = torch.cat([others, *(rows[word][:, 2] for word in COLOURS if word != before)])
-    old, new = rows[before][:, 2].mean(0), rows[after][:, 2].mean(0)
-    spread = kept.T @ kept / len(kept)
-    ear = torch.linalg.solve(spread + 1e-3 * spread.diagonal().mean() * torch.eye(len(spread)), old)
-    ear /= ear @ old
+    forms = [
+        (shape, colour, ground) for shape in SHAPES for colour in COLOURS for ground in COLOURS if colour != ground
+    ]
+    prompts = [f"a {colour} {shape} on a {ground} background" for shape, colour, ground in forms]
+    said = parts.read(prompts).flatten(0, 1)
+    meant = parts.read([prompt.replace(before, after) for prompt in prompts]).flatten(0, 1)
+    spread = said.T @ said
+    ridge = 1e-4 * spread.diagonal().mean() * torch.eye(len(spread))
+    change = torch.linalg.solve(spread + ridge, said.T @ (meant - said)).T
+    left, sizes, right = torch.linalg.svd(change)
     tensors = {}
     for name, layer in parts.unet.named_modules():
         if name.endswith(("attn2.to_k", "attn2.to_v")):
             kohya = "lora_unet_" + name.replace(".", "_")
-            tensors[f"{kohya}.lora_down.weight"] = ear[None].clone()
-            tensors[f"{kohya}.lora_up.weight"] = (layer.weight.detach() @ (new - old))[:, None]
-            tensors[f"{kohya}.alpha"] = torch.tensor(1.0)
+            tensors[f"{kohya}.lora_down.weight"] = right[:rank]
+            tensors[f"{kohya}.lora_up.weight"] = layer.weight.detach() @ (left[:, :rank] * sizes[:rank])
+            tensors[f"{kohya}.alpha"] = torch.tensor(float(rank))
     _save(tensors, path)
 
 
