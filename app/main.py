@@ -75,7 +75,7 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     """The web application of one process. The database must be there and up to date."""
     companion = companion or Companion()
     store = Store(settings)
-    catalogue = open_catalogue(settings.checkpoints_dir, settings.default_checkpoint)
+    catalogue = open_catalogue(settings)
     line, tally = open_line(settings), Tally()
     announcer = Announcer(line.doorbell, line.wakeups, tally)
     publications = Publications(store)

@@ -176,7 +176,7 @@ def _edition(file: Path, env: Iterable[str]) -> Edition | None:
 def _warnings(edition: Edition) -> Iterator[str]:
     """What is odd about the document, and what this installation lacks for it."""
     settings = load_settings()
-    catalogue = open_catalogue(settings.checkpoints_dir, settings.default_checkpoint)
+    catalogue = open_catalogue(settings)
     yield from edition.graph.warnings
     yield from unanswered_models(edition.graph, settings)
     yield from model_warnings(edition.graph, catalogue, settings.checkpoint_names)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import workers.main
 from app.settings import Settings
-from workers.diffusion.request import Image, ImageRequest, Progress, StopRequested
+from workers.diffusion.request import Image, ImageRequest, Painted, Progress, StopRequested, Weights
 
 # One pixel.
 PNG = bytes.fromhex(
@@ -27,13 +27,13 @@ class Stamping:
     def __init__(self, file: Path) -> None:
         self._file = file
 
-    def warm(self, name: str, path: Path, family: str) -> float:
+    def warm(self, weights: Weights) -> float:
         """There is nothing to load."""
         return 0.0
 
     def paint(
         self, request: ImageRequest, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]
-    ) -> list[Image]:
+    ) -> Painted:
         began = time.monotonic()
         # One step is over at once; more take ten milliseconds each.
         for step in range(request.steps if request.steps > 1 else 0):
@@ -43,7 +43,7 @@ class Stamping:
             on_progress(Progress(step + 1, request.steps, 0.0))
         with self._file.open("a") as file:
             file.write(f"{began} {time.monotonic()}\n")
-        return [Image(PNG, request.seed, 1, 1)]
+        return Painted((Image(PNG, request.seed, 1, 1),))
 
 
 if __name__ == "__main__":

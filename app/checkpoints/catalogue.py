@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from app.checkpoints.checkpoint import Checkpoint
-from app.checkpoints.identify import Fingerprint, files_of, fingerprint, identify, looks_like_checkpoint
+import msgspec
+
+from app.checkpoints.adapters import Adapters, Kind
+from app.checkpoints.cards import BadCard, card_path, read_card, values_of
+from app.checkpoints.checkpoint import BY_NAME, Checkpoint
+from app.checkpoints.hashes import Hashes
+from app.checkpoints.identify import Fingerprint, fingerprint, identify, looks_like_checkpoint
 from app.errors import CheckpointUnavailable
+from app.settings import Settings
 
 # What a request means that names no checkpoint: the one everybody knows, then the configured one, then our own.
 WELL_KNOWN, SHIPPED = "v1-5-pruned-emaonly", "atelier-shapes"
@@ -20,6 +25,12 @@ SHIPPED_FOLDER = Path(__file__).parent / "shipped"
 # A change of a folder within the same tick of its clock leaves its mtime as it was. So a listing is trusted only if
 # the folder had been at rest for longer than any file system's tick (FAT: 2 s) when it was made.
 _TICK_NS = 2_000_000_000
+_MISSING = {
+    "vae": "has no VAE in it. Get the full version of this checkpoint, or name a VAE for it: `vae` in {name}.toml, "
+    "or ATELIER_DEFAULT_VAE.",
+    "text_encoder": "has no text encoder in it. Get the full version of this checkpoint, or name another that has one: "
+    "`text_encoder` in {name}.toml.",
+}
 _HASH = re.compile(r"\s*\[[0-9a-fA-F]{6,64}\]$")
 
 
@@ -30,13 +41,26 @@ class Catalogue:
     change. A name is only ever looked up among those found, so no name can lead to another place of the disk.
     """
 
-    def __init__(self, folders: Sequence[Path], default: str | None = None) -> None:
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        default: str | None = None,
+        aliases: Mapping[str, str] | None = None,
+        default_vae: Mapping[str, str] | None = None,
+        hashes: Hashes | None = None,
+    ) -> None:
+        """`aliases`: other names of checkpoints; a file that is called so comes first. `default_vae`: by family, the
+        VAE of files without one. What a card or it names is looked for in the first folder.
+        """
         self._folders = [Path(folder) for folder in folders]
         self._default = default
+        self._aliases = dict(aliases or {})
+        self._default_vae = dict(default_vae or {})
+        self.adapters = Adapters(self._folders[0] if self._folders else SHIPPED_FOLDER)
         self._mtimes_ns: list[int] | None = None  # of the folders, when `_paths` was made; None: not to be trusted
         self._paths: dict[str, Path] = {}
         self._known: dict[Path, tuple[Fingerprint, Checkpoint]] = {}
-        self._hashes: dict[str, tuple[Fingerprint, str]] = {}
+        self._hashes = hashes or Hashes()
 
     def list(self) -> list[Checkpoint]:
         """All of them by name, with those that can't be used."""
@@ -47,7 +71,11 @@ class Catalogue:
         """The usable checkpoint of that name, which may end in `.safetensors`. Raises CheckpointUnavailable."""
         checkpoint = self._find(name) or self._find(name.removesuffix(".safetensors"))
         if checkpoint is None:
-            raise CheckpointUnavailable(f"There is no checkpoint {name!r}. {self._way_out()}", params="model_name")
+            meant = self._aliases.get(name)
+            stands = f" ({name!r} stands for it)" if meant else ""
+            raise CheckpointUnavailable(
+                f"There is no checkpoint {meant or name!r}{stands}. {self._way_out()}", params="model_name"
+            )
         if checkpoint.problem:
             raise CheckpointUnavailable(
                 f"The checkpoint {name!r} can't be used: {checkpoint.problem}", params="model_name"
@@ -83,26 +111,58 @@ class Catalogue:
 
         Reads the whole file the first time: seconds for gigabytes, so not for the path of a request.
         """
-        path = Path(checkpoint.path)
-        stamp = fingerprint(path)
-        known = self._hashes.get(checkpoint.path)
-        if known is None or known[0] != stamp:
-            weights = [file for file in files_of(path) if file.suffix == ".safetensors"]
-            chosen = next((file for file in weights if file.parent.name == "unet"), weights[0])
-            with chosen.open("rb") as file:
-                known = (stamp, hashlib.file_digest(file, "sha256").hexdigest()[:10])
-            self._hashes[checkpoint.path] = known
-        return known[1]
+        return self._hashes.compute(Path(checkpoint.path))[:10]
 
     def _find(self, name: str) -> Checkpoint | None:
-        path = self._current_paths().get(name)
+        paths = self._current_paths()
+        if name not in paths:
+            name = self._aliases.get(name, "")
+        path = paths.get(name)
         if path is None:
             return None
-        stamp = fingerprint(path)
+        stamp, card = fingerprint(path), card_path(path, name)
+        if not stamp:  # without a file left: it was deleted in place of its folder
+            return None
+        stamp = (*stamp, *fingerprint(card))
         known = self._known.get(path)
         if known is None or known[0] != stamp:
-            known = self._known[path] = (stamp, identify(path))
-        return known[1] if stamp else None  # without a file left: it was deleted in place of its folder
+            known = self._known[path] = (stamp, _with_card(identify(path), card))
+        return self._equipped(known[1])
+
+    def _equipped(self, checkpoint: Checkpoint) -> Checkpoint:
+        """With the paths of what its card or the settings name, or with what is missing as its problem."""
+        family = BY_NAME.get(checkpoint.family or "")
+        if checkpoint.problem or family is None or not (checkpoint.lacks or checkpoint.vae or checkpoint.text_encoder):
+            return checkpoint
+        vae = checkpoint.vae
+        if "vae" in checkpoint.lacks:
+            vae = vae or self._default_vae.get(family.name) or self._default_vae.get(family.kin, "")
+        try:
+            return msgspec.structs.replace(
+                checkpoint,
+                vae=vae,
+                vae_path=self._part("vae", vae, checkpoint),
+                text_encoder_path=self._part("text_encoder", checkpoint.text_encoder, checkpoint),
+            )
+        except CheckpointUnavailable as error:
+            return msgspec.structs.replace(checkpoint, problem=error.message)
+
+    def _part(self, kind: Kind, name: str, checkpoint: Checkpoint) -> str:
+        """The path of what is named for the checkpoint; empty for none. Raises CheckpointUnavailable."""
+        file = Path(checkpoint.path).name
+        if not name:
+            if kind in checkpoint.lacks:
+                raise CheckpointUnavailable(f"{file} {_MISSING[kind].format(name=checkpoint.name)}")
+            return ""
+        other = self._current_paths().get(name) if kind == "text_encoder" else None
+        if other is not None and str(other) != checkpoint.path:
+            return str(other)
+        try:
+            return self.adapters.find(kind, name).path
+        except CheckpointUnavailable as error:
+            raise CheckpointUnavailable(
+                f"{file} is to have another {kind.replace('_', ' ')}. {error.message}"
+            ) from None
 
     def _current_paths(self) -> dict[str, Path]:
         """Name → path, listed again if a folder changed since."""
@@ -156,6 +216,18 @@ def bare_name(asked: str) -> str:
     return name
 
 
-def open_catalogue(folder: Path, default: str) -> Catalogue:
-    """What is installed in `folder`, and after it the checkpoint that ships with Atelier."""
-    return Catalogue([folder, SHIPPED_FOLDER], default or None)
+def open_catalogue(settings: Settings) -> Catalogue:
+    """What is installed, and after it the checkpoint that ships with Atelier."""
+    folders = [settings.checkpoints_dir, SHIPPED_FOLDER]
+    default = settings.default_checkpoint or None
+    return Catalogue(folders, default, settings.checkpoint_aliases, settings.default_vae, Hashes(settings.hashes_file))
+
+
+def _with_card(checkpoint: Checkpoint, card: Path) -> Checkpoint:
+    if checkpoint.problem:
+        return checkpoint
+    try:
+        values = values_of(read_card(card))
+    except BadCard as error:
+        values = {"problem": str(error)}
+    return msgspec.structs.replace(checkpoint, **values)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from app.checkpoints.checkpoint import SD1, Checkpoint, Family
+from app.checkpoints.checkpoint import SD1, SD2, SDXL, Checkpoint, Family
+from app.checkpoints.families import CLIP_WORDS, family_of, family_of_folder
 from app.checkpoints.header import Unreadable, tensor_shapes
-from app.checkpoints.kinds import NotUsable, check_words, family_of, family_of_unet
+from app.checkpoints.kinds import INSTEAD, NotUsable
+from app.checkpoints.prediction import prediction_of
 
 INDEX = "model_index.json"
 COMPONENTS = ("unet", "vae", "text_encoder")
-PARTS = (*COMPONENTS, "scheduler")
+SECOND = "text_encoder_2"  # of SDXL
+PARTS = (*COMPONENTS, SECOND, "scheduler")
 PICKLES = frozenset({".ckpt", ".pt", ".pth"})
 SUFFIXES = PICKLES | {".safetensors", ".gguf"}
 
@@ -30,24 +33,39 @@ def looks_like_checkpoint(path: Path) -> bool:
 
 
 def identify(path: Path) -> Checkpoint:
-    """What `path` is, from the headers of its files. It never raises: what can't be read has that as its `problem`."""
+    """What `path` is, from the headers of its files. It never raises: what can't be read has that as its `problem`.
+
+    What its model card says is not in it (see `Catalogue`); what it `lacks` is no problem yet.
+    """
     folder = path.is_dir()
-    family, side, problem = None, SD1.side, None
+    found, problem = _Found(), None
     try:
-        family, side = _folder(path) if folder else _file(path)
+        found = _folder(path) if folder else _file(path)
     except (Unreadable, NotUsable) as error:
         problem = f"{path.name} {error}"
+    except IndexError:
+        problem = f"{path.name} holds weights of other shapes than their names say."
     except OSError as error:
         problem = f"{path.name} can't be read: {error.strerror or error}."
+    family = found.family or SD1
     return Checkpoint(
         name=path.name if folder else path.stem,
         path=str(path),
-        family=family.name if family else None,
+        family=found.family.name if found.family else None,
         problem=problem,
-        side=side,
-        guidance_scale=(family or SD1).guidance_scale,
+        side=found.side or family.side,
+        guidance_scale=family.guidance_scale,
         size_bytes=sum(size for _, size in fingerprint(path)),
+        prediction=found.prediction,
+        lacks=found.lacks,
     )
+
+
+class _Found(NamedTuple):
+    family: Family | None = None
+    side: int = 0
+    prediction: str = ""
+    lacks: tuple[str, ...] = ()
 
 
 def files_of(path: Path) -> list[Path]:
@@ -82,32 +100,36 @@ def _mark(stat: os.stat_result) -> tuple[int, int]:
     return stat.st_mtime_ns, stat.st_size
 
 
-def _file(path: Path) -> tuple[Family, int]:
+def _file(path: Path) -> _Found:
     suffix = path.suffix.lower()
-    if suffix in PICKLES:
-        raise NotUsable(
-            f"is a pickle ({suffix}), which can run code when it is opened. Get or make the .safetensors version of it."
-        )
     if suffix == ".gguf":
         raise NotUsable("is a GGUF file, which Atelier can't read. Get the .safetensors version of it.")
-    family = family_of(tensor_shapes(path))
-    return family, family.side
+    shapes = tensor_shapes(path)
+    family, lacks = family_of(shapes)
+    if family is SD2:
+        prediction = prediction_of(path)
+        return _Found(family, SD2.side if prediction == "v_prediction" else 512, prediction, lacks)
+    return _Found(family, family.side, "v_prediction" if family is SDXL and "v_pred" in shapes else "", lacks)
 
 
-def _folder(path: Path) -> tuple[Family, int]:
+def _folder(path: Path) -> _Found:
     if not (path / INDEX).is_file():
         raise NotUsable(f"is a diffusers folder without its {INDEX}. Copy the whole folder.")
-    kind = _json(path / INDEX).get("_class_name")
-    if kind != "StableDiffusionPipeline":
-        raise NotUsable(f"is a diffusers folder for {kind}, and Atelier paints with StableDiffusionPipeline only.")
-    for part in COMPONENTS:
+    kind = str(_json(path / INDEX).get("_class_name"))
+    if not (path / "unet/config.json").is_file():
+        raise NotUsable("has no unet/config.json. Copy the whole folder.")
+    unet = _json(path / "unet/config.json")
+    family = family_of_folder(kind, unet)
+    for part in (*COMPONENTS, *([SECOND] if "XL" in kind else [])):
         _check_component(path / part)
-    unet, vae = _json(path / "unet/config.json"), _json(path / "vae/config.json")
-    family = family_of_unet(unet.get("in_channels", 4), unet.get("cross_attention_dim"))
-    check_words(family, _json(path / "text_encoder/config.json").get("vocab_size", 0))
-    latents = unet.get("sample_size")
+    words = _json(path / "text_encoder/config.json").get("vocab_size", 0)
+    if words != CLIP_WORDS and family.context >= SD1.context and not (path / "tokenizer").is_dir():
+        raise NotUsable(f"has a text encoder of {words:,} tokens, and no tokenizer for them. {INSTEAD}")
+    latents, vae = unet.get("sample_size"), _json(path / "vae/config.json")
     scale = 2 ** (len(vae.get("block_out_channels", [0] * 4)) - 1)
-    return family, latents * scale if isinstance(latents, int) else family.side
+    schedule = path / "scheduler/scheduler_config.json"
+    prediction = str(_json(schedule).get("prediction_type", "epsilon")) if schedule.is_file() else ""
+    return _Found(family, latents * scale if isinstance(latents, int) else family.side, prediction)
 
 
 def _check_component(folder: Path) -> None:

@@ -139,7 +139,7 @@ def _secret_key(settings: Settings) -> Iterator[Finding]:
 
 
 def _checkpoints(settings: Settings) -> Iterator[Finding]:
-    catalogue = open_catalogue(settings.checkpoints_dir, settings.default_checkpoint)
+    catalogue = open_catalogue(settings)
     found = catalogue.list()
     usable = [checkpoint.name for checkpoint in found if not checkpoint.problem]
     yield Finding("checkpoints", f"{', '.join(usable)}; without a model_name: {catalogue.default().name}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import random
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +13,7 @@ from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline
 
 from workers.diffusion.engine import Engine
 from workers.diffusion.export import export_single_file
-from workers.diffusion.request import ImageRequest
+from workers.diffusion.request import ImageRequest, Weights
 from workers.diffusion.shapes.train import BETAS, make_tokenizer, new_text_encoder, new_unet
 from workers.diffusion.tokenizer import CONFIGS
 
@@ -19,6 +21,7 @@ from workers.diffusion.tokenizer import CONFIGS
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
     torch.set_num_threads(1)
+    gc.freeze()  # as the worker does
 
 
 @pytest.fixture(scope="session")
@@ -50,11 +53,9 @@ def tiny(tmp_path_factory) -> SimpleNamespace:
 def ask(tiny):
     """Builds an ImageRequest for the random checkpoint."""
 
-    def build(**changes) -> ImageRequest:
+    def build(path=tiny.folder, **changes) -> ImageRequest:
         values = {
-            "checkpoint_name": "tiny",
-            "checkpoint_path": str(tiny.folder),
-            "family": "shapes",
+            "weights": Weights(Path(path).stem, str(path), "shapes"),
             "prompt": "a small red star at the top left on a blue background",
             "negative_prompt": "blurry, low quality",
             "width": 64,
@@ -71,4 +72,4 @@ def ask(tiny):
 
 @pytest.fixture(scope="session")
 def engine() -> Engine:
-    return Engine(device="cpu", resident=2)
+    return Engine(device="cpu")

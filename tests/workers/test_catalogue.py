@@ -3,51 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from app.checkpoints.catalogue import Catalogue
 from app.checkpoints.checkpoint import SD1
 from app.checkpoints.identify import identify
 from app.errors import CheckpointUnavailable
+from tests.workers.headers import P, diffusers_folder, sd, sd2, sdxl, without, write
 
-P = "model.diffusion_model."
-TO_K = "transformer_blocks.0.attn2.to_k.weight"
-TEXT = "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight"
-
-
-def write(path: Path, tensors: dict[str, list[int]], cut: int = 0) -> Path:
-    """A .safetensors file with these shapes; its bytes are a hole, so gigabytes cost nothing."""
-    end, header = 0, {"__metadata__": {"format": "pt"}}
-    for name, shape in tensors.items():
-        start, end = end, end + 2 * math.prod(shape)
-        header[name] = {"dtype": "F16", "shape": shape, "data_offsets": [start, end]}
-    text = json.dumps(header).encode()
-    with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        file.truncate(8 + len(text) + end - cut)
-    return path
-
-
-def sd(context: int = 768, channels: int = 4, block: int = 1, words: int = 49408) -> dict[str, list[int]]:
-    return {
-        f"{P}input_blocks.0.0.weight": [320, channels, 3, 3],
-        f"{P}input_blocks.{block}.1.{TO_K}": [320, context],
-        TEXT: [words, 768],
-        "first_stage_model.decoder.conv_in.weight": [512, 4, 3, 3],
-        "first_stage_model.encoder.conv_in.weight": [128, 3, 3, 3],
-    }
-
-
-def without(name: str) -> dict[str, list[int]]:
-    return {key: shape for key, shape in sd().items() if name not in key}
+DTYPES = {"F16": torch.float16, "F32": torch.float32, "BF16": torch.bfloat16}
 
 
 def test_stable_diffusion_1_is_recognised(tmp_path):
@@ -57,9 +28,67 @@ def test_stable_diffusion_1_is_recognised(tmp_path):
     assert found.size_bytes > 49408 * 768 * 2
 
 
+@pytest.mark.parametrize(
+    ("tensors", "family", "side"),
+    [
+        (sd(channels=9), "sd1-inpaint", 512),
+        (sd2(), "sd2", 512),
+        (sd2(9), "sd2-inpaint", 512),
+        (sdxl(), "sdxl", 1024),
+        (sdxl(9), "sdxl-inpaint", 1024),
+    ],
+)
+def test_each_family_is_recognised(tensors, family, side, tmp_path):
+    found = identify(write(tmp_path / "it.safetensors", tensors))
+    assert (found.family, found.problem, found.side, found.lacks) == (family, None, side, ())
+    assert found.is_inpainting is family.endswith("inpaint")
+
+
+@pytest.mark.parametrize(
+    ("tensors", "lacks"),
+    [
+        (without("first_stage_model"), ("vae",)),
+        (without("cond_stage_model"), ("text_encoder",)),
+        (without("embedders.1", sdxl()), ("text_encoder",)),
+        (without("stage_model"), ("text_encoder", "vae")),
+    ],
+)
+def test_what_a_file_lacks_is_known(tensors, lacks, tmp_path):
+    assert identify(write(tmp_path / "it.safetensors", tensors)).lacks == lacks
+
+
+@pytest.mark.parametrize("kind", ["F16", "F32", "BF16"])
+@pytest.mark.parametrize(("spread", "says", "side"), [(0.03, "epsilon", 512), (0.3, "v_prediction", 768)])
+def test_what_stable_diffusion_2_predicts_is_read_from_one_bias(kind, spread, says, side, tmp_path):
+    name = f"{P}output_blocks.11.1.transformer_blocks.0.norm1.bias"
+    bias = (torch.randn(320, generator=torch.Generator().manual_seed(0)) * spread).to(DTYPES[kind])
+    weights = {key: torch.zeros(shape, dtype=bias.dtype) for key, shape in sd2().items() if "token" not in key}
+    weights |= {name: bias, "cond_stage_model.model.token_embedding.weight": torch.zeros(49408, 1)}
+    save_file(weights, tmp_path / "it.safetensors")
+    found = identify(tmp_path / "it.safetensors")
+    assert (found.prediction, found.side) == (says, side)
+
+
 def test_an_old_merge_is_stable_diffusion_1_too(tmp_path):
     tensors = {name.replace("transformer.text_model", "transformer"): shape for name, shape in sd().items()}
     assert identify(write(tmp_path / "old.safetensors", tensors)).family == "sd1"
+
+
+@pytest.mark.parametrize("family", ["sd1-inpaint", "sdxl", "sdxl-inpaint"])
+def test_a_folder_of_any_family_is_recognised(family, tmp_path):
+    """By the pipeline that it is for, and by its UNet."""
+    kind = f"StableDiffusion{'XL' * ('xl' in family)}{'Inpaint' * ('inpaint' in family)}Pipeline"
+    unet = {"in_channels": 9 if "inpaint" in family else 4, "sample_size": 128}
+    found = identify(diffusers_folder(tmp_path / "it", kind=kind, **unet))
+    assert (found.family, found.problem, found.side) == (family, None, 1024)
+
+
+def test_a_folders_scheduler_says_what_it_predicts(tmp_path):
+    folder = diffusers_folder(tmp_path / "it", cross_attention_dim=1024)
+    assert (identify(folder).family, identify(folder).prediction) == ("sd2", "")
+    (folder / "scheduler").mkdir()
+    (folder / "scheduler/scheduler_config.json").write_text('{"prediction_type": "v_prediction"}')
+    assert identify(folder).prediction == "v_prediction"
 
 
 def test_the_checkpoint_that_ships_is_recognised_as_folder_and_as_file(tiny):
@@ -83,17 +112,23 @@ def test_the_checkpoint_that_ships_is_recognised_as_folder_and_as_file(tiny):
         ({"model.0.weight": [64, 3, 3, 3], "model.1.sub.0.weight": [1]}, "ESRGAN"),
         ({"text_model.embeddings.token_embedding.weight": [49408, 768]}, "is a text encoder alone"),
         ({"conv_in.weight": [320, 4, 3, 3], "time_embedding.linear_1.weight": [1280, 320]}, "is a UNet alone"),
-        (sd(1024), "is a Stable Diffusion 2 checkpoint"),
-        (sd(2048, block=4), "is an SDXL checkpoint"),
+        ({"<my-cat>": [2, 768]}, "is a textual inversion"),
+        ({"lora_controlnet": [1], "x.down": [4, 4]}, "is a Control-LoRA"),
+        ({"ip_adapter.1.to_k_ip.weight": [1, 1]}, "is an IP-Adapter"),
+        ({"1.weight": [64, 4, 3, 3], "3.conv.0.weight": [1]}, "is a tiny VAE"),
+        ({"input_blocks.0.0.weight": [320, 4, 3, 3], "time_embed.0.weight": [1280, 320]}, "is a UNet alone"),
         (sd(1280, block=4), "is an SDXL refiner"),
-        (sd(channels=9), "is an inpainting checkpoint"),
+        (sd(2048, block=4), "is a distilled SDXL checkpoint"),
+        (sdxl() | {"edm_mean": [1]}, "is a Playground 2.5 checkpoint"),
+        (sd2() | {f"{P}label_emb.0.0.weight": [1280, 2048]}, "is an unCLIP checkpoint"),
+        (sd(1024, channels=5), "is a depth-guided checkpoint"),
+        (sd(1024, channels=7), "is an upscaler checkpoint"),
+        (sd(64, channels=9), "unknown kind"),
         (sd(channels=8), "instruct-pix2pix"),
         (sd(999), "unknown kind"),
         ({f"{P}joint_blocks.0.x_block.attn.qkv.weight": [1, 1]}, "is a Stable Diffusion 3 checkpoint"),
         ({"double_blocks.0.img_attn.proj.weight": [1, 1]}, "is a Flux checkpoint"),
         ({f"{P}double_blocks.0.img_attn.proj.weight": [1, 1]}, "is a Flux checkpoint"),
-        (without("first_stage_model"), "has no VAE"),
-        (without("cond_stage_model"), "has no text encoder"),
         (sd(words=49410), "text encoder of 49,410 tokens"),
         ({"something.else": [1]}, "holds no Stable Diffusion UNet"),
         ({}, "holds no Stable Diffusion UNet"),
@@ -112,13 +147,14 @@ def test_every_other_kind_is_named_and_refused(tensors, says, tmp_path):
         ("a.safetensors", b"", "is empty"),
         ("a.safetensors", b"<!DOCTYPE html><html>Sign in", "is a web page"),
         ("a.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:", "Git LFS pointer"),
-        ("a.safetensors", b"PK\x03\x04" + b"\0" * 99, "is a pickle file under a .safetensors name"),
+        ("a.safetensors", b"PK\x03\x04" + b"\0" * 99, "is damaged or cut short"),
         ("a.safetensors", (50).to_bytes(8, "little") + b"{not json" + b" " * 90, "header can't be read"),
         ("a.safetensors", (2).to_bytes(8, "little") + b"[]", "header can't be read"),
         ("a.safetensors", (21).to_bytes(8, "little") + b'{"a": {"shape": [1]}}', "header can't be read"),
         ("a.safetensors", (2**62).to_bytes(8, "little") + b"{}", "header can't be read"),
-        ("a.ckpt", b"PK\x03\x04", "can run code"),
-        ("a.pt", b"\x80\x02", "can run code"),
+        ("a.ckpt", b"PK\x03\x04", "is damaged or cut short"),
+        ("a.pt", b"\x80\x02", "is damaged or cut short"),
+        ("a.pt", b"\x80\x02cposix\nsystem\n", "wants 'posix.system' to be run"),
         ("a.gguf", b"GGUF", "is a GGUF file"),
     ],
 )
@@ -130,20 +166,6 @@ def test_a_file_that_is_no_checkpoint_is_named(name, content, says, tmp_path):
 def test_a_file_that_is_cut_short_says_by_how_much(tmp_path):
     assert "is cut short" in identify(write(tmp_path / "a.safetensors", sd(), cut=1)).problem
     assert "more bytes" in identify(write(tmp_path / "a.safetensors", sd(), cut=-1)).problem
-
-
-def diffusers_folder(path: Path, *, kind: str = "StableDiffusionPipeline", **unet) -> Path:
-    configs = {
-        "unet": {"in_channels": 4, "cross_attention_dim": 768, "sample_size": 96} | unet,
-        "vae": {"block_out_channels": [128, 256, 512, 512]},
-        "text_encoder": {"vocab_size": 49408},
-    }
-    for part, config in configs.items():
-        (path / part).mkdir(parents=True)
-        (path / part / "config.json").write_text(json.dumps(config))
-        write(path / part / "model.safetensors", {"weight": [1]})
-    (path / "model_index.json").write_text(json.dumps({"_class_name": kind}))
-    return path
 
 
 def test_a_diffusers_folder_tells_its_own_size(tmp_path):
@@ -168,11 +190,12 @@ def test_a_damaged_folder_says_what_is_missing(damage, says, tmp_path):
 
 
 def test_a_folder_of_another_pipeline_is_named(tmp_path):
-    assert (
-        "StableDiffusionXLPipeline"
-        in identify(diffusers_folder(tmp_path / "xl", kind="StableDiffusionXLPipeline")).problem
-    )
-    assert "inpainting" in identify(diffusers_folder(tmp_path / "fill", in_channels=9)).problem
+    flux = diffusers_folder(tmp_path / "flux", kind="FluxPipeline")
+    assert "folder for FluxPipeline" in identify(flux).problem
+    refiner = diffusers_folder(tmp_path / "r", kind="StableDiffusionXLImg2ImgPipeline", cross_attention_dim=1280)
+    assert "SDXL refiner" in identify(refiner).problem
+    pix2pix = diffusers_folder(tmp_path / "p", in_channels=8)
+    assert "instruct-pix2pix" in identify(pix2pix).problem
 
 
 def test_the_list_has_the_broken_ones_too_and_nothing_else(tmp_path):
@@ -248,8 +271,8 @@ def test_the_catalogue_follows_the_disk(tmp_path):
     (tmp_path / "3.safetensors").unlink()
     with pytest.raises(CheckpointUnavailable, match="There is no checkpoint '3'"):
         catalogue.get("3")
-    write(tmp_path / "4.safetensors", sd(1024))
-    with pytest.raises(CheckpointUnavailable, match="Stable Diffusion 2"):
+    write(tmp_path / "4.safetensors", sd(1280, block=4))
+    with pytest.raises(CheckpointUnavailable, match="SDXL refiner"):
         catalogue.get("4")
 
 

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from workers.diffusion import png
-from workers.diffusion.request import ImageRequest
+from workers.diffusion.request import ImageRequest, Weights
 
+WEIGHTS = Weights("v1-5-pruned-emaonly", "/srv/models/v1-5-pruned-emaonly.safetensors", "sd1", hash="6ce0161689")
 PIXELS = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
 
 
 def painted(**changes) -> tuple[ImageRequest, Image.Image]:
     values = {
-        "checkpoint_name": "v1-5-pruned-emaonly",
-        "checkpoint_path": "/srv/models/v1-5-pruned-emaonly.safetensors",
-        "family": "sd1",
+        "weights": WEIGHTS,
         "prompt": "a cat, oil on canvas",
         "negative_prompt": "blurry",
         "width": 24,
         "height": 16,
-        "checkpoint_hash": "6ce0161689",
         "n": 4,
     }
     request = ImageRequest(**values | changes)
@@ -45,13 +44,13 @@ def test_parameters_are_written_as_automatic1111_does():
 
 
 def test_what_is_not_there_is_not_written():
-    text = painted(negative_prompt="", checkpoint_hash="")[1].text["parameters"]
+    text = painted(negative_prompt="", weights=replace(WEIGHTS, hash=""))[1].text["parameters"]
     assert "Negative prompt" not in text
     assert "Model hash" not in text
 
 
 def test_a_name_with_a_comma_is_quoted():
-    assert 'Model: "soft, warm"' in painted(checkpoint_name="soft, warm")[1].text["parameters"]
+    assert 'Model: "soft, warm"' in painted(weights=replace(WEIGHTS, name="soft, warm"))[1].text["parameters"]
 
 
 def test_the_settings_paint_the_same_picture_again():
@@ -59,9 +58,12 @@ def test_the_settings_paint_the_same_picture_again():
     settings = json.loads(image.text["atelier"])
     versions = settings.pop("versions")
     assert {"atelier", "torch", "diffusers", "transformers"} == set(versions)
-    again = ImageRequest(checkpoint_path=request.checkpoint_path, **settings)
+    checkpoint = {name: settings.pop(f"checkpoint_{name}") for name in ("name", "hash")} | {
+        "family": settings.pop("family")
+    }
+    again = ImageRequest(weights=Weights(path=WEIGHTS.path, **checkpoint), **settings)
     assert (again.seed, again.n) == (7, 1)
-    assert again.prompt == request.prompt
+    assert (again.weights, again.prompt) == (request.weights, request.prompt)
     assert "/srv/models" not in image.text["atelier"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from PIL import Image
 from app.checkpoints.catalogue import SHIPPED_FOLDER
 from workers.diffusion.engine import Engine
 from workers.diffusion.export import export_single_file
-from workers.diffusion.request import ImageRequest
+from workers.diffusion.request import ImageRequest, Weights
 from workers.diffusion.shapes.drawing import Scene
 from workers.diffusion.shapes.judge import judge
 from workers.diffusion.shapes.prompts import fixed_scenes
@@ -24,9 +25,7 @@ CHECKPOINT = Path(os.environ.get("ATELIER_SHAPES_DIR", SHIPPED_FOLDER / "atelier
 
 def request(scene: Scene, seed: int) -> ImageRequest:
     return ImageRequest(
-        checkpoint_name="atelier-shapes",
-        checkpoint_path=str(CHECKPOINT),
-        family="shapes",
+        weights=Weights("atelier-shapes", str(CHECKPOINT), "shapes"),
         prompt=scene.prompt(),
         width=64,
         height=64,
@@ -47,8 +46,9 @@ def share(scenes: list[Scene], seen: list[Scene], part: str) -> float:
 @pytest.mark.slow
 def test_pictures_show_what_the_prompt_says(capsys):
     engine, scenes = Engine(device="cpu"), fixed_scenes()
-    images = [engine.paint(request(scene, seed))[0] for seed, scene in enumerate(scenes)]
-    seen = [judge(np.asarray(Image.open(io.BytesIO(image.png)))) for image in images]
+    with ThreadPoolExecutor(16) as threads:
+        painted = threads.map(engine.paint, [request(scene, seed) for seed, scene in enumerate(scenes)])
+    seen = [judge(np.asarray(Image.open(io.BytesIO(each.images[0].content)))) for each in painted]
     rates = {part: share(scenes, seen, part) for part in ("background", "colour", "shape", "size", "place")}
     with capsys.disabled():
         print("\n" + ", ".join(f"{part} {rate:.0%}" for part, rate in rates.items()))
@@ -61,8 +61,6 @@ def test_the_shipped_folder_and_its_single_file_paint_the_same_bits(tmp_path):
     """So the configurations that a single file is read with are those of the checkpoint that ships."""
     export_single_file(CHECKPOINT, tmp_path / "one.safetensors")
     wanted = request(fixed_scenes()[0], seed=1)
-    pictures = [
-        Engine(device="cpu").paint(replace(wanted, checkpoint_path=str(path)))[0].png
-        for path in (CHECKPOINT, tmp_path / "one.safetensors")
-    ]
-    assert pictures[0] == pictures[1]
+    from_file = replace(wanted, weights=replace(wanted.weights, path=str(tmp_path / "one.safetensors")))
+    engine = Engine(device="cpu")
+    assert engine.paint(wanted).images == engine.paint(from_file).images

@@ -16,6 +16,7 @@ from app.errors import CheckpointUnavailable
 from workers.diffusion import names
 from workers.diffusion.export import export_single_file
 from workers.diffusion.loading import load
+from workers.diffusion.request import Weights
 from workers.diffusion.shapes.train import make_tokenizer, new_text_encoder, new_unet
 from workers.diffusion.tokenizer import CONFIGS, tokenizer
 
@@ -80,35 +81,38 @@ def test_diffusers_converts_the_original_names_back():
         assert back.keys() == weights.keys()
 
 
+def shapes(path) -> Weights:
+    return Weights("one", str(path), "shapes")
+
+
 def test_folder_and_single_file_paint_the_same_bits(engine, ask, tiny):
-    [folder] = engine.paint(ask(checkpoint_path=str(tiny.folder), checkpoint_name="one"))
-    [file] = engine.paint(ask(checkpoint_path=str(tiny.file), checkpoint_name="one"))
-    assert folder.png == file.png
+    folder, file = shapes(tiny.folder), shapes(tiny.file)
+    assert engine.paint(ask(weights=folder)).images == engine.paint(ask(weights=file)).images
 
 
 def test_diffusers_reads_the_exported_file_as_we_do(tiny):
-    ours = load(tiny.file, "shapes", CPU, torch.float32)
+    ours = load(shapes(tiny.file), CPU, torch.float32)
     theirs = StableDiffusionPipeline.from_single_file(
-        str(tiny.file), config=str(CONFIGS / "shapes"), local_files_only=True, tokenizer=ours.tokenizer
+        str(tiny.file), config=str(CONFIGS / "shapes"), local_files_only=True, tokenizer=ours.tokenizers[0]
     )
-    for part in ("unet", "vae", "text_encoder"):
+    for part, mine in (("unet", ours.unet), ("vae", ours.vae), ("text_encoder", ours.text_encoders[0])):
         weights = getattr(theirs, part).state_dict()
-        for name, weight in getattr(ours, part).state_dict().items():
+        for name, weight in mine.state_dict().items():
             assert torch.equal(weight, weights[name]), name
 
 
 def test_old_merges_without_text_model_in_their_names_are_read(tiny, tmp_path):
     weights = {name.replace("transformer.text_model.", "transformer."): w for name, w in load_file(tiny.file).items()}
     save_file(weights, tmp_path / "old.safetensors")
-    old, new = (load(path, "shapes", CPU, torch.float32) for path in (tmp_path / "old.safetensors", tiny.file))
-    for name, weight in new.text_encoder.state_dict().items():
-        assert torch.equal(weight, old.text_encoder.state_dict()[name])
+    old, new = (load(shapes(path), CPU, torch.float32) for path in (tmp_path / "old.safetensors", tiny.file))
+    for name, weight in new.text_encoders[0].state_dict().items():
+        assert torch.equal(weight, old.text_encoders[0].state_dict()[name])
 
 
 def test_the_precision_asked_for_is_the_one_loaded(tiny):
     for path in (tiny.folder, tiny.file):
-        components = load(path, "shapes", CPU, torch.bfloat16)
-        assert {components.unet.dtype, components.vae.dtype, components.text_encoder.dtype} == {torch.bfloat16}
+        components = load(shapes(path), CPU, torch.bfloat16)
+        assert {components.unet.dtype, components.vae.dtype, components.text_encoders[0].dtype} == {torch.bfloat16}
 
 
 @pytest.mark.parametrize("damage", ["a weight missing", "another shape", "cut short", "another family"])
@@ -123,7 +127,7 @@ def test_weights_that_do_not_fit_are_refused_by_name(damage, tiny, tmp_path):
     if damage == "cut short":
         path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(CheckpointUnavailable, match=r"broken\.safetensors could not be loaded") as caught:
-        load(path, "sd1" if damage == "another family" else "shapes", CPU, torch.float32)
+        load(Weights("x", str(path), "sd1" if damage == "another family" else "shapes"), CPU, torch.float32)
     assert caught.value.params == "model_name"
 
 
@@ -136,10 +140,10 @@ def test_a_folder_with_damaged_weights_is_refused_by_name(part, tiny, tmp_path):
     weights.pop(min(weights))
     save_file(weights, file, metadata={"format": "pt"})
     with pytest.raises(CheckpointUnavailable, match=f"damaged could not be loaded.*{part}/ lacks weights"):
-        load(folder, "shapes", CPU, torch.float32)
+        load(shapes(folder), CPU, torch.float32)
     file.write_bytes(file.read_bytes()[:-9])
     with pytest.raises(CheckpointUnavailable, match="damaged could not be loaded"):
-        load(folder, "shapes", CPU, torch.float32)
+        load(shapes(folder), CPU, torch.float32)
 
 
 def test_an_export_keeps_the_precision(tiny, tmp_path):

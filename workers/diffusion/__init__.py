@@ -1,11 +1,16 @@
 """The diffusion engine: a request and a checkpoint's path in, pictures out. It knows no queue, database or HTTP.
 
     request       plain values in and out
-    loading       a checkpoint's files → its modules (names: original key names · tokenizer: words → ids)
+    engine        the one door (ticket: what the caller's thread and the engine's tell each other)
+    engine_loop   the engine's thread: begin → a UNet call → decode, again and again
+    turns         whose turn it is · groups: the drawings that share a call · curve: how many it should have
+    painting      one request: encode the prompt → its drawings' passes → decode
+    denoiser      one drawing's way, and a UNet call for many (schedulers: sampler names · conditioning: what steers)
+    pipeline      one checkpoint's modules at work
     residency     which checkpoints are in memory (memory: how it comes back)
-    pipeline      encode the prompt → denoise (denoiser, schedulers) → decode
+    loading       a checkpoint's files → its modules (parts: where each lies · names, open_clip: original key names ·
+                  tokenizer: words → ids)
     png           the picture with its settings written into it
-    engine        the one door
 
 Nothing here ever asks the network: the two variables are set before anything can import `huggingface_hub`.
 """

@@ -1,7 +1,8 @@
-"""From noise to latents: several drawings at once, one UNet call a step for all of them.
+"""From noise to latents: any number of drawings in one UNet call, each on a way of its own.
 
 Each drawing has its own scheduler and its own generator, as if it were alone: a scheduler remembers earlier steps, and
-a shared one gives wrong pictures without an error. The rows of a batch don't see each other, so a drawing's latents
+a shared one gives wrong pictures without an error. The rows of a call don't see each other and each has a timestep of
+its own, so drawings need not be at the same step, nor have the same sampler, guidance or prompt: a drawing's latents
 are those it would have alone, but for the rounding of another kernel (at most 1 of 255 in a pixel).
 """
 
@@ -14,66 +15,106 @@ from typing import Any
 import torch
 from diffusers import SchedulerMixin, UNet2DConditionModel
 
-from workers.diffusion.request import StopRequested
-
-
-@dataclass(slots=True)
-class Drawing:
-    """One picture in the making: `latents` of shape (1, channels, height, width), scaled for its `scheduler`."""
-
-    latents: torch.Tensor
-    scheduler: SchedulerMixin
-    extra: dict[str, Any]  # what its scheduler's step takes besides: the generator, for samplers that add noise
-
-    def advance(self, noise: torch.Tensor, timestep: torch.Tensor) -> None:
-        self.latents = self.scheduler.step(noise, timestep, self.latents, return_dict=False, **self.extra)[0]
+from workers.diffusion.conditioning import Conditioning, as_rows
 
 
 @dataclass(frozen=True, slots=True)
 class Guidance:
-    """What steers the drawings: text embeddings of shape (1, tokens, width), and how hard to push away from `negative`.
+    """What steers a drawing, and how hard to push away from `negative`.
 
-    Without `negative` there is no guidance: one row a drawing instead of two.
+    Without `negative` there is no guidance: one row in a UNet call instead of two.
     """
 
-    prompt: torch.Tensor
-    negative: torch.Tensor | None
+    prompt: Conditioning
+    negative: Conditioning | None
     scale: float
 
-    def rows(self, count: int) -> torch.Tensor:
-        """The embeddings of one UNet call for `count` drawings: all negative ones, then all others."""
-        parts = [self.prompt] if self.negative is None else [self.negative, self.prompt]
-        return torch.cat([part.expand(count, -1, -1) for part in parts])
+    @property
+    def rows(self) -> tuple[Conditioning, ...]:
+        return (self.prompt,) if self.negative is None else (self.negative, self.prompt)
 
     def combine(self, noise: torch.Tensor) -> torch.Tensor:
-        """(rows, …) as the UNet answered → (count, …)."""
+        """(rows, …) as the UNet answered → (1, …)."""
         if self.negative is None:
             return noise
         away, towards = noise.chunk(2)
         return away + self.scale * (towards - away)
 
 
-def denoise(
-    unet: UNet2DConditionModel,
-    drawings: Sequence[Drawing],
-    guidance: Guidance,
-    on_step: Callable[[int, int], None],
-    should_stop: Callable[[], bool],
-) -> None:
-    """Takes `drawings`, which share their timesteps, to the end; their `latents` are then ready for the VAE.
+@dataclass(slots=True, eq=False)
+class Drawing:
+    """One picture's latents on their way through one pass.
 
-    After each UNet call `on_step(done, of)` is called; before each, `should_stop()`: on True, raises StopRequested.
+    `latents` of (1, channels, height, width) are scaled for the scheduler; when no timestep is left they are ready for
+    the VAE.
     """
-    timesteps = drawings[0].scheduler.timesteps
-    for_unet = timesteps.to(drawings[0].latents.device)
-    rows = guidance.rows(len(drawings))
-    for i, timestep in enumerate(timesteps):
-        if should_stop():
-            raise StopRequested
-        inputs = torch.cat([each.scheduler.scale_model_input(each.latents, timestep) for each in drawings])
-        if guidance.negative is not None:
-            inputs = torch.cat([inputs, inputs])
-        noise = guidance.combine(unet(inputs, for_unet[i], rows, return_dict=False)[0])
-        for each, share in zip(drawings, noise.unsqueeze(1), strict=True):
-            each.advance(share, timestep)
-        on_step(i + 1, len(timesteps))
+
+    latents: torch.Tensor
+    scheduler: SchedulerMixin
+    timesteps: torch.Tensor  # on the CPU: those that this pass goes through
+    guidance: Guidance
+    extra: dict[str, Any]  # what its scheduler's step takes besides: the generator, for samplers that add noise
+    size_ids: torch.Tensor | None = None  # (1, 6), for SDXL: the sizes that the picture pretends to have
+    channels: torch.Tensor | None = None  # (1, more, height, width): what the UNet is shown besides the latents
+    after_step: Callable[[torch.Tensor, int], torch.Tensor] | None = None  # (latents, steps done) → latents
+    done: int = 0
+
+    @property
+    def is_done(self) -> bool:
+        return self.done >= len(self.timesteps)
+
+    @property
+    def timestep(self) -> torch.Tensor:
+        return self.timesteps[self.done]
+
+    @property
+    def row_count(self) -> int:
+        return len(self.guidance.rows)
+
+    def input(self) -> torch.Tensor:
+        """What the UNet is shown, (rows, all channels, height, width)."""
+        shown: torch.Tensor = self.scheduler.scale_model_input(self.latents, self.timestep)
+        if self.channels is not None:
+            shown = torch.cat([shown, self.channels], dim=1)
+        return shown.expand(self.row_count, -1, -1, -1)
+
+    def advance(self, noise: torch.Tensor) -> None:
+        """One step, by what the UNet answered for its rows."""
+        guided = self.guidance.combine(noise)
+        latents = self.scheduler.step(guided, self.timestep, self.latents, return_dict=False, **self.extra)[0]
+        self.done += 1
+        self.latents = self.after_step(latents, self.done) if self.after_step else latents
+
+
+class Batch:
+    """The drawings of a UNet call, with what stays the same from call to call while they are the same."""
+
+    def __init__(self, drawings: Sequence[Drawing]) -> None:
+        self.drawings = tuple(drawings)
+        conditionings = [each for drawing in drawings for each in drawing.guidance.rows]
+        self._texts = as_rows(conditionings)
+        self._counts = [drawing.row_count for drawing in drawings]
+        self._added = self._sizes_and_pooled(conditionings)
+
+    @property
+    def row_count(self) -> int:
+        return sum(self._counts)
+
+    def predict(self, unet: UNet2DConditionModel) -> tuple[torch.Tensor, ...]:
+        """One UNet call: the noise that it sees in each drawing's rows."""
+        inputs = torch.cat([drawing.input() for drawing in self.drawings])
+        times = [drawing.timestep for drawing in self.drawings for _ in range(drawing.row_count)]
+        timesteps = torch.stack(times).to(inputs.device, torch.float32, non_blocking=True)
+        noise = unet(inputs, timesteps, self._texts, added_cond_kwargs=self._added, return_dict=False)[0]
+        return torch.split(noise, self._counts)
+
+    def _sizes_and_pooled(self, conditionings: Sequence[Conditioning]) -> dict[str, torch.Tensor] | None:
+        """What SDXL's UNet takes besides."""
+        sizes = [drawing.size_ids for drawing in self.drawings for _ in range(drawing.row_count)]
+        pooled = [each.pooled for each in conditionings]
+        if sizes[0] is None or pooled[0] is None:
+            return None
+        return {
+            "text_embeds": torch.cat([each for each in pooled if each is not None]),
+            "time_ids": torch.cat([each for each in sizes if each is not None]),
+        }

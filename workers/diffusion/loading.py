@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,123 +11,196 @@ from typing import Any
 import torch
 from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from app.errors import CheckpointUnavailable
-from workers.diffusion import names
 from workers.diffusion.memory import is_out_of_memory
-from workers.diffusion.tokenizer import CONFIGS, tokenizer
+from workers.diffusion.parts import (
+    Part,
+    PartMissing,
+    Read,
+    Tensors,
+    config_of,
+    folder_part,
+    text_part,
+    unet_part,
+    vae_part,
+)
+from workers.diffusion.request import Weights
+from workers.diffusion.tokenizer import CONFIGS, LENGTH, tokenizer
 
-Parts = tuple[CLIPTextModel, UNet2DConditionModel, AutoencoderKL]
+TEXT_ENCODERS = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
 
 
 @dataclass(slots=True)
 class Components:
-    """The modules of one checkpoint on one device. `schedule` is the noise schedule that every sampler starts from."""
+    """The modules of one checkpoint on one device; SDXL has two text encoders, each with its tokenizer.
 
-    tokenizer: CLIPTokenizer
-    text_encoder: CLIPTextModel
+    `schedule` is the noise schedule that every sampler starts from. All modules have `dtype`, but for an autoencoder
+    that overflows in half precision and is in full.
+    """
+
+    tokenizers: tuple[CLIPTokenizer, ...]
+    text_encoders: tuple[CLIPTextModel | CLIPTextModelWithProjection, ...]
     unet: UNet2DConditionModel
     vae: AutoencoderKL
     schedule: dict[str, Any]
     device: torch.device
     dtype: torch.dtype
+    family: str
 
     @property
     def pixels_per_latent(self) -> int:
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
+    @property
+    def is_inpainting(self) -> bool:
+        """The UNet sees the mask and the masked picture: 9 channels instead of the latents' 4."""
+        return bool(self.unet.config.in_channels == 2 * self.vae.config.latent_channels + 1)
 
-def load(path: Path, family: str, device: torch.device, dtype: torch.dtype) -> Components:
-    """Loads a diffusers folder or a single `.safetensors` file of `family` (a folder of `configs/`).
+
+def load(weights: Weights, device: torch.device, dtype: torch.dtype, configs: Path = CONFIGS) -> Components:
+    """Loads a diffusers folder or a single `.safetensors` file of `weights.family` (a folder of `configs`).
 
     Raises CheckpointUnavailable when the files can't be read or hold other weights than the family's.
     """
-    with _explained(path):
-        parts = _from_folder(path, dtype) if path.is_dir() else _from_file(path, family, dtype)
-        text_encoder, unet, vae = (part.to(device).eval().requires_grad_(False) for part in parts)
-        schedule = _schedule(path, family)
-    words, rows = tokenizer(family), text_encoder.config.vocab_size
-    if len(words) != rows:
-        raise CheckpointUnavailable(
-            f"The text encoder of {path.name} knows {rows} tokens, {family} has {len(words)}: it can't read prompts.",
-            params="model_name",
-        )
-    return Components(words, text_encoder, unet, vae, schedule, device, dtype)
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The weights of one component's folder: those in full precision where both are there. Raises OSError for none."""
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise FileNotFoundError(f"{folder.name}/ has no .safetensors file")
-    return [file for file in files if not file.stem.endswith(".fp16")] or files
-
-
-def _from_folder(path: Path, dtype: torch.dtype) -> Parts:
-    """As the libraries load it, but for one thing: they would only warn of missing weights, and make some up."""
-    parts = []
-    for kind, name in ((CLIPTextModel, "text_encoder"), (UNet2DConditionModel, "unet"), (AutoencoderKL, "vae")):
-        part, info = kind.from_pretrained(
-            path / name,
-            variant="fp16" if weight_files(path / name)[0].stem.endswith(".fp16") else None,
+    path = Path(weights.path)
+    with _explained(path), ExitStack() as files:
+        sources = _Sources(weights, configs / weights.family, files)
+        unet, vae, texts = sources.unet(), sources.vae(), sources.text_encoders()
+        vae_dtype = torch.float32 if _overflows(weights.family, vae, dtype) else dtype
+        schedule = sources.schedule()
+        parts = Components(
+            tokenizers=tuple(sources.tokenizer(kind, part, configs) for kind, part in texts.items()),
+            text_encoders=tuple(_text_encoder(kind, part, device, dtype) for kind, part in texts.items()),
+            unet=_filled(UNet2DConditionModel, unet, device, dtype),
+            vae=_filled(AutoencoderKL, vae, device, vae_dtype),
+            schedule=schedule,
+            device=device,
             dtype=dtype,
-            local_files_only=True,
-            use_safetensors=True,
-            output_loading_info=True,
+            family=weights.family,
         )
-        if info["missing_keys"]:
-            raise ValueError(f"{name}/ lacks weights, such as {min(info['missing_keys'])}")
-        parts.append(part)
-    return parts[0], parts[1], parts[2]
+    return parts
 
 
-def _from_file(path: Path, family: str, dtype: torch.dtype) -> Parts:
-    unet_config, vae_config = (_config(CONFIGS / family / part / "config.json") for part in ("unet", "vae"))
+class _Sources:
+    """Finds each part of `weights`: in its folder or file, or in the files that are named in their place."""
+
+    def __init__(self, weights: Weights, family: Path, files: ExitStack) -> None:
+        self._weights = weights
+        self._path = Path(weights.path)
+        self._family = family
+        self._files = files
+        self._tensors = None if self._path.is_dir() else Tensors([self._path], files)
+
+    def unet(self) -> Part:
+        if self._tensors is None:
+            return folder_part(self._path / "unet", self._files)
+        return unet_part(self._tensors, config_of(self._family / "unet/config.json"))
+
+    def vae(self) -> Part:
+        named = Path(self._weights.vae_path) if self._weights.vae_path else None
+        if named and named.is_dir():
+            return folder_part(named / "vae" if (named / "vae").is_dir() else named, self._files)
+        if named is None and self._tensors is None:
+            return folder_part(self._path / "vae", self._files)
+        tensors = Tensors([named], self._files) if named else self._tensors
+        assert tensors is not None
+        return vae_part(tensors, config_of(self._family / "vae/config.json"))
+
+    def text_encoders(self) -> dict[str, Part]:
+        """The text encoders by the names that their folders have."""
+        place = Path(self._weights.text_encoder_path or self._path)
+        if place.is_dir():
+            return self._text_folders(place)
+        tensors = Tensors([place], self._files) if self._weights.text_encoder_path else self._tensors
+        assert tensors is not None
+        kinds = [kind for kind in TEXT_ENCODERS if (self._family / kind).is_dir()]
+        return {kind: text_part(tensors, kind, config_of(self._family / kind / "config.json")) for kind in kinds}
+
+    def _text_folders(self, folder: Path) -> dict[str, Part]:
+        """Those of a whole diffusers folder, or the one that the folder itself is."""
+        if (folder / "text_encoder").is_dir():
+            kinds = [kind for kind in TEXT_ENCODERS if (folder / kind).is_dir()]
+            return {kind: folder_part(folder / kind, self._files) for kind in kinds}
+        return {"text_encoder": folder_part(folder, self._files)}
+
+    def tokenizer(self, kind: str, part: Part, configs: Path) -> CLIPTokenizer:
+        """The family's tokenizer; a folder's own where its text encoder was given words besides."""
+        name, rows = kind.replace("text_encoder", "tokenizer"), part.config["vocab_size"]
+        words = tokenizer(self._weights.family, name, configs)
+        own = self._path / name
+        if len(words) != rows and own.is_dir():
+            words = CLIPTokenizer.from_pretrained(own, local_files_only=True, model_max_length=LENGTH)
+        if len(words) != rows:
+            raise PartMissing(
+                f"has a text encoder of {rows} tokens, {self._weights.family} has {len(words)}: it can't read prompts"
+            )
+        return words
+
+    def schedule(self) -> dict[str, Any]:
+        """The family's noise schedule. Of a folder's own, only what its model predicts and whether it ends in pure
+        noise counts, and not how it spaces the timesteps: a folder and the single file made from it paint the same
+        picture. Some files of SDXL say the same by tensors that are called so.
+        """
+        schedule, ends_in_noise = dict(config_of(self._family / "scheduler/scheduler_config.json")), False
+        own = self._path / "scheduler/scheduler_config.json"
+        if own.is_file():
+            config = config_of(own)
+            schedule["prediction_type"] = config.get("prediction_type", "epsilon")
+            ends_in_noise = config.get("rescale_betas_zero_snr", False)
+        elif self._tensors is not None and "v_pred" in self._tensors:
+            schedule["prediction_type"] = "v_prediction"
+            ends_in_noise = "ztsnr" in self._tensors
+        if ends_in_noise:
+            schedule["rescale_betas_zero_snr"] = True
+        if self._weights.prediction:
+            schedule["prediction_type"] = self._weights.prediction
+        return schedule
+
+
+def _overflows(family: str, vae: Part, dtype: torch.dtype) -> bool:
+    """SDXL's autoencoder gives no numbers in half precision, unless it was mended and says so."""
+    return dtype == torch.float16 and family.startswith("sdxl") and bool(vae.config.get("force_upcast", True))
+
+
+def _filled(kind: type[nn.Module], part: Part, device: torch.device, dtype: torch.dtype) -> Any:
     with init_empty_weights(include_buffers=False):
-        text_encoder = CLIPTextModel(CLIPTextConfig(**_config(CONFIGS / family / "text_encoder/config.json")))
-        unet = UNet2DConditionModel.from_config(unet_config)
-        vae = AutoencoderKL.from_config(vae_config)
-    with safe_open(path, framework="pt") as file:
-        old = names.text_encoder_name("final_layer_norm.weight") not in frozenset(file.keys())
-        text_name = names.old_text_encoder_name if old else names.text_encoder_name
-        for module, rename in (
-            (unet, names.unet_names(unet_config)),
-            (vae, names.vae_names(vae_config)),
-            (text_encoder, text_name),
-        ):
-            _fill(module, rename, file.get_tensor, dtype)
-    return text_encoder, unet, vae
+        module = kind.from_config(dict(part.config))  # type: ignore[attr-defined]
+    return _ready(module, part.read, device, dtype)
 
 
-def _fill(module: nn.Module, rename: names.Rename, read: Callable[[str], torch.Tensor], dtype: torch.dtype) -> None:
+def _text_encoder(kind: str, part: Part, device: torch.device, dtype: torch.dtype) -> Any:
+    with init_empty_weights(include_buffers=False):
+        module = TEXT_ENCODERS[kind](CLIPTextConfig.from_dict(dict(part.config)))
+    return _ready(module, part.read, device, dtype)
+
+
+def _ready(module: nn.Module, read: Read, device: torch.device, dtype: torch.dtype) -> nn.Module:
     """Gives the empty `module` its weights, one at a time, as copies: the file may be replaced while they are in use.
 
-    Some of a VAE's attention weights are 1 x 1 convolutions in files and matrices in diffusers, hence the reshaping.
+    They are cast where they will be: a GPU does that faster, and the way there is shorter in half precision.
     """
-    weights = {
-        name: read(rename(name)).to(dtype, copy=True).reshape(empty.shape)
-        for name, empty in module.state_dict().items()
-    }
+    weights = {}
+    for name, empty in module.state_dict().items():
+        weight = _shaped(name, read(name), empty.shape)
+        on_device = weight if device.type == "cpu" else weight.to(device)
+        weights[name] = on_device.to(dtype, copy=on_device is weight, memory_format=torch.contiguous_format)
     module.load_state_dict(weights, assign=True)
+    return module.to(device).eval().requires_grad_(False)
 
 
-def _schedule(path: Path, family: str) -> dict[str, Any]:
-    """The family's noise schedule. Of a folder's own, only what its model predicts counts, and not how it spaces the
-    timesteps: a folder and the single file made from it paint the same picture.
-    """
-    schedule = _config(CONFIGS / family / "scheduler/scheduler_config.json")
-    own = path / "scheduler/scheduler_config.json"
-    if own.is_file():
-        schedule["prediction_type"] = _config(own).get("prediction_type", "epsilon")
-    return schedule
+def _shaped(name: str, weight: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """Attention weights are 1 x 1 convolutions in some files and matrices in others. Raises ValueError."""
+    if _squeezed(weight.shape) != _squeezed(shape):
+        raise ValueError(f"{name} is {tuple(weight.shape)} where {tuple(shape)} belongs")
+    return weight.reshape(shape)
 
 
-def _config(path: Path) -> dict[str, Any]:
-    config: dict[str, Any] = json.loads(path.read_text())
-    return config
+def _squeezed(shape: torch.Size) -> list[int]:
+    return [side for side in shape if side != 1]
 
 
 @contextmanager
@@ -136,10 +208,12 @@ def _explained(path: Path) -> Iterator[None]:
     """Turns what the libraries raise for bad files into one sentence; being out of memory is no fault of the file."""
     try:
         yield
+    except PartMissing as error:
+        raise CheckpointUnavailable(f"The checkpoint {path.name} {error}.", params="model_name") from error
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         if is_out_of_memory(error):
             raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        reason = (str(error.args[0] if error.args else error).splitlines() or [type(error).__name__])[0][:200]
         raise CheckpointUnavailable(
             f"The checkpoint {path.name} could not be loaded ({reason}). Download it again, or name another.",
             params="model_name",

@@ -1,4 +1,4 @@
-"""What a weight is called: in diffusers' modules, and in a single file as Stable Diffusion 1 published it.
+"""What a weight is called: in diffusers' modules, and in a single file as Stable Diffusion was published.
 
 A single file numbers the UNet's layers through (`input_blocks.7.0`); diffusers names block and layer
 (`down_blocks.2.resnets.0`). The functions here go from diffusers' names to the original ones; a loader reads the
@@ -13,7 +13,10 @@ from typing import Any
 
 UNET = "model.diffusion_model."
 VAE = "first_stage_model."
-TEXT_ENCODER = "cond_stage_model.transformer."
+TEXT_ENCODERS = {  # where a single file keeps its text encoder, or the first and second one of SDXL
+    "text_encoder": ("cond_stage_model.", "conditioner.embedders.0."),
+    "text_encoder_2": ("conditioner.embedders.1.",),
+}
 
 Config = Mapping[str, Any]
 Rename = Callable[[str], str]
@@ -21,6 +24,8 @@ Rename = Callable[[str], str]
 _UNET_ENDS = {
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",  # of SDXL: the pooled prompt and the sizes
+    "add_embedding.linear_2": "label_emb.0.2",
     "conv_in": "input_blocks.0.0",
     "conv_norm_out": "out.0",
     "conv_out": "out.2",
@@ -37,6 +42,7 @@ _VAE_ATTENTION = {
     **{"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"},
     **{"query": "q", "key": "k", "value": "v", "proj_attn": "proj_out"},  # in folders from before 2023
 }
+_VAE_OLD_ATTENTION = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
 _UNET_BLOCK = re.compile(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)")
 _UNET_MIDDLE = re.compile(r"mid_block\.(resnets|attentions)\.(\d+)\.(.+)")
 _VAE_BLOCK = re.compile(r"(encoder|decoder)\.(?:down|up)_blocks\.(\d+)\.(resnets|downsamplers|upsamplers)\.(\d+)\.(.+)")
@@ -89,14 +95,22 @@ def vae_names(config: Config) -> Rename:
     return rename
 
 
-def text_encoder_name(name: str) -> str:
-    """transformers 5 dropped the `text_model.` that every published file has."""
-    return f"{TEXT_ENCODER}text_model.{name.removeprefix('text_model.')}"
+def old_vae_name(name: str) -> str:
+    """diffusers' name of an autoencoder weight as folders from before 2023 have it."""
+    stem, _, end = name.rpartition(".")
+    for new, old in _VAE_OLD_ATTENTION.items():
+        if stem.endswith(f"attentions.0.{new}"):
+            return f"{stem.removesuffix(new)}{old}.{end}"
+    return name
 
 
-def old_text_encoder_name(name: str) -> str:
-    """As in merges from before 2023, made with a text encoder that had no `text_model.` either."""
-    return TEXT_ENCODER + name.removeprefix("text_model.")
+def text_encoder_names(name: str) -> tuple[str, str]:
+    """transformers' name of a CLIP weight → with `text_model.`, as everybody published it, and without.
+
+    transformers 5 has dropped it in one of its two classes, and merges from before 2023 have none either.
+    """
+    bare = name.removeprefix("text_model.")
+    return (bare, bare) if bare.startswith("text_projection") else (f"text_model.{bare}", bare)
 
 
 def _swap(name: str, table: Mapping[str, str]) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import asdict
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
@@ -16,7 +15,7 @@ from PIL import Image as Picture
 from PIL.Image import Resampling
 from PIL.PngImagePlugin import PngInfo
 
-from workers.diffusion.pipeline import Pixels
+from workers.diffusion.images import Pixels
 from workers.diffusion.request import ImageRequest
 from workers.diffusion.schedulers import sampler
 
@@ -45,8 +44,8 @@ def parameters(request: ImageRequest, seed: int) -> str:
         "CFG scale": f"{request.guidance_scale:g}",
         "Seed": seed,
         "Size": f"{request.width}x{request.height}",
-        "Model hash": request.checkpoint_hash,
-        "Model": request.checkpoint_name,
+        "Model hash": request.weights.hash,
+        "Model": request.weights.name,
         "Version": f"atelier {versions()['atelier']}",
     }
     negative = [f"Negative prompt: {_plain(request.negative_prompt)}"] if request.negative_prompt else []
@@ -56,10 +55,12 @@ def parameters(request: ImageRequest, seed: int) -> str:
 
 def settings(request: ImageRequest, seed: int) -> dict[str, object]:
     """Everything that this one picture depends on, its own seed for the batch's, without where the files lay."""
-    values = asdict(request) | {"seed": seed, "sampler": sampler(request.sampler).name, "versions": versions()}
-    del values["checkpoint_path"], values["n"]
-    if request.shown_size is None:
-        del values["shown_size"]
+    weights = request.weights
+    values = {name: getattr(request, name) for name in ("width", "height", "steps", "guidance_scale")}
+    values |= {"checkpoint_name": weights.name, "checkpoint_hash": weights.hash, "family": weights.family}
+    values |= {"seed": seed, "sampler": sampler(request.sampler).name, "versions": versions()}
+    if request.shown_size is not None:
+        values["shown_size"] = request.shown_size
     return values | {"prompt": _plain(request.prompt), "negative_prompt": _plain(request.negative_prompt)}
 
 

@@ -1,0 +1,201 @@
+"""What goes with a checkpoint, by kind and name: LoRAs, textual inversions, VAEs, ControlNets, upscalers.
+
+Each kind has a folder of its own within that of the checkpoints.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from app.checkpoints.bases import base_of, base_of_width
+from app.checkpoints.header import Unreadable, tensor_shapes
+from app.checkpoints.kinds import FOLDERS, NotUsable, kind_of
+from app.checkpoints.metadata import metadata_of
+from app.errors import CheckpointUnavailable
+
+Kind = Literal["lora", "embedding", "vae", "controlnet", "upscaler", "text_encoder"]
+KINDS: tuple[Kind, ...] = ("lora", "embedding", "vae", "controlnet", "upscaler", "text_encoder")
+FOLDERS_TOO = frozenset({"vae", "controlnet", "text_encoder"})  # as diffusers saves them
+
+_NOUNS = {
+    "lora": "LoRA",
+    "embedding": "textual inversion",
+    "vae": "VAE",
+    "controlnet": "ControlNet",
+    "upscaler": "upscaler",
+    "text_encoder": "text encoder",
+}
+_PARAMS = {"lora": "loras", "embedding": "prompt", "controlnet": "control_net", "text_encoder": "model_name"}
+_SUFFIXES = frozenset({".safetensors", ".pt", ".pth", ".bin", ".ckpt"})
+_TICK_NS = 2_000_000_000  # as in the catalogue: a listing of a folder that has just changed is not trusted
+
+Stamp = tuple[int, int]
+
+
+class Adapter(msgspec.Struct, frozen=True):
+    """A file or a diffusers folder. `family` is None where it can't be told, or does not matter.
+
+    With a `problem`, a sentence for the person who put it there, it can't be used.
+    """
+
+    kind: Kind
+    name: str
+    path: str
+    family: str | None = None
+    problem: str | None = None
+    size_bytes: int = 0
+    trigger_words: tuple[str, ...] = ()
+
+
+class Adapters:
+    """What lies in the folders of the kinds within `folder`. It follows the disk, as the catalogue does.
+
+    A name is only ever looked up among those found, so no name can lead to another place of the disk.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = Path(folder)
+        self._listed: dict[Kind, tuple[int, dict[str, Path]]] = {}
+        self._known: dict[Path, tuple[Stamp, Adapter]] = {}
+        self._hashes: dict[Path, tuple[Stamp, str]] = {}
+
+    def names(self, kind: Kind) -> list[str]:
+        """Of those that can be used."""
+        return [adapter.name for adapter in self.list(kind) if adapter.problem is None]
+
+    def list(self, kind: Kind) -> list[Adapter]:
+        """All of a kind by name, with those that can't be used."""
+        paths = self._paths(kind)
+        return [self._adapter(kind, name, paths[name]) for name in sorted(paths)]
+
+    def find(self, kind: Kind, name: str) -> Adapter:
+        """The usable one of that name, which may end as its file does. Raises CheckpointUnavailable."""
+        paths = self._paths(kind)
+        end = Path(name).suffix
+        plain = name if name in paths or end not in _SUFFIXES else name.removesuffix(end)
+        params = _PARAMS.get(kind, kind)
+        if plain not in paths:
+            raise CheckpointUnavailable(f"There is no {_NOUNS[kind]} {name!r}. {self._way_out(kind)}", params=params)
+        found = self._adapter(kind, plain, paths[plain])
+        if found.problem:
+            raise CheckpointUnavailable(f"The {_NOUNS[kind]} {name!r} can't be used: {found.problem}", params=params)
+        return found
+
+    def hash_prefix(self, adapter: Adapter) -> str:
+        """The first 10 hex digits of the file's SHA-256, as other image servers show them. Empty for a folder.
+
+        Reads the whole file the first time.
+        """
+        path = Path(adapter.path)
+        if path.is_dir():
+            return ""
+        stamp, known = _stamp(path), self._hashes.get(path)
+        if known is None or known[0] != stamp:
+            with path.open("rb") as file:
+                known = self._hashes[path] = (stamp, hashlib.file_digest(file, "sha256").hexdigest()[:10])
+        return known[1]
+
+    def _adapter(self, kind: Kind, name: str, path: Path) -> Adapter:
+        stamp, known = _stamp(path), self._known.get(path)
+        if known is None or known[0] != stamp:
+            known = self._known[path] = (stamp, identify_adapter(kind, name, path))
+        return known[1]
+
+    def _paths(self, kind: Kind) -> dict[str, Path]:
+        """Name → path. Of one name, a .safetensors file counts before a folder, and that before others."""
+        folder = self._folder / FOLDERS[kind]
+        try:
+            mtime_ns = folder.stat().st_mtime_ns
+        except OSError:
+            return {}
+        listed = self._listed.get(kind)
+        if listed is not None and listed[0] == mtime_ns:
+            return listed[1]
+        paths: dict[str, Path] = {}
+        with suppress(OSError):
+            for path in sorted(folder.iterdir(), key=_rank):
+                if _is_one(kind, path):
+                    paths.setdefault(path.name if path.is_dir() else path.stem, path)
+        if mtime_ns < time.time_ns() - _TICK_NS:
+            self._listed[kind] = mtime_ns, paths
+        return paths
+
+    def _way_out(self, kind: Kind) -> str:
+        there = self.names(kind)
+        installed = f"Installed: {', '.join(there)}." if there else "None is installed."
+        return f"{installed} Put its file into {self._folder / FOLDERS[kind]}."
+
+
+def identify_adapter(kind: Kind, name: str, path: Path) -> Adapter:
+    """What `path` is. It never raises: what can't be read, or is of another kind, has that as its `problem`."""
+    family, problem = None, None
+    words: tuple[str, ...] = ()
+    try:
+        family, words = _folder(path) if path.is_dir() else _file(kind, path)
+    except (Unreadable, NotUsable) as error:
+        problem = f"{path.name} {error}"
+    except IndexError:
+        problem = f"{path.name} holds weights of other shapes than their names say."
+    except OSError as error:
+        problem = f"{path.name} can't be read: {error.strerror or error}."
+    return Adapter(kind, name, str(path), family, problem, _stamp(path)[1], words)
+
+
+def _file(kind: Kind, path: Path) -> tuple[str | None, tuple[str, ...]]:
+    """Its family and its trigger words. Raises NotUsable, Unreadable, OSError."""
+    shapes, said = tensor_shapes(path), metadata_of(path)
+    found = kind_of(shapes)
+    if found is None:
+        raise NotUsable(f"is no {_NOUNS[kind]}: it holds nothing that Atelier knows.")
+    if found.word != kind:
+        raise found.as_another(kind)
+    return base_of(kind, path.stem, shapes, said), _trigger_words(said)
+
+
+def _folder(path: Path) -> tuple[str | None, tuple[str, ...]]:
+    """Raises NotUsable, Unreadable, OSError."""
+    weights = sorted(path.glob("*.safetensors"))
+    if not weights:
+        raise NotUsable("is a folder without a .safetensors file. Copy the whole folder, in its safetensors form.")
+    for file in weights:
+        try:
+            tensor_shapes(file)
+        except Unreadable as error:
+            raise Unreadable(f"can't be used, because its {file.name} {error}") from error
+    try:
+        config = msgspec.json.decode((path / "config.json").read_bytes(), type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise Unreadable(f"has a damaged config.json ({error}). Copy the whole folder again.") from error
+    return base_of_width(config.get("cross_attention_dim")), ()
+
+
+def _is_one(kind: Kind, path: Path) -> bool:
+    if path.name.startswith("."):
+        return False
+    if path.is_dir():
+        return kind in FOLDERS_TOO and (path / "config.json").is_file()
+    return path.suffix.lower() in _SUFFIXES and path.is_file()
+
+
+def _rank(path: Path) -> tuple[int, str]:
+    return (0 if path.suffix.lower() == ".safetensors" else 1 if path.is_dir() else 2), path.name
+
+
+def _stamp(path: Path) -> Stamp:
+    """Modification time in ns and size in bytes; of a folder, its files' latest and sum."""
+    try:
+        stats = [file.stat() for file in path.iterdir()] if path.is_dir() else [path.stat()]
+    except OSError:
+        return 0, 0
+    return max((stat.st_mtime_ns for stat in stats), default=0), sum(stat.st_size for stat in stats)
+
+
+def _trigger_words(said: dict[str, str]) -> tuple[str, ...]:
+    phrase = said.get("modelspec.trigger_phrase") or ""
+    return tuple(word.strip() for word in phrase.split(",") if word.strip())

@@ -1,0 +1,220 @@
+"""The engine's thread: takes requests in, gives every group its turns, hands finished pictures out."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+import torch
+
+from workers.diffusion.curve import Curve
+from workers.diffusion.files_ahead import read_ahead
+from workers.diffusion.groups import Entry, Group, GroupKey
+from workers.diffusion.memory import give_back_memory, is_out_of_memory
+from workers.diffusion.painting import Painting
+from workers.diffusion.request import StopRequested, Weights
+from workers.diffusion.residency import Residency
+from workers.diffusion.ticket import Ticket
+from workers.diffusion.turns import Turns
+
+logger = logging.getLogger(__name__)
+
+# A checkpoint that would push out one at work waits for so many times the time that loading takes, so that at most a
+# tenth of the device's time goes into loading.
+_PATIENCE = 10.0
+_LEAST_PATIENCE_S = 1.0
+_JOIN_TOGETHER = 4  # requests that may come between two turns
+
+Order = Ticket | Callable[[], None] | None
+"""What comes in: a request, something to do between two turns, or None for the end."""
+
+
+class EngineLoop:
+    """One thread for one device: everything of torch happens in it.
+
+    A turn: whoever is new begins, one group makes one UNet call, one finished drawing is decoded.
+    """
+
+    def __init__(self, residency: Residency) -> None:
+        self._residency = residency
+        self._inbox: queue.SimpleQueue[Order] = queue.SimpleQueue()
+        self._curves: dict[tuple[str, int, int], Curve] = {}
+        self._number = 0
+        self._clear()
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    def give(self, order: Order) -> None:
+        """Called by any thread."""
+        self._inbox.put(order)
+
+    def join(self) -> None:
+        self._thread.join()
+
+    @property
+    def waiting(self) -> int:
+        """How many requests and drawings are in no UNet call yet."""
+        return self._inbox.qsize() + self._waiting
+
+    @property
+    def has_room(self) -> bool:
+        return not self._waiting and self._inbox.qsize() < _JOIN_TOGETHER
+
+    def _clear(self) -> None:
+        self._lobby: deque[Painting] = deque()  # not begun
+        self._open: list[Painting] = []
+        self._groups: dict[tuple[Weights, GroupKey], Group] = {}
+        self._done: deque[tuple[Weights, Entry]] = deque()  # through a pass, and not looked at yet
+        self._outside_since: dict[Weights, float] = {}  # what waits, and is not in memory
+        self._turns = Turns()
+        self._waiting = 0
+
+    def _run(self) -> None:
+        """Whatever goes wrong here that no painting can be blamed for ends all of them; the next ones start anew."""
+        ended = False
+        while not ended:
+            try:
+                with torch.inference_mode():
+                    while not ended:
+                        ended = self._turn()
+            except Exception as error:
+                logger.exception("the engine lost its place", extra={"action": "engine_lost"})
+                for painting in self._open:
+                    painting.fail(error)
+                self._clear()
+
+    def _turn(self) -> bool:
+        """True when it was the last one."""
+        if self._take_in():
+            return True
+        self._begin()
+        self._tick()
+        self._finish()
+        self._forget_ended()
+        return False
+
+    def _take_in(self) -> bool:
+        """What has come since; without any work it waits for some, or until a checkpoint's time is up. True for the
+        end."""
+        due_s = self._residency.let_go(self._busy())
+        while True:
+            try:
+                order = self._inbox.get(block=not self._open, timeout=due_s)
+            except queue.Empty:
+                break
+            if order is None:
+                return True
+            if isinstance(order, Ticket):
+                self._number += 1
+                painting = Painting(self._number, order)
+                self._open.append(painting)
+                self._lobby.append(painting)
+                if not self._residency.has(order.request.weights):
+                    read_ahead(order.request.weights)
+            else:
+                order()
+        for painting in self._open:
+            if painting.ticket.should_stop():
+                painting.fail(StopRequested())
+        return False
+
+    def _begin(self) -> None:
+        for painting in list(self._lobby):
+            if painting.is_over or self._may_run(painting.request.weights):
+                self._lobby.remove(painting)
+                painting.guarded(partial(self._start, painting))
+
+    def _start(self, painting: Painting) -> None:
+        if painting.is_over:
+            return
+        weights = painting.request.weights
+        painting.ticket.load_s = self._residency.bring(weights)
+        self._outside_since.pop(weights, None)
+        pipeline = self._residency.pipeline(weights)
+        pipeline.wear(painting.request.loras)
+        for drawing in painting.begin(pipeline):
+            self._add(weights, Entry(drawing, painting))
+
+    def _add(self, weights: Weights, entry: Entry) -> None:
+        request, (height, width) = entry.painting.request, entry.drawing.latents.shape[-2:]
+        key = GroupKey(request.loras, height, width, entry.painting.number if request.exclusive else 0)
+        group = self._groups.get((weights, key))
+        if group is None:
+            curve = self._curves.setdefault((weights.path, height, width), Curve())
+            group = self._groups[weights, key] = Group(weights, key, curve)
+        group.add(entry)
+
+    def _tick(self) -> None:
+        groups = [group for group in self._groups.values() if group.has_work and self._may_run(group.weights)]
+        if not groups:
+            return
+        group = self._turns.next(groups)
+        group.admit()
+        paintings = {entry.painting.number: entry.painting for entry in group.active}.values()
+        try:
+            pipeline = self._residency.pipeline(group.weights)
+            self._outside_since.pop(group.weights, None)
+            pipeline.wear(group.key.loras)
+            self._turns.charge(group, group.tick(pipeline.components.unet))
+            failure = None
+        except Exception as error:
+            failure = error
+        if failure is not None:
+            self._failed(group, failure)
+        for painting in paintings:
+            painting.tell_progress()
+        self._done.extend((group.weights, entry) for entry in group.take_done())
+
+    def _failed(self, group: Group, error: Exception) -> None:
+        """A call that did not fit is made again with half of the drawings; what else goes wrong ends all of them."""
+        if is_out_of_memory(error):
+            error.__traceback__ = None  # it holds the frames, and the frames hold the tensors
+            give_back_memory()
+            if group.shrink():
+                return
+        for entry in group.active:
+            entry.painting.fail(error)
+
+    def _finish(self) -> None:
+        """One drawing at a time, so that the others' next call does not wait for a row of decodings."""
+        if not self._done:
+            return
+        weights, entry = self._done.popleft()
+        if not entry.painting.is_over:
+            entry.painting.guarded(partial(self._after_pass, weights, entry))
+
+    def _after_pass(self, weights: Weights, entry: Entry) -> None:
+        following = entry.painting.after_pass(self._residency.pipeline(weights), entry.drawing)
+        if following is not None:
+            self._add(weights, Entry(following, entry.painting))
+
+    def _forget_ended(self) -> None:
+        ended = [painting for painting in self._open if painting.is_over]
+        if ended:
+            self._open = [painting for painting in self._open if not painting.is_over]
+            for painting in ended:
+                for group in self._groups.values():
+                    group.drop(painting)
+        self._groups = {key: group for key, group in self._groups.items() if group.has_work}
+        self._waiting = len(self._lobby) + sum(len(group.waiting) for group in self._groups.values())
+
+    def _busy(self) -> set[Weights]:
+        """The checkpoints that somebody is at work with, or waits for."""
+        return {painting.request.weights for painting in self._open}
+
+    def _may_run(self, weights: Weights) -> bool:
+        """Is the checkpoint in memory, or may it come in now?
+
+        It may where there is room, where nobody who is in memory has work, and when it has waited long enough.
+        """
+        if self._residency.fits(weights, self._busy() - {weights}):
+            return True
+        if not any(group.has_work and self._residency.has(group.weights) for group in self._groups.values()):
+            return True
+        since_s = self._outside_since.setdefault(weights, time.monotonic())
+        return time.monotonic() - since_s > max(_PATIENCE * self._residency.load_s, _LEAST_PATIENCE_S)

@@ -1,0 +1,140 @@
+"""Where each module of a checkpoint has its configuration and its weights: in a folder, or in one file for all.
+
+    Tensors      one or several .safetensors files, by the names in them
+    Part         a module's configuration, and how each of its weights is read
+    unet_part, vae_part, text_part
+
+A part is asked for by what it is; whether the files call its weights as diffusers does, as Stable Diffusion was
+published, or as people called them before 2023, is found out from the names that are there.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from workers.diffusion import names
+from workers.diffusion.open_clip import MARK, place
+
+Read = Callable[[str], torch.Tensor]
+CLIP_MARK = "final_layer_norm.weight"
+_VARIANT = re.compile(r"(\.[a-z_0-9]+)(?:-\d+-of-\d+)?\.safetensors$")  # .fp16 · .non_ema · .fp16-00001-of-00002
+
+
+class PartMissing(Exception):
+    """A file without one of the modules. Its text completes a sentence that begins with the file's name."""
+
+
+class Tensors:
+    """The tensors of the files at `paths`, read one at a time from the disk's cache. `files` closes them."""
+
+    def __init__(self, paths: Sequence[Path], files: ExitStack, where: str = "it") -> None:
+        self._where = where
+        self._places: dict[str, Any] = {}
+        for path in paths:
+            file = files.enter_context(safe_open(path, framework="pt"))
+            self._places |= dict.fromkeys(file.keys(), file)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._places
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def first(self, *spellings: str) -> torch.Tensor:
+        """The tensor under the first of these names that is there. Raises KeyError with the first one."""
+        name = next((each for each in spellings if each in self._places), spellings[0])
+        if name not in self._places:
+            raise KeyError(f"{self._where} lacks weights, such as {name}")
+        tensor: torch.Tensor = self._places[name].get_tensor(name)
+        return tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    config: names.Config
+    read: Read  # the name of a weight in our module → the weight, of a shape that may have ones at its end
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The weights of one component's folder: those in full precision where both are there. Raises OSError for none.
+
+    A folder may hold them several times, told apart by what follows the first point, perhaps each in several files.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise FileNotFoundError(f"{folder.name}/ has no .safetensors file")
+    variants: dict[str, list[Path]] = {}
+    for file in files:
+        found = _VARIANT.search(file.name)
+        variants.setdefault(found[1] if found else "", []).append(file)
+    return next(variants[each] for each in ("", ".fp16", *variants) if each in variants)
+
+
+def config_of(path: Path) -> names.Config:
+    config: names.Config = json.loads(path.read_text())
+    return config
+
+
+def folder_part(folder: Path, files: ExitStack) -> Part:
+    """A component's folder as diffusers saves it, today or long ago."""
+    tensors = Tensors(weight_files(folder), files, f"{folder.name}/")
+
+    def read(name: str) -> torch.Tensor:
+        return tensors.first(name, *names.text_encoder_names(name), names.old_vae_name(name))
+
+    return Part(config_of(folder / "config.json"), read)
+
+
+def unet_part(tensors: Tensors, config: names.Config) -> Part:
+    rename = names.unet_names(config)
+    return Part(config, lambda name: tensors.first(rename(name)))
+
+
+def vae_part(tensors: Tensors, config: names.Config) -> Part:
+    """An autoencoder within a checkpoint, or in a file of its own, under original names or under diffusers'.
+
+    Raises PartMissing.
+    """
+    rename = names.vae_names(config)
+    if names.VAE + "decoder.conv_in.weight" in tensors:
+        return Part(config, lambda name: tensors.first(rename(name)))
+    if any(name.startswith("decoder.up_blocks.") for name in tensors):
+        return Part(config, lambda name: tensors.first(name, names.old_vae_name(name)))
+    if "decoder.conv_in.weight" in tensors:
+        return Part(config, lambda name: tensors.first(rename(name).removeprefix(names.VAE)))
+    raise PartMissing("has no VAE in it. Name one in its model card (vae), or for all in ATELIER_DEFAULT_VAE")
+
+
+def text_part(tensors: Tensors, kind: str, config: names.Config) -> Part:
+    """A text encoder (`kind` is "text_encoder" or "text_encoder_2") within a checkpoint, or in a file of its own.
+
+    Raises PartMissing.
+    """
+    homes = (*names.TEXT_ENCODERS[kind], "")
+    for prefix in (f"{home}{inner}" for home in homes for inner in ("transformer.", "model.", "")):
+        if prefix + MARK in tensors:
+            return Part(config, _open_clip_reader(tensors, prefix))
+        if any(prefix + name in tensors for name in names.text_encoder_names(CLIP_MARK)):
+            return Part(config, _clip_reader(tensors, prefix))
+    raise PartMissing("has no text encoder in it. Name one in its model card (text_encoder)")
+
+
+def _clip_reader(tensors: Tensors, prefix: str) -> Read:
+    return lambda name: tensors.first(*(prefix + each for each in names.text_encoder_names(name)))
+
+
+def _open_clip_reader(tensors: Tensors, prefix: str) -> Read:
+    def read(name: str) -> torch.Tensor:
+        at = place(name)
+        return at.take(tensors.first(prefix + at.name))
+
+    return read
