@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import pytest
@@ -172,6 +173,24 @@ def test_what_is_unloaded_goes_back_to_the_system(models):
     assert anchor.sum() == 16 * 1024
 
 
+def test_weights_of_one_family_come_into_the_memory_that_others_leave(models):
+    """The system gives no new pages for them, as it does when the memory has gone back to it in between."""
+    below = []
+
+    def load(weights):
+        pipeline = loaded(weights)
+        pipeline.more = [torch.ones(16 * 1024) for _ in range(1000)]
+        below.append(torch.ones(16 * 1024))
+        return pipeline
+
+    residency = new_residency(load, budget_bytes=int(1.5 * SIZE))
+    residency.bring(models["a"])
+    swapped = new_pages(lambda: residency.bring(models["c"]))
+    replaced = new_pages(lambda: residency.bring(replace(models["a"], family="sd1")))
+    assert swapped < 0.3 * replaced
+    assert replaced > 10_000
+
+
 def test_a_file_that_is_not_there_pushes_nobody_out(models, tmp_path):
     residency = new_residency(budget_bytes=SIZE)
     residency.bring(models["a"])
@@ -224,9 +243,23 @@ def test_the_engine_lets_go_while_it_has_nothing_to_do(ask):
     engine.close()
 
 
+def test_an_engine_is_told_to_unload(ask):
+    engine = Engine(device="cpu", limits=Limits(pinned=frozenset({"tiny"})))
+    engine.warm(ask().weights)
+    engine.unload("tiny")
+    assert engine.residents == ()
+    engine.close()
+
+
 def test_a_share_of_the_machine_is_the_budget_where_nobody_says_one():
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     assert 0.01 * machine < memory_for_weights(torch.device("cpu")) <= 0.5 * machine
+
+
+def new_pages(work) -> int:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    work()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
 def resident_bytes() -> int:
