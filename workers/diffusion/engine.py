@@ -60,7 +60,7 @@ class Engine:
         limits = limits or Limits()
         if not limits.budget_bytes:
             limits = replace(limits, budget_bytes=memory_for_weights(self.device))
-        self.residency = Residency(limits, self._pipeline, lambda weights: expected_bytes(weights, self.dtype))
+        self.residency = Residency(limits, self._pipeline, lambda weights: expected_bytes(weights, self.dtype.itemsize))
         self._controls = ControlNets()
         self._upscalers = Upscalers(self.device)
         self._loop = EngineLoop(self.residency)

@@ -115,7 +115,7 @@ class EngineLoop:
                 painting = Painting(self._number, order)
                 self._open.append(painting)
                 self._lobby.append(painting)
-                if not self._residency.has(order.request.weights):
+                if len(self._open) > 1 and not self._residency.has(order.request.weights):
                     read_ahead(order.request.weights)
             else:
                 order()
