@@ -1,4 +1,4 @@
-"""`atelier`: serve, worker, run, quickstart, cluster, top, doctor, settings; and keys, workflows, webhooks, db."""
+"""`atelier`: serve, worker, run, quickstart, cluster, top, doctor, settings; checkpoints, keys, workflows, webhooks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from app import client
-from app.checkpoints.catalogue import open_catalogue
+from app.checkpoint_commands import checkpoints
 from app.cluster.supervise import Cluster, Plan
 from app.errors import AtelierError, InvalidParam, SettingsInvalid
 from app.key_commands import keys
@@ -28,6 +28,7 @@ from workers.crew import Crew
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Requests for pictures as durable workflow runs.")
 db = typer.Typer(no_args_is_help=True, help="The database.")
+app.add_typer(checkpoints, name="checkpoints")
 app.add_typer(keys, name="keys")
 app.add_typer(workflows, name="workflows")
 app.add_typer(webhooks, name="webhooks")
@@ -150,23 +151,6 @@ def top(once: Annotated[bool, typer.Option(help="Print once and end.")] = False)
             return
         with suppress(KeyboardInterrupt):
             show_until_stopped(store, out)
-
-
-@app.command()
-def checkpoints() -> None:
-    """List the installed checkpoints, and where to put more."""
-    settings = _settings()
-    table = Table("name", "family", "size", "state", box=None)
-    catalogue = open_catalogue(settings)
-    for found in catalogue.list():
-        size = f"{found.size_bytes / 1e6:,.0f} MB"
-        table.add_row(found.name, found.family or "", size, found.problem or "usable")
-    out.print(table)
-    try:
-        out.print(f"\nA request without a model_name gets {catalogue.default().name}.")
-    except InvalidParam as error:
-        out.print(f"\n{error.message}")
-    out.print(f"Put more, as .safetensors files or diffusers folders, into {settings.checkpoints_dir}")
 
 
 @app.command(name="settings")

@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.errors import SettingsInvalid
 
-SECRETS = frozenset({"secret_key", "database_url", "redis_url", "s3_secret_access_key", "llm_endpoints"})
+SECRETS = frozenset({"hub_token", "secret_key", "database_url", "redis_url", "s3_secret_access_key", "llm_endpoints"})
 """Fields whose values are shown to nobody: URLs may hold a password."""
 
 DEFAULT_ENDPOINT = "default"
@@ -112,7 +112,23 @@ class Settings(BaseSettings):
         description="JSON: checkpoints for the models that other image tools ask for, as "
         '{"kolors": "my-sdxl", "*": "my-default"}; one that is not here is painted with the default',
     )
-    resident_checkpoints: int = Field(1, ge=1, description="how many checkpoints a worker keeps in memory")
+    hub_url: str = Field(
+        "https://huggingface.co",
+        validation_alias="HF_ENDPOINT",
+        description="where `atelier checkpoints pull owner/name` asks: Hugging Face's hub, or a mirror of it",
+    )
+    hub_token: str = Field(
+        "", validation_alias="HF_TOKEN", description="opens repositories of the hub that are not for everybody"
+    )
+    memory_budget_mb: int = Field(
+        0, ge=0, description="memory of the GPU, or of the machine, that checkpoints may take; 0: about half of it"
+    )
+    pinned_checkpoints: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="checkpoints that a worker loads when it starts and keeps, with commas"
+    )
+    keep_alive_s: float = Field(
+        -1.0, description="how long an unused checkpoint stays in memory; 0: not at all; negative: until others need it"
+    )
     device: str = Field("", description="cuda, cuda:1, mps or cpu; empty: the best there is")
     torch_threads: int = Field(0, ge=0, description="CPU threads of the worker's engine; 0: torch decides")
 
@@ -121,6 +137,10 @@ class Settings(BaseSettings):
         description='language models, as JSON: {"default" or a provider or provider/model: {"url": …, "api_key": …}}',
     )
 
+    affinity_wait_s: float = Field(
+        2.0, ge=0, description="how long a step is left to a busy worker that has its checkpoint in memory"
+    )
+    gpu_lanes: int = Field(16, ge=1, description="steps that a worker paints side by side, as far as the engine can")
     worker: Literal["embedded", "none"] = Field("embedded", description="none: this server runs no steps itself")
     cpu_lanes: int = Field(8, ge=1, description="steps of the cpu class that a worker does side by side")
     worker_metrics_port: int = Field(0, ge=0, le=65535, description="where `atelier worker` shows metrics; 0: nowhere")
@@ -199,7 +219,7 @@ class Settings(BaseSettings):
         except ValueError:
             raise ValueError("must be a JSON object") from None
 
-    @field_validator("webhook_retry_s", "outbound_allow", mode="before")
+    @field_validator("webhook_retry_s", "outbound_allow", "pinned_checkpoints", mode="before")
     @classmethod
     def _listed(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
@@ -232,7 +252,7 @@ class Settings(BaseSettings):
             raise ValueError("must begin with redis:// or rediss://")
         return value
 
-    @field_validator("public_base_url")
+    @field_validator("public_base_url", "hub_url")
     @classmethod
     def _http(cls, value: str) -> str:
         if value and not value.startswith(("http://", "https://")):
@@ -262,6 +282,16 @@ class Settings(BaseSettings):
     @property
     def artifacts_dir(self) -> Path:
         return self.data_dir / "artifacts"
+
+    @property
+    def converted_dir(self) -> Path:
+        """Where the .safetensors versions of other files lie."""
+        return self.data_dir / "converted"
+
+    @property
+    def hashes_file(self) -> Path:
+        """Where the hashes of checkpoints are remembered."""
+        return self.data_dir / "hashes.json"
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 
 from app import clock
 from app.domain.event import Tick
+from app.domain.resident import Resident
 from app.settings import Settings
 from workers.link import Busy
 
@@ -37,6 +38,8 @@ class Child:
         self.worker_id = worker_id
         self.ready = False
         self.hung = False  # it was killed because a step did not let go
+        self.residents: tuple[Resident, ...] = ()
+        self.untold = False  # nobody else knows of these residents yet
         self.connection, theirs = Pipe()
         self._held: dict[tuple[str, int], Held] = {}
         arguments = [str(theirs.fileno()), worker_id, work_class, str(alone)]
@@ -55,6 +58,9 @@ class Child:
 
     def lets_go(self, step_id: str, attempt: int) -> Held | None:
         return self._held.pop((step_id, attempt), None)
+
+    def houses(self, residents: tuple[Resident, ...]) -> None:
+        self.residents, self.untold = residents, True
 
     def signs(self, step_id: str, tick: Tick | None = None) -> None:
         """A step of its has given a sign of life, or told how far it is."""

@@ -11,7 +11,7 @@ from app.runs.advance import Advance
 from app.runs.companion import Companion
 from app.runs.service import Announcer
 from app.settings import Settings
-from app.store import steps
+from app.store import residents, steps
 from app.store.store import Store
 from workers.lease import LOST, LeaseKeeper
 from workers.ties import Ties
@@ -39,6 +39,7 @@ class Crew(Companion):
         if self._settings.is_embedded:
             # Only one server may use this database (it holds the lock), so whatever is held now is held by the dead.
             ties.give_back(ties.store.read_blocking(steps.held_steps), LOST)
+            ties.store.commit_blocking(residents.forget_residents)
         for keeper in self._keepers.values():
             keeper.start(ties)
 

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from app.domain.resident import Resident
 from app.domain.run import Step
 from app.errors import Unavailable
 from app.settings import Settings
 from app.store import steps
+from app.store.steps import Claimer
 from app.store.store import Store
 from workers.lanes import Lanes
-from workers.link import Busy, Drained, WorkerSide
+from workers.link import Busy, Drained, Elsewhere, Holds, WorkerSide
+from workers.memory import Memory, Told
 from workers.run_step import StepRunner
 
 logger = logging.getLogger(__name__)
 
 # How often an idle worker looks without having been called: a doorbell may get lost.
 _LOOK_S = 1.0
+# The same while it waits for room, or while a step is left to another worker only for so long.
+_LOOK_SOON_S = 0.25
 
 
 class Drain:
-    """One worker's loop over the class of work that it can do. Its steps run side by side, one in each lane."""
+    """One worker's loop over the class of work that it can do. Its steps run side by side, one in each lane.
+
+    A lane is a thread that waits for its step's end; whether one step more is worth holding, the worker's memory says.
+    """
 
     def __init__(self, store: Store, runner: StepRunner, link: WorkerSide, worker_id: str, settings: Settings) -> None:
         self._store = store
@@ -30,25 +37,33 @@ class Drain:
         self._link = link
         self._worker_id = worker_id
         self._settings = settings
+        self._told = Told()
+        self._waits_for_room = False
+        self._passed_on: str | None = None  # the step that another worker was told of last
 
-    def serve(self, work_class: str, lanes: Lanes, resident: Callable[[], str | None]) -> None:
+    def serve(self, work_class: str, lanes: Lanes, memory: Memory) -> None:
         """Works until the parent is gone or says to leave; returns when every step that it holds has ended.
 
-        `resident` names the checkpoint whose steps cost no loading. A single lane is this thread.
+        A single lane is this thread.
         """
         with ThreadPoolExecutor(lanes.count, thread_name_prefix="lane") as threads:
             while not self._over():
                 lanes.take()
-                step = self._claim(work_class, resident())
+                held = self._tell_residents(memory)
+                self._waits_for_room = not memory.has_room()
+                if self._waits_for_room:
+                    lanes.give()
+                    self._link.wait_for_work(_LOOK_SOON_S)
+                    continue
+                claimer = self._claimer(work_class, held)
+                step = self._claim(claimer)
                 if step is None:
                     lanes.give()
-                    self._link.tell(Drained())
-                    if not self._over():
-                        self._link.wait_for_work(_LOOK_S)
+                    self._wait(claimer)
                 elif lanes.count == 1:
                     self._work(step, lanes)
                 else:
-                    threads.submit(self._work, step, lanes)
+                    memory.until_inside(threads.submit(self._work, step, lanes))
 
     def _work(self, step: Step, lanes: Lanes) -> None:
         self._link.tell(Busy(step.id, step.attempt, step.kind))
@@ -59,19 +74,47 @@ class Drain:
         finally:
             self._link.finished(step)
             lanes.give(done=True)
+            if self._waits_for_room:
+                self._link.look_again()
 
     def _over(self) -> bool:
         return self._link.parent_gone.is_set() or self._link.leaving.is_set()
 
-    def _claim(self, work_class: str, resident: str | None) -> Step | None:
+    def _tell_residents(self, memory: Memory) -> tuple[Resident, ...]:
+        held = memory.residents()
+        if self._told.is_news(held):
+            self._link.tell(Holds(held))
+        return held
+
+    def _claimer(self, work_class: str, held: tuple[Resident, ...]) -> Claimer:
+        resident = tuple(each.checkpoint for each in held)
+        return Claimer(self._worker_id, work_class, self._settings.lease_s, resident, self._settings.affinity_wait_s)
+
+    def _wait(self, claimer: Claimer) -> None:
+        """Until there may be work again. What is left to another worker may have been rung for here alone."""
+        left = self._left_to_another(claimer)
+        if left is not None and left != self._passed_on:
+            self._link.tell(Elsewhere(claimer.work_class))
+        self._passed_on = left
+        self._link.tell(Drained())
+        if not self._over():
+            self._link.wait_for_work(_LOOK_S if left is None else _LOOK_SOON_S)
+
+    def _left_to_another(self, claimer: Claimer) -> str | None:
+        """A worker of an embedded server has no other beside it."""
+        if self._settings.is_embedded or not claimer.paints:
+            return None
+        try:
+            return self._store.read_blocking(lambda tx: steps.first_elsewhere(tx, claimer))
+        except Unavailable:
+            return None
+
+    def _claim(self, claimer: Claimer) -> Step | None:
         if self._over():
             return None
-        lease_s = self._settings.lease_s
         try:
             # A claim that is lost with the database's last moments is simply made again: it waits for no disk.
-            return self._store.commit_blocking(
-                lambda tx: steps.claim(tx, self._worker_id, work_class, resident, lease_s), lasting=False
-            )
+            return self._store.commit_blocking(lambda tx: steps.claim(tx, claimer), lasting=False)
         except Unavailable as error:
             logger.warning("claim failed", extra={"action": "claim_failed", "error": error.message})
             return None

@@ -18,7 +18,7 @@ from app.errors import Unavailable
 from app.queue.doorbell import Halt, Ring
 from app.runs.advance import NEIGHBOUR_HUNG, SERVER_STOPPED, WORKER_LOST
 from app.settings import Settings
-from app.store import steps
+from app.store import residents, steps
 from app.store.engine import Tx
 from app.store.locks import open_locks
 from workers.child import Child, Held
@@ -27,7 +27,9 @@ from workers.link import (
     Busy,
     Counted,
     Drained,
+    Elsewhere,
     FromWorker,
+    Holds,
     Idle,
     Leave,
     Progressed,
@@ -154,6 +156,7 @@ class LeaseKeeper:
                 next_beat_s = now_s + self._settings.lease_beat_s
                 self._hold_life(child.worker_id)
                 self._renew(child)
+                self._tell_residents(child)
             for held in child.held:
                 if now_s - held.last_sign_s > self._settings.step_stall_s:
                     self._ask_to_drop(held)
@@ -192,6 +195,10 @@ class LeaseKeeper:
                 announcer.tally.count(what, *filter(None, (label,)))
             case Drained():
                 self._drained.set()
+            case Holds(held):
+                child.houses(held)
+            case Elsewhere(work_class):
+                announcer.ring_all(work_class)
             case Progressed(tick):
                 child.signs(tick.step_id, tick)
                 announcer.publish(tick)
@@ -234,6 +241,7 @@ class LeaseKeeper:
             held.tick = None  # nothing was heard meanwhile: this is the thread that hears
             if held.step_id not in kept:
                 self._ties.doorbell.halt_attempt(held.step_id, held.attempt)
+                child.untold = True  # who took it for dead has forgotten its residents too
 
     def _renewed(self, tx: Tx, child: Child, told: list[Tick]) -> set[str]:
         """The steps that the worker still has. Each tick more is a statement more; few steps tell any."""
@@ -241,6 +249,18 @@ class LeaseKeeper:
         for tick in told[1:]:
             steps.renew_leases(tx, child.worker_id, self._settings.lease_s, tick)
         return kept
+
+    def _tell_residents(self, child: Child) -> None:
+        """What the worker has in memory, for the claims of others and for people; written only when it changes."""
+        if not child.untold:
+            return
+        try:
+            self._ties.store.commit_blocking(
+                lambda tx: residents.replace_residents(tx, child.worker_id, child.residents), lasting=False
+            )
+            child.untold = False
+        except Unavailable as error:
+            logger.warning("residents not told", extra={"action": "residents_untold", "error": error.message})
 
     def _bury(self, child: Child) -> None:
         """The worker is gone: what it held is given back at once, without waiting for a lease to run out."""
@@ -259,9 +279,14 @@ class LeaseKeeper:
             for step in held:
                 is_innocent = child.hung and (step.id, step.attempt) not in hanging
                 self._ties.give_back([step], _CLOSED if stopping else _NEIGHBOUR if is_innocent else LOST)
-            self._locks.release(child.worker_id)
+            self._ties.store.commit_blocking(lambda tx: residents.forget_residents(tx, child.worker_id))
         except Unavailable as error:  # the reaper will find them
             logger.warning("steps not given back", extra={"action": "give_back_failed", "error": error.message})
+        self._end_life(child.worker_id)
+
+    def _end_life(self, worker_id: str) -> None:
+        with suppress(Unavailable):  # then it has ended with the session
+            self._locks.release(worker_id)
 
     def _hold_life(self, worker_id: str) -> None:
         try:

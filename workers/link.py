@@ -10,6 +10,7 @@ import msgspec
 
 from app.clock import monotonic
 from app.domain.event import Tick
+from app.domain.resident import Resident
 from app.domain.run import Step
 from app.events.wakeups import Wake
 from app.queue.doorbell import Halt, Ring
@@ -47,6 +48,18 @@ class Drained(msgspec.Struct, frozen=True, tag="drained"):
     """The worker has room, has looked, and found nothing to claim."""
 
 
+class Holds(msgspec.Struct, frozen=True, tag="holds"):
+    """The checkpoints that the worker has in memory now."""
+
+    residents: tuple[Resident, ...]
+
+
+class Elsewhere(msgspec.Struct, frozen=True, tag="elsewhere"):
+    """There is work of this class for which another worker has the checkpoint in memory."""
+
+    work_class: str
+
+
 class Leave(msgspec.Struct, frozen=True, tag="leave"):
     """The worker may finish what it holds, and claims no more."""
 
@@ -61,7 +74,7 @@ class Progressed(msgspec.Struct, frozen=True, tag="tick"):
     tick: Tick
 
 
-FromWorker = Ready | Busy | Counted | Idle | Drained | Beat | Progressed | Wake | Ring | Halt
+FromWorker = Ready | Busy | Counted | Idle | Drained | Beat | Progressed | Holds | Elsewhere | Wake | Ring | Halt
 ToWorker = Ring | Halt | Leave
 
 _encoder = msgspec.json.Encoder()
@@ -115,6 +128,10 @@ class WorkerSide:
         self._bell.wait(timeout_s)
         self._bell.clear()
 
+    def look_again(self) -> None:
+        """Ends the wait for work: there may be room for more."""
+        self._bell.set()
+
     def is_halted(self, step: Step) -> bool:
         """True once the step or this attempt has been ended from outside, or nobody is left to hear of it."""
         return not self._halted.isdisjoint(_names(step)) or self.parent_gone.is_set()
@@ -158,6 +175,9 @@ class WorkerSide:
 
     def ring(self, work_class: str) -> None:
         self.tell(Ring(work_class))
+
+    def ring_all(self, work_class: str) -> None:
+        self.tell(Elsewhere(work_class))
 
     def halt(self, step_ids: tuple[str, ...]) -> None:
         self._halted.update((step_id, None) for step_id in step_ids)

@@ -5,16 +5,20 @@ python -m workers.main PIPE_DESCRIPTOR WORKER_ID CLASS STEPS_ONE_AT_A_TIME
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from app.artifacts.store import open_artifacts
 from app.artifacts.urls import open_signer
 from app.checkpoints.catalogue import Catalogue, open_catalogue
+from app.checkpoints.checkpoint import Checkpoint
+from app.checkpoints.conversion import Conversions
 from app.errors import AtelierError
 from app.logs import set_up_logs
 from app.runs.advance import Advance
@@ -24,11 +28,16 @@ from app.runs.settle import SettleImages
 from app.settings import Settings
 from app.store.store import Store
 from workers.child import parent_connection
+from workers.diffusion.request import Limits
 from workers.drain import Drain
 from workers.lanes import Lanes
 from workers.link import Ready, WorkerSide
-from workers.nodes.image import TextToImage, weights_of
+from workers.memory import Memory, NoMemory
+from workers.nodes.image import PaintImages
+from workers.nodes.image_request import ImageRequests, weights_of
+from workers.nodes.ready_files import ReadyFiles
 from workers.run_step import StepRunner, WorkerNode
+from workers.studio import Studio
 
 if TYPE_CHECKING:
     from workers.diffusion.engine import Engine
@@ -46,43 +55,46 @@ def main(descriptor: int, worker_id: str, work_class: str, alone: str = "0") -> 
     store = Store(settings)
     publications = Publications(store)
     artifacts = open_artifacts(settings)
+    memory: Memory
     if work_class == "gpu":
-        engine = _engine(settings, catalogue)
-        paint = TextToImage(engine, catalogue, artifacts, open_signer(settings))
-        nodes: dict[str, WorkerNode] = {"tool": paint}
-        resident, lanes = _last_of(engine), Lanes(1)
+        studio = Studio(_engine(settings, catalogue))
+        requests, files = ImageRequests(catalogue, artifacts), ReadyFiles(Conversions(settings.converted_dir))
+        nodes: dict[str, WorkerNode] = {"tool": PaintImages(studio, requests, files, artifacts, open_signer(settings))}
+        memory, lanes = studio, Lanes(settings.gpu_lanes, int(alone))
     else:
         from workers.nodes.cpu import cpu_nodes  # noqa: PLC0415 - what the first picture would wait for
 
         nodes = cpu_nodes(settings, artifacts)
-        resident, lanes = _nothing, Lanes(settings.cpu_lanes, int(alone))
+        memory, lanes = NoMemory(), Lanes(settings.cpu_lanes, int(alone))
     settle = SettleImages(catalogue, settings.checkpoint_names)
     advance = Advance(publications.graph_of, settle, settings, publications.find_app)
     runner = StepRunner(store, publications, advance, Announcer(link, link), link, nodes)
     link.tell(Ready())
-    Drain(store, runner, link, worker_id, settings).serve(work_class, lanes, resident)
+    Drain(store, runner, link, worker_id, settings).serve(work_class, lanes, memory)
     os._exit(0)
-
-
-def _nothing() -> str | None:
-    return None
-
-
-def _last_of(engine: Engine) -> Callable[[], str | None]:
-    return lambda: engine.resident[-1] if engine.resident else None
 
 
 def _engine(settings: Settings, catalogue: Catalogue) -> Engine:
     """The engine, with what a request without a name gets in memory: the first picture waits for no loading."""
     from workers.diffusion.engine import Engine  # noqa: PLC0415 - a worker of the cpu class needs no torch
 
-    engine = Engine(settings.device or None, settings.resident_checkpoints, settings.torch_threads)
-    try:
-        checkpoint = catalogue.default()
-        engine.warm(weights_of(checkpoint, catalogue))
-    except AtelierError as error:
-        logger.warning("no checkpoint is warm", extra={"action": "warm_failed", "error": error.message})
+    gc.freeze()  # the libraries are there to stay: no collection looks at them again
+    keep_s = settings.keep_alive_s if settings.keep_alive_s >= 0 else None
+    limits = Limits(settings.memory_budget_mb * 2**20, keep_s, frozenset(settings.pinned_checkpoints))
+    engine = Engine(settings.device or None, settings.torch_threads, limits)
+    warm = partial(_warm, engine, catalogue, ReadyFiles(Conversions(settings.converted_dir)))
+    warm(catalogue.default)
+    pinned = [partial(catalogue.get, name) for name in settings.pinned_checkpoints]
+    threading.Thread(target=warm, args=pinned, name="warming", daemon=True).start()
     return engine
+
+
+def _warm(engine: Engine, catalogue: Catalogue, files: ReadyFiles, *finds: Callable[[], Checkpoint]) -> None:
+    for find in finds:
+        try:
+            engine.warm(files.weights(weights_of(find(), catalogue)))
+        except AtelierError as error:
+            logger.warning("a checkpoint is not warm", extra={"action": "warm_failed", "error": error.message})
 
 
 def _until_parent_goes(link: WorkerSide) -> None:

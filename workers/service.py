@@ -21,7 +21,7 @@ from app.errors import SettingsInvalid
 from app.events.line import open_line
 from app.logs import set_up_logs
 from app.queue.celery_doorbell import DRAIN, make_celery
-from app.queue.notes import HALTS, NoteListener
+from app.queue.notes import HALTS, RINGS, NoteListener
 from app.runs.advance import Advance
 from app.runs.publications import Publications
 from app.runs.service import Announcer
@@ -44,20 +44,23 @@ def serve(settings: Settings, work_classes: tuple[str, ...]) -> None:
     line = open_line(settings)
     store = Store(settings)
     catalogue = open_catalogue(settings)
-    publications, settle = Publications(store), SettleImages(catalogue, settings.checkpoint_names)
+    publications = Publications(store)
+    settle = SettleImages(catalogue, settings.checkpoint_names)
     advance = Advance(publications.graph_of, settle, settings, publications.find_app)
     tally = Tally()
     if settings.worker_metrics_port:
         serve_counted(tally, store, settings.host, settings.worker_metrics_port)
     crew = Crew(settings, work_classes, is_rung=True)
     crew.start(store, advance, Announcer(line.doorbell, line.wakeups, tally), line.child_bell)
-    halts = NoteListener(settings.redis_url, {HALTS: lambda note: line.child_bell.halt(_step_ids(note))})
-    halts.start()
+    bell = line.child_bell
+    notes = {HALTS: lambda note: bell.halt(_step_ids(note)), RINGS: lambda note: bell.ring(note.decode())}
+    listener = NoteListener(settings.redis_url, notes)
+    listener.start()
     try:
         _consume(settings.redis_url, work_classes, crew)
     finally:
         crew.leave()
-        halts.close()
+        listener.close()
         line.close()
         store.close()
 

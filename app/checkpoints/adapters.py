@@ -32,10 +32,7 @@ _NOUNS = {
     "text_encoder": "text encoder",
 }
 _PARAMS = {"lora": "loras", "embedding": "prompt", "controlnet": "control_net", "text_encoder": "model_name"}
-_PICKLES = frozenset({".pt", ".pth", ".bin", ".ckpt"})
-_SUFFIXES = _PICKLES | {".safetensors"}
-_PICKLED = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-_PICKLES_FOR = frozenset({"embedding", "upscaler"})  # whose files are small, and mostly of that form
+_SUFFIXES = frozenset({".safetensors", ".pt", ".pth", ".bin", ".ckpt"})
 _TICK_NS = 2_000_000_000  # as in the catalogue: a listing of a folder that has just changed is not trusted
 
 Stamp = tuple[int, int]
@@ -143,6 +140,8 @@ def identify_adapter(kind: Kind, name: str, path: Path) -> Adapter:
         family, words = _folder(path) if path.is_dir() else _file(kind, path)
     except (Unreadable, NotUsable) as error:
         problem = f"{path.name} {error}"
+    except IndexError:
+        problem = f"{path.name} holds weights of other shapes than their names say."
     except OSError as error:
         problem = f"{path.name} can't be read: {error.strerror or error}."
     return Adapter(kind, name, str(path), family, problem, _stamp(path)[1], words)
@@ -150,12 +149,6 @@ def identify_adapter(kind: Kind, name: str, path: Path) -> Adapter:
 
 def _file(kind: Kind, path: Path) -> tuple[str | None, tuple[str, ...]]:
     """Its family and its trigger words. Raises NotUsable, Unreadable, OSError."""
-    with path.open("rb") as file:
-        start = file.read(9)
-    if start.startswith(_PICKLED) and start[8:] != b"{":
-        if kind not in _PICKLES_FOR:
-            raise NotUsable("is a pickle, which can run code when it is opened. Get the .safetensors version of it.")
-        return None, ()
     shapes, said = tensor_shapes(path), metadata_of(path)
     found = kind_of(shapes)
     if found is None:

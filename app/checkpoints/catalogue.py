@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import time
@@ -14,7 +13,8 @@ import msgspec
 from app.checkpoints.adapters import Adapters, Kind
 from app.checkpoints.cards import BadCard, card_path, read_card, values_of
 from app.checkpoints.checkpoint import BY_NAME, Checkpoint
-from app.checkpoints.identify import Fingerprint, files_of, fingerprint, identify, looks_like_checkpoint
+from app.checkpoints.hashes import Hashes
+from app.checkpoints.identify import Fingerprint, fingerprint, identify, looks_like_checkpoint
 from app.errors import CheckpointUnavailable
 from app.settings import Settings
 
@@ -47,6 +47,7 @@ class Catalogue:
         default: str | None = None,
         aliases: Mapping[str, str] | None = None,
         default_vae: Mapping[str, str] | None = None,
+        hashes: Hashes | None = None,
     ) -> None:
         """`aliases`: other names of checkpoints; a file that is called so comes first. `default_vae`: by family, the
         VAE of files without one. What a card or it names is looked for in the first folder.
@@ -55,11 +56,11 @@ class Catalogue:
         self._default = default
         self._aliases = dict(aliases or {})
         self._default_vae = dict(default_vae or {})
-        self._adapters = Adapters(self._folders[0]) if self._folders else None
+        self.adapters = Adapters(self._folders[0] if self._folders else SHIPPED_FOLDER)
         self._mtimes_ns: list[int] | None = None  # of the folders, when `_paths` was made; None: not to be trusted
         self._paths: dict[str, Path] = {}
         self._known: dict[Path, tuple[Fingerprint, Checkpoint]] = {}
-        self._hashes: dict[str, tuple[Fingerprint, str]] = {}
+        self._hashes = hashes or Hashes()
 
     def list(self) -> list[Checkpoint]:
         """All of them by name, with those that can't be used."""
@@ -110,16 +111,7 @@ class Catalogue:
 
         Reads the whole file the first time: seconds for gigabytes, so not for the path of a request.
         """
-        path = Path(checkpoint.path)
-        stamp = fingerprint(path)
-        known = self._hashes.get(checkpoint.path)
-        if known is None or known[0] != stamp:
-            weights = [file for file in files_of(path) if file.suffix == ".safetensors"]
-            chosen = next((file for file in weights if file.parent.name == "unet"), weights[0])
-            with chosen.open("rb") as file:
-                known = (stamp, hashlib.file_digest(file, "sha256").hexdigest()[:10])
-            self._hashes[checkpoint.path] = known
-        return known[1]
+        return self._hashes.compute(Path(checkpoint.path))[:10]
 
     def _find(self, name: str) -> Checkpoint | None:
         paths = self._current_paths()
@@ -165,9 +157,8 @@ class Catalogue:
         other = self._current_paths().get(name) if kind == "text_encoder" else None
         if other is not None and str(other) != checkpoint.path:
             return str(other)
-        assert self._adapters is not None
         try:
-            return self._adapters.find(kind, name).path
+            return self.adapters.find(kind, name).path
         except CheckpointUnavailable as error:
             raise CheckpointUnavailable(
                 f"{file} is to have another {kind.replace('_', ' ')}. {error.message}"
@@ -229,7 +220,7 @@ def open_catalogue(settings: Settings) -> Catalogue:
     """What is installed, and after it the checkpoint that ships with Atelier."""
     folders = [settings.checkpoints_dir, SHIPPED_FOLDER]
     default = settings.default_checkpoint or None
-    return Catalogue(folders, default, settings.checkpoint_aliases, settings.default_vae)
+    return Catalogue(folders, default, settings.checkpoint_aliases, settings.default_vae, Hashes(settings.hashes_file))
 
 
 def _with_card(checkpoint: Checkpoint, card: Path) -> Checkpoint:

@@ -43,6 +43,8 @@ def identify(path: Path) -> Checkpoint:
         found = _folder(path) if folder else _file(path)
     except (Unreadable, NotUsable) as error:
         problem = f"{path.name} {error}"
+    except IndexError:
+        problem = f"{path.name} holds weights of other shapes than their names say."
     except OSError as error:
         problem = f"{path.name} can't be read: {error.strerror or error}."
     family = found.family or SD1
@@ -100,10 +102,6 @@ def _mark(stat: os.stat_result) -> tuple[int, int]:
 
 def _file(path: Path) -> _Found:
     suffix = path.suffix.lower()
-    if suffix in PICKLES:
-        raise NotUsable(
-            f"is a pickle ({suffix}), which can run code when it is opened. Get or make the .safetensors version of it."
-        )
     if suffix == ".gguf":
         raise NotUsable("is a GGUF file, which Atelier can't read. Get the .safetensors version of it.")
     shapes = tensor_shapes(path)

@@ -7,9 +7,13 @@ from typing import Any
 
 import msgspec
 
+from app.checkpoints.header import is_pickled
+
 
 def header_of(path: Path) -> dict[str, dict[str, Any]]:
-    """Of a file whose header is known to be in order. Raises OSError."""
+    """Of a file whose header is known to be in order; nothing of what PyTorch saved. Raises OSError."""
+    if is_pickled(path):
+        return {}
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         return msgspec.json.decode(file.read(length), type=dict[str, dict[str, Any]])

@@ -11,8 +11,8 @@ import struct
 from pathlib import Path
 from typing import Literal
 
+from app.checkpoints.header import find_tensors
 from app.checkpoints.kinds import UNET
-from app.checkpoints.metadata import header_of
 
 Prediction = Literal["epsilon", "v_prediction"]
 
@@ -22,23 +22,20 @@ _LETTERS = {"F16": "e", "F32": "f", "F64": "d"}
 
 
 def prediction_of(path: Path) -> Prediction:
-    """Of a .safetensors file whose header is in order. Raises OSError. A file without the bias is of noise."""
+    """Of a file whose header is in order. Raises OSError. A file without the bias is of noise."""
     numbers = _numbers(path, _TELLTALE)
     return "v_prediction" if len(numbers) > 1 and statistics.stdev(numbers) > _SPREAD else "epsilon"
 
 
 def _numbers(path: Path, name: str) -> list[float]:
     """A small tensor's numbers."""
-    entry = header_of(path).get(name)
-    if entry is None:
-        return []
-    start, end = entry["data_offsets"]
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        file.seek(8 + length + start)
-        content = file.read(end - start)
-    if entry["dtype"] == "BF16":  # the upper half of a float
+        tensor = find_tensors(file).get(name)
+        if tensor is None or tensor.kind not in (*_LETTERS, "BF16") or len(tensor.shape) != 1:
+            return []
+        file.seek(tensor.start)
+        content = file.read(tensor.span)
+    if tensor.kind == "BF16":  # the upper half of a float
         content = b"".join(b"\0\0" + content[i : i + 2] for i in range(0, len(content), 2))
-        return [number for (number,) in struct.iter_unpack("<f", content)]
-    letter = _LETTERS.get(entry["dtype"])
-    return [number for (number,) in struct.iter_unpack(f"<{letter}", content)] if letter else []
+    letter = _LETTERS.get(tensor.kind, "f")
+    return [number for (number,) in struct.iter_unpack(f"<{letter}", content)]

@@ -1,4 +1,6 @@
-"""The doorbell of the production form: a Celery message without payload for each class of work."""
+"""The doorbell of the production form: a Celery message without payload for each class of work.
+
+A message reaches one worker; what is meant for all of them is a note."""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from app import clock
-from app.queue.notes import HALTS, NoteSender, open_redis
+from app.queue.notes import HALTS, RINGS, NoteSender, open_redis
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +68,9 @@ class CeleryDoorbell:
     def ring(self, work_class: str) -> None:
         with suppress(Full):  # as many hints as that are on their way already
             self._rings.put_nowait(work_class)
+
+    def ring_all(self, work_class: str) -> None:
+        self._notes.send(RINGS, work_class.encode())
 
     def halt(self, step_ids: tuple[str, ...]) -> None:
         self._notes.send(HALTS, msgspec.json.encode(step_ids))

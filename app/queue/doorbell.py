@@ -35,6 +35,10 @@ class Doorbell(Protocol):
 
     def ring(self, work_class: str) -> None: ...
 
+    def ring_all(self, work_class: str) -> None:
+        """Rings at every worker of the class, where `ring` reaches one: what waits is meant for another."""
+        ...
+
     def halt(self, step_ids: tuple[str, ...]) -> None: ...
 
 
@@ -64,6 +68,9 @@ class PipeDoorbell:
 
     def ring(self, work_class: str) -> None:
         self._hints.put(Ring(work_class))
+
+    def ring_all(self, work_class: str) -> None:
+        self.ring(work_class)
 
     def halt(self, step_ids: tuple[str, ...]) -> None:
         self._hints.put(Halt(step_ids))

@@ -20,7 +20,7 @@ from redis.retry import Retry
 
 logger = logging.getLogger(__name__)
 
-WAKES, HALTS = "atelier:wakes", "atelier:halts"
+WAKES, HALTS, RINGS = "atelier:wakes", "atelier:halts", "atelier:rings"
 
 _MOST_WAITING = 10_000
 _TIMEOUT_S = 1.0

@@ -12,7 +12,7 @@ from app.queue.doorbell import Doorbell
 from app.runs.advance import WORKER_LOST, Advance
 from app.runs.service import Announcer
 from app.settings import Settings
-from app.store import forms, runs, steps
+from app.store import forms, residents, runs, steps
 from app.store.locks import Locks, Suspects
 from app.store.store import Store
 
@@ -70,10 +70,14 @@ class Reaper:
         for worker_id in self._suspects.surely(dead):
             for held in await self._store.read(lambda tx, of=worker_id: steps.held_steps(tx, of)):  # type: ignore[misc]
                 await self._give_back(held, "worker_dead")
+            await self._store.commit(lambda tx, of=worker_id: residents.forget_residents(tx, of))  # type: ignore[misc]
 
     async def give_back_expired(self) -> None:
-        """A worker that has been silent for a whole lease has lost its step."""
-        for held in await self._store.read(steps.expired_steps):
+        """A worker that has been silent for a whole lease has lost its step, and nobody waits for its memory."""
+        expired = await self._store.read(steps.expired_steps)
+        if expired:
+            await self._store.commit(residents.forget_silent)
+        for held in expired:
             await self._give_back(held, "lease_expired")
 
     async def _give_back(self, held: Step, action: str) -> None:

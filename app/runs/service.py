@@ -62,6 +62,9 @@ class Announcer:
         for work_class in work_classes:
             self._doorbell.ring(work_class)
 
+    def ring_all(self, work_class: str) -> None:
+        self._doorbell.ring_all(work_class)
+
     def halt(self, step_ids: tuple[str, ...]) -> None:
         self._doorbell.halt(step_ids)
 

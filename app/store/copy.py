@@ -13,10 +13,11 @@ from app.domain.run import StepStatus
 from app.errors import SettingsInvalid, Unavailable
 from app.settings import Settings
 from app.store.migrate import current_version, require_current
-from app.store.schema import SCHEMA_HEAD, apps, metadata, revisions, steps, workflows
+from app.store.schema import SCHEMA_HEAD, apps, metadata, residents, revisions, steps, workflows
 
 _PAGE_ROWS = 500
-_TABLES: list[Table] = metadata.sorted_tables  # a table comes after those that it refers to
+# A table comes after those that it refers to. What workers have in memory is nothing that could be moved.
+_TABLES: list[Table] = [table for table in metadata.sorted_tables if table is not residents]
 # What `atelier db upgrade` leaves in a new database: the app that every installation has, and the revision that it
 # raised. The source's own replace them.
 _FRESH = {apps.name: 1, workflows.name: 1, revisions.name: 1}

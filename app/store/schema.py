@@ -26,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement, GenericFunction
 
-SCHEMA_HEAD = "20261125_workflow_apps"
+SCHEMA_HEAD = "20261126_residents"
 
 metadata = MetaData(
     naming_convention={
@@ -240,6 +240,19 @@ steps = Table(
     Index("ix_steps_ready_key", "key_id", **_where("status = 'ready'")),
     Index("ix_steps_ready", "work_class", "ready_at", **_where("status = 'ready'")),
     Index("ix_steps_running", "lease_expires_at", **_where("status = 'running'")),
+)
+
+# The checkpoints that each worker has in memory, as its parent tells when that changes. The rows of a worker that is
+# gone go with it; a moment later is no harm, because nobody waits long for another worker.
+residents = Table(
+    "residents",
+    metadata,
+    Column("worker_id", String(36), primary_key=True),
+    Column("checkpoint", Text, primary_key=True),
+    Column("size", BigInteger, nullable=False),  # bytes, those on a GPU included
+    Column("vram_size", BigInteger, nullable=False),
+    Column("loaded_at", Double, nullable=False),
+    Column("expires_at", Double),  # when it is unloaded if nobody asks for it
 )
 
 # One row holds the facts (entries) that one transaction added to a run's log, numbered from first_seq to last_seq: they

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
-from sqlalchemy import bindparam, case, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Update, and_, bindparam, case, func, insert, or_, select, union, union_all, update
 
 from app.domain.event import Tick
 from app.domain.run import NewWork, Run, Step, StepStatus, Timings
 from app.store.engine import Tx
 from app.store.rows import STEP_COLUMNS, from_json, step_from, step_row, to_json, to_json_or_null
-from app.store.schema import keys, now_s, runs, steps, tasks
+from app.store.schema import is_one_of, keys, now_s, residents, runs, steps, tasks
 
 READY, RUNNING, STOPPED = StepStatus.READY.value, StepStatus.RUNNING.value, StepStatus.STOPPED.value
 
@@ -48,31 +48,56 @@ FIRST_BY_PRIORITY = steps.c.priority.desc()
 THEN_BY_KEY = func.coalesce(keys.c.served_at, 0.0)
 IN_TIME = or_(steps.c.expires_at.is_(None), steps.c.expires_at > _now)
 
-_best_ready = (
-    select(steps.c.run_id, steps.c.id)
-    .select_from(READY_AND_KEY)
-    .where(steps.c.status == READY, steps.c.work_class == bindparam("work_class"), steps.c.ready_at <= _now, IN_TIME)
-    .order_by(
-        FIRST_BY_PRIORITY,
-        THEN_BY_KEY,
-        steps.c.ready_at - case((steps.c.checkpoint == bindparam("resident"), RESIDENT_BONUS_S), else_=0.0),
-        steps.c.run_id,
-    )
-    .limit(1)
-    .with_for_update(skip_locked=True, of=steps)
-    .cte("best")
+_is_for_claimer = (
+    steps.c.status == READY,
+    steps.c.work_class == bindparam("work_class"),
+    steps.c.ready_at <= _now,
+    IN_TIME,
 )
-_claim = (
-    update(steps)
-    .where(steps.c.run_id == _best_ready.c.run_id, steps.c.id == _best_ready.c.id, steps.c.status == READY)
-    .values(
-        status=RUNNING,
-        attempt=steps.c.attempt + 1,
-        worker_id=bindparam("claimer"),
-        lease_expires_at=now_s() + bindparam("lease_s"),
-        claimed_at=now_s(),
+
+# What other workers have in memory, or load for the step that they hold: a table of a few rows and an index of a few.
+_others = steps.alias("others")
+_elsewhere = union_all(
+    select(residents.c.checkpoint).where(residents.c.worker_id != bindparam("claimer")),
+    select(_others.c.checkpoint).where(
+        _others.c.status == RUNNING, _others.c.worker_id != bindparam("claimer"), _others.c.checkpoint.is_not(None)
+    ),
+)
+_is_resident = is_one_of(steps.c.checkpoint, bindparam("resident"))
+_waits_for_another = and_(
+    steps.c.checkpoint.in_(_elsewhere), ~_is_resident, steps.c.ready_at > _now - bindparam("patience_s")
+)
+_costs_no_loading_s = case((_is_resident, RESIDENT_BONUS_S), else_=0.0)
+
+
+def _claim_of(conditions: tuple[ColumnElement[bool], ...], ready_at: ColumnElement[float]) -> Update:
+    """The statement that takes the best step of those that fulfil the conditions; `ready_at` is what its age counts
+    from."""
+    best = (
+        select(steps.c.run_id, steps.c.id)
+        .select_from(READY_AND_KEY)
+        .where(*_is_for_claimer, *conditions)
+        .order_by(FIRST_BY_PRIORITY, THEN_BY_KEY, ready_at, steps.c.run_id)
+        .limit(1)
+        .with_for_update(skip_locked=True, of=steps)
+        .cte("best")
     )
-    .returning(*STEP_COLUMNS, steps.c.key_id)
+    taken = {"status": RUNNING, "attempt": steps.c.attempt + 1, "worker_id": bindparam("claimer")}
+    since = {"lease_expires_at": now_s() + bindparam("lease_s"), "claimed_at": now_s()}
+    return (
+        update(steps)
+        .where(steps.c.run_id == best.c.run_id, steps.c.id == best.c.id, steps.c.status == READY)
+        .values(taken | since)
+        .returning(*STEP_COLUMNS, steps.c.key_id)
+    )
+
+
+_claim = _claim_of((), steps.c.ready_at)
+_claim_near = _claim_of(
+    (or_(steps.c.checkpoint.is_(None), ~_waits_for_another),), steps.c.ready_at - _costs_no_loading_s
+)
+_first_elsewhere = (
+    select(steps.c.id).where(*_is_for_claimer, _waits_for_another).order_by(steps.c.ready_at, steps.c.run_id).limit(1)
 )
 # Nobody waits for a key here: whoever holds its row is setting the same, or about to accept a run of it.
 _key_to_serve = (
@@ -136,7 +161,10 @@ _stop_open = _stop.returning(steps.c.id)
 _stop_one = _stop.where(steps.c.id == bindparam("of_step"))
 _held_by = select(*STEP_COLUMNS).where(steps.c.worker_id == bindparam("worker_id"), steps.c.status == RUNNING)
 _held_by_any = select(*STEP_COLUMNS).where(steps.c.status == RUNNING)
-_holders = select(steps.c.worker_id).where(steps.c.status == RUNNING).distinct()
+_holders = union(
+    select(steps.c.worker_id).where(steps.c.status == RUNNING, steps.c.worker_id.is_not(None)),
+    select(residents.c.worker_id),
+)
 _is_held = select(steps.c.id).where(*_held)
 _assignment = (
     select(steps.c.arguments, runs.c.app_id, runs.c.workflow_id, runs.c.user, tasks.c.traceparent)
@@ -186,17 +214,44 @@ def find_assignment(tx: Tx, step: Step) -> Assignment | None:
     return Assignment(from_json(row[0]) or {}, *row[1:]) if row else None
 
 
-def claim(tx: Tx, worker_id: str, work_class: str, resident: str | None, lease_s: float) -> Step | None:
+class Claimer(msgspec.Struct, frozen=True):
+    """A worker that asks for a step, with the checkpoints that it has in memory.
+
+    `patience_s` is how long a step is left to another worker that has its checkpoint in memory, or is loading it.
+    """
+
+    worker_id: str
+    work_class: str
+    lease_s: float
+    resident: tuple[str, ...] = ()
+    patience_s: float = 0.0
+
+    @property
+    def paints(self) -> bool:
+        """Only pictures need a checkpoint."""
+        return self.work_class == "gpu"
+
+    def values(self) -> dict[str, object]:
+        near = {"resident": to_json(self.resident), "patience_s": self.patience_s} if self.paints else {}
+        return {"claimer": self.worker_id, "work_class": self.work_class, **near}
+
+
+def claim(tx: Tx, claimer: Claimer) -> Step | None:
     """Gives the best ready step of the class to the worker, or None. The new attempt number is the worker's fence.
 
     Two that claim at the same moment may both take a step of the same key: another key waits for one step a worker.
     """
-    values = {"claimer": worker_id, "work_class": work_class, "resident": resident, "lease_s": lease_s}
-    row = tx.row(_claim, values)
+    row = tx.row(_claim_near if claimer.paints else _claim, claimer.values() | {"lease_s": claimer.lease_s})
     if row is None:
         return None
     tx.put(_serve, {"served": row[-1]})
     return step_from(row[:-1])
+
+
+def first_elsewhere(tx: Tx, claimer: Claimer) -> str | None:
+    """The oldest step that is left to another worker for now, because that one has its checkpoint."""
+    row = tx.row(_first_elsewhere, claimer.values()) if claimer.paints else None
+    return row[0] if row else None
 
 
 def renew_leases(tx: Tx, worker_id: str, lease_s: float, tick: Tick | None = None) -> set[str]:
@@ -255,7 +310,7 @@ def held_steps(tx: Tx, worker_id: str | None = None) -> list[Step]:
 
 
 def holders(tx: Tx) -> list[str]:
-    """The workers that hold steps."""
+    """The workers that hold steps, or have checkpoints in memory."""
     return [row[0] for row in tx.rows(_holders)]
 
 

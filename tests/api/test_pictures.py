@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from app.checkpoints.catalogue import SHIPPED_FOLDER
 from app.client import curl
@@ -214,6 +216,24 @@ def test_a_diffusers_folder_is_a_checkpoint_too(atelier: Atelier) -> None:
     shutil.copytree(SHIPPED_FOLDER / "atelier-shapes", atelier.checkpoints_dir / "my folder", dirs_exist_ok=True)
     answer = atelier.run({"prompt": "a red ring", "steps": 3, "model_name": "my folder"})
     assert answer.json()["data"]["status"] == "succeeded"
+
+
+def test_a_checkpoint_that_pytorch_saved_paints_what_its_safetensors_paint(atelier: Atelier, tmp_path: Path) -> None:
+    export_single_file(SHIPPED_FOLDER / "atelier-shapes", tmp_path / "new.safetensors")
+    torch.save({"state_dict": load_file(tmp_path / "new.safetensors")}, atelier.checkpoints_dir / "old.ckpt")
+    pictures = []
+    for name in ("old", "atelier-shapes"):
+        answer = atelier.run({"prompt": "a red ring", "steps": 3, "seed": 3, "model_name": name}).json()
+        pictures.append(picture(atelier, answer["data"]["outputs"]["files"][0]).tobytes())
+    assert pictures[0] == pictures[1]
+    assert [path.stem[:4] for path in (atelier.data_dir / "converted").glob("*.safetensors")] == ["old-"]
+
+
+def test_a_pickle_that_would_run_something_is_refused_before_there_is_a_run(atelier: Atelier) -> None:
+    (atelier.checkpoints_dir / "nice.ckpt").write_bytes(b"\x80\x02cposix\nsystem\nX\x04\0\0\0true\x85R.")
+    answer = atelier.run({"prompt": "a red ring", "model_name": "nice"})
+    assert answer.status_code == 400
+    assert "nice.ckpt wants 'posix.system' to be run" in answer.json()["message"]
 
 
 def test_the_quickstarts_curl_line_works(atelier: Atelier) -> None:

@@ -15,6 +15,7 @@ import os
 import signal
 import struct
 import sys
+import threading
 import time
 import zlib
 from collections.abc import Callable
@@ -24,22 +25,53 @@ from typing import Any
 import workers.main
 from app.errors import OutOfMemory
 from app.settings import Settings
-from workers.diffusion.request import Image, ImageRequest, Painted, Progress, StopRequested, Weights
+from workers.diffusion.request import (
+    EnlargeRequest,
+    Image,
+    ImageRequest,
+    Painted,
+    Progress,
+    Resident,
+    StopRequested,
+    Weights,
+)
 from workers.run_step import StepRunner
 
+JPEG = b"\xff\xd8\xff"
+ROOM = int(os.environ.get("ATELIER_PAINTER_ROOM", "1"))
 STEP_S = float(os.environ.get("ATELIER_PAINTER_STEP_S", "0.02"))
 
 
 class Painter:
-    resident = ("painter",)
+    """Paints ATELIER_PAINTER_ROOM requests side by side (1). Whatever it was asked for last stays in its memory."""
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
+        self._busy = 0
+        self._lock = threading.Lock()
+        self.residents: tuple[Resident, ...] = ()
+
+    @property
+    def has_room(self) -> bool:
+        return self._busy < ROOM
 
     def warm(self, weights: Weights) -> float:
         return 0.0
 
     def paint(
+        self, request: ImageRequest, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]
+    ) -> Painted:
+        with self._lock:
+            self._busy += 1
+        assert request.weights is not None
+        self.residents = (Resident(request.weights.name, 1_000_000, 0, time.monotonic(), None),)
+        try:
+            return self._paint(request, on_progress, should_stop)
+        finally:
+            with self._lock:
+                self._busy -= 1
+
+    def _paint(
         self, request: ImageRequest, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]
     ) -> Painted:
         while request.prompt == "stall" and not should_stop():
@@ -58,8 +90,11 @@ class Painter:
             time.sleep(STEP_S)
             if should_stop():
                 raise StopRequested
-            on_progress(Progress(step + 1, request.steps, 0.0))
+            on_progress(Progress(step + 1, request.steps, 0.0, JPEG if request.previews else None))
         return Painted(tuple(picture(request, request.seed + i) for i in range(request.n)))
+
+    def enlarge(self, request: EnlargeRequest, should_stop: Callable[[], bool]) -> Image:
+        return Image(request.image, 0, 8, 8)
 
     def _released(self, prompt: str) -> bool:
         return (self._data_dir / f"release-{prompt.removeprefix('hold ')}").exists()

@@ -76,8 +76,9 @@ class House:
         )
         return task, self.advance.begin(self.graph, new, self.library)
 
-    def claim(self, worker: str = "w1", lease_s: float = 60, resident: str | None = None) -> Step | None:
-        return self.store.commit_blocking(lambda tx: steps.claim(tx, worker, "gpu", resident, lease_s))
+    def claim(self, worker: str = "w1", **more: Any) -> Step | None:
+        claimer = steps.Claimer(worker, "gpu", **{"lease_s": 60, **more})
+        return self.store.commit_blocking(lambda tx: steps.claim(tx, claimer))
 
     def complete(self, held: Step, outcome: Succeeded | Failed | Retry = DONE) -> Notice | None:
         return self.store.commit_blocking(lambda tx: self.advance.complete(tx, held, outcome))

@@ -38,7 +38,9 @@ def test_many_claimers_take_each_step_once(house: House) -> None:
 
     def drain(number: int) -> list[str]:
         taken = []
-        while step := others[number].commit_blocking(lambda tx: steps.claim(tx, f"w{number}", "gpu", None, 60)):
+        while step := others[number].commit_blocking(
+            lambda tx: steps.claim(tx, steps.Claimer(f"w{number}", "gpu", 60))
+        ):
             taken.append(step.run_id)
         return taken
 
@@ -121,12 +123,12 @@ def test_an_expired_lease_is_found_and_a_renewed_one_is_not(house: House) -> Non
 def test_a_step_that_needs_no_loading_goes_first_but_age_wins(house: House) -> None:
     older, newer = house.submit(), house.submit()
     house.sql("UPDATE steps SET checkpoint = 'resident' WHERE run_id = :run", run=newer)
-    first = house.claim(resident="resident")
+    first = house.claim(resident=("resident",))
     assert first is not None
     assert first.run_id == newer
     house.give_back(first)
     house.sql("UPDATE steps SET ready_at = ready_at - 60 WHERE run_id = :run", run=older)
-    second = house.claim(resident="resident")
+    second = house.claim(resident=("resident",))
     assert second is not None
     assert second.run_id == older
 
@@ -135,7 +137,7 @@ def test_a_step_of_a_higher_priority_goes_first_whatever_its_age(house: House) -
     house.submit()
     urgent = house.submit()
     house.sql("UPDATE steps SET priority = 1 WHERE run_id = :run", run=urgent)
-    first = house.claim(resident="c")
+    first = house.claim(resident=("c",))
     assert first is not None
     assert first.run_id == urgent
 

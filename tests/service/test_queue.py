@@ -66,9 +66,9 @@ def test_the_checkpoint_in_memory_counts_within_a_key_only(house: House) -> None
     first, second = house.submit("a"), house.submit("a")
     other = house.submit("b")
     house.sql("UPDATE steps SET checkpoint = 'in memory' WHERE run_id = :run", run=second)
-    assert claimed(house, resident="in memory") == second
-    assert claimed(house, resident="in memory") == other
-    assert claimed(house, resident="in memory") == first
+    assert claimed(house, resident=("in memory",)) == second
+    assert claimed(house, resident=("in memory",)) == other
+    assert claimed(house, resident=("in memory",)) == first
 
 
 def test_a_priority_is_what_was_asked_but_never_above_the_keys(house: House) -> None:
@@ -225,7 +225,7 @@ def test_a_stop_and_a_claim_at_the_same_moment_leave_nothing_to_a_worker(house: 
 
     def claim_all() -> list[str]:
         held = []
-        while step := other.commit_blocking(lambda tx: steps.claim(tx, "w", "gpu", None, 60)):
+        while step := other.commit_blocking(lambda tx: steps.claim(tx, steps.Claimer("w", "gpu", 60))):
             held.append(step.id)
         return held
 

@@ -26,7 +26,7 @@ def house(tmp_path: Path, database_url: str) -> Iterator[House]:
 
 
 def claim(house: House, worker: str = "w1") -> Step:
-    held = house.store.commit_blocking(lambda tx: steps.claim(tx, worker, "cpu", None, 60))
+    held = house.store.commit_blocking(lambda tx: steps.claim(tx, steps.Claimer(worker, "cpu", 60)))
     assert held is not None
     return held
 

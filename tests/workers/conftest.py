@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from workers.diffusion.tokenizer import CONFIGS
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
     torch.set_num_threads(1)
+    gc.freeze()  # as the worker does
 
 
 @pytest.fixture(scope="session")
@@ -72,7 +74,7 @@ def ask(tiny):
 
 @pytest.fixture(scope="session")
 def engine() -> Engine:
-    return Engine(device="cpu", resident=2)
+    return Engine(device="cpu")
 
 
 @pytest.fixture

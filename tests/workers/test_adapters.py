@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 
 import pytest
+import torch
 
 from app.checkpoints.adapters import Adapters
 from app.errors import CheckpointUnavailable
@@ -89,15 +91,28 @@ def test_damaged_ones_say_so(tmp_path):
     write(tmp_path / "loras/cut.safetensors", {f"lora_unet_{K}.lora_down.weight": [4, 768]}, cut=1)
     problems = {each.name: each.problem for each in Adapters(tmp_path).list("lora")}
     assert "is cut short" in problems["cut"]
-    assert "is a pickle" in problems["old"]
+    assert "is damaged or cut short" in problems["old"]
     assert "is a web page" in problems["page"]
 
 
-def test_small_pickles_are_left_to_those_who_read_them(tmp_path):
-    for folder, kind in (("embeddings", "embedding"), ("upscalers", "upscaler")):
+def test_what_pytorch_saved_is_known_by_what_it_holds(tmp_path):
+    for folder, content in {
+        "embeddings": {"string_to_param": {"*": torch.zeros(2, 768)}, "name": "x"},
+        "upscalers": {"params_ema": {"conv_first.weight": torch.zeros(4, 3, 3, 3)}},
+        "loras": {f"lora_unet_{K}.lora_down.weight": torch.zeros(4, 768)},
+        "vae": {"state_dict": {name: torch.zeros(4, 4, 3, 3) for name in VAE}},
+    }.items():
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / "old.pt").write_bytes(b"PK\x03\x04 and so on")
-        assert Adapters(tmp_path).find(kind, "old").family is None
+        torch.save(content, tmp_path / folder / "old.pt")
+    adapters = Adapters(tmp_path)
+    assert adapters.find("embedding", "old").family == "sd1"
+    assert [adapters.names(kind) for kind in ("embedding", "upscaler", "lora", "vae")] == [["old"]] * 4
+    shutil.copy(tmp_path / "loras/old.pt", tmp_path / "vae/lora.pt")
+    torch.save({name: torch.zeros(1) for name in VAE}, tmp_path / "vae/flat.pt")
+    with pytest.raises(CheckpointUnavailable, match="other shapes than their names say"):
+        adapters.find("vae", "flat")
+    with pytest.raises(CheckpointUnavailable, match="is a LoRA"):
+        adapters.find("vae", "lora")
 
 
 def test_controlnets_and_vaes_may_be_folders(tmp_path):

@@ -197,25 +197,6 @@ def test_a_vae_that_overflows_in_half_precision_goes_on_in_full(ask, tiny):
     assert pixels(image).std() > 0
 
 
-def test_resident_checkpoints_are_the_last_ones_used(ask, tiny):
-    engine = Engine(device="cpu", resident=1)
-    assert engine.resident == []
-    assert engine.warm(ask().weights) > 0
-    assert engine.resident == ["tiny"]
-    assert engine.warm(ask().weights) == 0, "it took no time: it was there"
-    engine.paint(ask(path=tiny.file, steps=1))
-    assert engine.resident == ["tiny-file"]
-
-
-def test_two_may_stay_and_the_oldest_makes_room(ask, tiny, tmp_path):
-    third = tmp_path / "third.safetensors"
-    third.symlink_to(tiny.file)
-    engine = Engine(device="cpu", resident=2)
-    for path in (tiny.folder, tiny.file, tiny.folder, third):
-        engine.warm(ask(path=path).weights)
-    assert engine.resident == ["tiny", "third"]
-
-
 def test_a_replaced_file_is_loaded_again(ask, tiny, tmp_path):
     path = tmp_path / "mine.safetensors"
     path.write_bytes(tiny.file.read_bytes())

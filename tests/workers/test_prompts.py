@@ -53,8 +53,7 @@ def sdxl() -> SimpleNamespace:
     """As `sd1`, with Stable Diffusion XL's two text encoders: the second pads with "!"."""
     torch.manual_seed(2)
     model, second = text_encoder(CLIPTextModel, 32), text_encoder(CLIPTextModelWithProjection, 48, eos_token_id=2)
-    words = tokenizer("sd1")
-    exclaiming = CLIPTokenizer(vocab=words.get_vocab(), merges=merges(words), pad_token="!", model_max_length=77)
+    words, exclaiming = tokenizer("sdxl"), tokenizer("sdxl", "tokenizer_2")
     plain = StableDiffusionXLPipeline(
         vae=None, unet=None, scheduler=None,
         text_encoder=model, text_encoder_2=second, tokenizer=words, tokenizer_2=exclaiming,

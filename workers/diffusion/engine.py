@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -14,17 +15,20 @@ from app.errors import NodeFailed
 from workers.diffusion import files
 from workers.diffusion.controls import ControlNets
 from workers.diffusion.engine_loop import EngineLoop
+from workers.diffusion.files_ahead import expected_bytes
 from workers.diffusion.given import given_with
 from workers.diffusion.images import MOST_PIXELS, Pixels, Size, opened, pixels_as_they_are
 from workers.diffusion.loading import load
-from workers.diffusion.memory import as_told
+from workers.diffusion.memory import as_told, memory_for_weights
 from workers.diffusion.pipeline import Pipeline
 from workers.diffusion.request import (
     EnlargeRequest,
     Image,
     ImageRequest,
+    Limits,
     Painted,
     Progress,
+    Resident,
     StopRequested,
     Weights,
 )
@@ -45,23 +49,26 @@ class Engine:
     Half precision on a GPU; single on a CPU, where half is three times slower.
     """
 
-    def __init__(self, device: str | None = None, resident: int = 1, threads: int = 0) -> None:
+    def __init__(self, device: str | None = None, threads: int = 0, limits: Limits | None = None) -> None:
         if threads:
             torch.set_num_threads(threads)
         self.device = torch.device(device) if device else best_device()
         self.dtype = torch.float32 if self.device.type == "cpu" else torch.float16
         self._controls = ControlNets()
         self._upscalers = Upscalers(self.device)
-        self.residency = Residency(resident, self._pipeline)
+        limits = limits or Limits()
+        if not limits.budget_bytes:
+            limits = replace(limits, budget_bytes=memory_for_weights(self.device))
+        self.residency = Residency(limits, self._pipeline, lambda weights: expected_bytes(weights, self.dtype))
         self._loop = EngineLoop(self.residency)
         for logging in (diffusers_logging, transformers_logging):
             logging.set_verbosity_error()
             logging.disable_progress_bar()
 
     @property
-    def resident(self) -> list[str]:
-        """The names of the checkpoints in memory, least recently used first."""
-        return [weights.name for weights in self.residency.held]
+    def residents(self) -> tuple[Resident, ...]:
+        """The checkpoints in memory, least recently loaded first."""
+        return self.residency.residents
 
     @property
     def waiting(self) -> int:
@@ -70,8 +77,11 @@ class Engine:
 
     @property
     def has_room(self) -> bool:
-        """False while somebody waits to be let into a UNet call: one more would only wait, too."""
-        return self.waiting == 0
+        """False while somebody waits for a checkpoint, or to be let into a UNet call: one more would only wait, too.
+
+        A few may have come since the last call: they would join the next one together.
+        """
+        return self._loop.has_room
 
     def warm(self, weights: Weights) -> float:
         """Loads a checkpoint before its request; returns how many seconds that took, 0 when it was in memory.

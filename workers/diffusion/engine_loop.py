@@ -13,6 +13,7 @@ from functools import partial
 import torch
 
 from workers.diffusion.curve import Curve
+from workers.diffusion.files_ahead import read_ahead
 from workers.diffusion.groups import Entry, Group, GroupKey
 from workers.diffusion.images import Pixels
 from workers.diffusion.memory import give_back_memory, is_out_of_memory
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 # tenth of the device's time goes into loading.
 _PATIENCE = 10.0
 _LEAST_PATIENCE_S = 1.0
+_JOIN_TOGETHER = 4  # requests that may come between two turns
 
 Order = Ticket | Callable[[], None] | None
 """What comes in: a request, something to do between two turns, or None for the end."""
@@ -59,6 +61,10 @@ class EngineLoop:
     def waiting(self) -> int:
         """How many requests and drawings are in no UNet call yet."""
         return self._inbox.qsize() + self._waiting
+
+    @property
+    def has_room(self) -> bool:
+        return not self._waiting and self._inbox.qsize() < _JOIN_TOGETHER
 
     def _clear(self) -> None:
         self._lobby: deque[Painting] = deque()  # not begun
@@ -94,12 +100,16 @@ class EngineLoop:
         return False
 
     def _take_in(self) -> bool:
-        """What has come since; without any work it waits for some. True for the end."""
+        """What has come since; without any work it waits for some, or until a checkpoint's time is up. True for the
+        end."""
+        due_s = self._residency.let_go(self._busy())
+        waits = not self._has_work
         while True:
             try:
-                order = self._inbox.get(block=not self._has_work)
+                order = self._inbox.get(block=waits, timeout=due_s)
             except queue.Empty:
                 break
+            waits = False
             if order is None:
                 return True
             if isinstance(order, Ticket):
@@ -107,6 +117,8 @@ class EngineLoop:
                 painting = Painting(self._number, order)
                 self._open.append(painting)
                 self._lobby.append(painting)
+                if not self._residency.has(order.request.weights):
+                    read_ahead(order.request.weights)
             else:
                 order()
         for painting in self._open:
@@ -216,12 +228,16 @@ class EngineLoop:
         self._groups = {key: group for key, group in self._groups.items() if group.has_work}
         self._waiting = len(self._lobby) + sum(len(group.waiting) for group in self._groups.values())
 
+    def _busy(self) -> set[Weights]:
+        """The checkpoints that somebody is at work with, or waits for."""
+        return {painting.request.weights for painting in self._open}
+
     def _may_run(self, weights: Weights) -> bool:
         """Is the checkpoint in memory, or may it come in now?
 
         It may where there is room, where nobody who is in memory has work, and when it has waited long enough.
         """
-        if self._residency.fits(weights):
+        if self._residency.fits(weights, self._busy() - {weights}):
             return True
         if not any(group.has_work and self._residency.has(group.weights) for group in self._groups.values()):
             return True

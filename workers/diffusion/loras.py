@@ -70,7 +70,7 @@ def places(unet: UNet2DConditionModel, text_encoders: Sequence[nn.Module]) -> Pl
             found[each] = Place(0, layer.weight, layer.bias)
     for i, encoder in enumerate(text_encoders, start=1):
         for name, layer in _layers(encoder):
-            for each in _text_names(name, i, len(text_encoders)):
+            for each in _text_names(name, i):
                 found[each] = Place(i, layer.weight, layer.bias)
     return Places(found, unet.config.cross_attention_dim)
 
@@ -153,14 +153,14 @@ def _layers(module: nn.Module) -> Iterator[tuple[str, Any]]:
     return ((name, layer) for name, layer in module.named_modules() if isinstance(layer, _WITH_WEIGHTS))
 
 
-def _text_names(name: str, place: int, of: int) -> Iterator[str]:
+def _text_names(name: str, place: int) -> Iterator[str]:
     """What files call a layer of the text encoder at `place` (1 or 2)."""
     dotted = "text_encoder" if place == 1 else f"text_encoder_{place}"
     bare = name.removeprefix("text_model.")
     full = bare if bare == "text_projection" else f"text_model.{bare}"
     yield from (f"{dotted}.{bare}", f"{dotted}.{full}", _kohya(f"te{place}", full))
     yield _OLD_PROJECTION.sub(lambda found: _OLD_PROJECTIONS[found[0]], f"{dotted}.{full}")
-    if of == 1:
+    if place == 1:
         yield from (full, _kohya("te", full))
 
 

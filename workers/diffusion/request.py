@@ -149,5 +149,28 @@ class Painted:
     load_s: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much memory checkpoints may take, and for how long.
+
+    Of those that are not `pinned` each is unloaded `keep_alive_s` after its last use: 0 at once, None never.
+    """
+
+    budget_bytes: int = 0  # 0: a share of what the device has
+    keep_alive_s: float | None = None
+    pinned: frozenset[str] = frozenset()  # by name: these stay
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """A checkpoint in memory. Times are of `time.monotonic`."""
+
+    name: str
+    size: int  # bytes, those on a GPU included; what checkpoints share counts for each
+    vram_size: int
+    since_s: float
+    ends_s: float | None  # when it is unloaded, unless it is used before; None: it stays
+
+
 class StopRequested(Exception):
     """The caller's `should_stop` said yes between two UNet calls."""

@@ -1,27 +1,48 @@
-"""Which checkpoints are in memory: the last few that were used."""
+"""Which checkpoints are in memory, and which of them leave when another one needs the room."""
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 from app.errors import CheckpointUnavailable
-from workers.diffusion.memory import give_back_memory
+from workers.diffusion.memory import give_back_memory, is_out_of_memory
 from workers.diffusion.pipeline import Pipeline
-from workers.diffusion.request import Weights
+from workers.diffusion.request import Limits, Resident, Weights
+from workers.diffusion.sharing import Pieces, Shelf
 
 Stamp = tuple[int, int]  # modification time in ns and size in bytes: another stamp, another file
 
 
-class Residency:
-    """At most `limit` pipelines; the one not used for longest makes room for a new one."""
+@dataclass(slots=True, eq=False)
+class _Held:
+    stamp: Stamp
+    pipeline: Pipeline
+    shelf: Shelf
+    pieces: Pieces
+    since_s: float
+    used_s: float
 
-    def __init__(self, limit: int, load: Callable[[Weights], Pipeline]) -> None:
-        self._limit = max(limit, 1)
+
+class Residency:
+    """Pipelines within a budget of bytes; the one not used for longest makes room for a new one.
+
+    For the engine's thread; `residents` may be read by any. A checkpoint that is larger than the whole budget is loaded
+    all the same, alone: the budget is no promise of the device, and a picture is better than none.
+    """
+
+    def __init__(
+        self, limits: Limits, load: Callable[[Weights], Pipeline], expected_bytes: Callable[[Weights], int]
+    ) -> None:
+        self._limits = limits
         self._load = load
-        self._held: OrderedDict[Weights, tuple[Stamp, Pipeline]] = OrderedDict()
+        self._expected_bytes = expected_bytes
+        self._held: OrderedDict[Weights, _Held] = OrderedDict()
+        self._expected: dict[Weights, int] = {}  # of those that wait
+        self.residents: tuple[Resident, ...] = ()
         self.load_s = 0.0  # how long the last load took
 
     @property
@@ -29,48 +50,143 @@ class Residency:
         """Least recently used first."""
         return list(self._held)
 
+    @property
+    def size(self) -> int:
+        """What all of them take together, in bytes: what they share counts once."""
+        return _bytes_of(self._held.values())
+
     def has(self, weights: Weights) -> bool:
         return weights in self._held
 
-    def fits(self, weights: Weights) -> bool:
-        """Would it come into memory without another one leaving?"""
-        return weights in self._held or len(self._held) < self._limit
+    def fits(self, weights: Weights, busy: Collection[Weights]) -> bool:
+        """Would it come into memory without one of the `busy` ones leaving?"""
+        if weights in self._held:
+            return True
+        if weights not in self._expected:
+            self._expected[weights] = self._expected_bytes(weights)
+        stays = [held for each, held in self._held.items() if each in busy or self._is_pinned(each)]
+        return _bytes_of(stays) + self._expected[weights] <= self._limits.budget_bytes
 
     def pipeline(self, weights: Weights) -> Pipeline:
         """The pipeline, loaded unless it is here. Raises CheckpointUnavailable."""
         if weights not in self._held:
             self.bring(weights)
         self._held.move_to_end(weights)
-        return self._held[weights][1]
+        held = self._held[weights]
+        held.used_s = time.monotonic()
+        return held.pipeline
 
     def bring(self, weights: Weights) -> float:
         """Loads it unless it is here and its files are as they were; returns how many seconds that took.
 
-        Raises CheckpointUnavailable.
+        Raises CheckpointUnavailable; a file that is not there pushes nobody out.
         """
-        took_s = 0.0
-        stamp = _stamp(Path(weights.path))
-        held = self._held.pop(weights, None)
-        if held is None or held[0] != stamp:
-            held, began_s = None, time.monotonic()  # a file that was replaced: the old weights go before the new come
-            self._make_room()
-            held = (stamp, self._load(weights))
-            self.load_s = took_s = time.monotonic() - began_s
-        self._held[weights] = held
-        return took_s
+        stamp = _stamp(weights)
+        held = self._held.get(weights)
+        if held is not None and held.stamp == stamp:
+            return 0.0
+        began_s = time.monotonic()
+        self._held.pop(weights, None)  # a file that was replaced: the old weights go before the new come
+        held = None
+        self._expected.pop(weights, 0)
+        self._make_room(self._expected_bytes(weights))
+        self._hold(weights, stamp, self._loaded(weights))
+        self.load_s = time.monotonic() - began_s
+        return self.load_s
 
-    def _make_room(self) -> None:
-        while len(self._held) >= self._limit:
-            self._held.popitem(last=False)
-        give_back_memory()
+    def let_go(self, busy: Collection[Weights]) -> float | None:
+        """Unloads whatever nobody uses and has been kept long enough; returns in how many seconds the next one is due.
+
+        A checkpoint that is busy is in use all the time.
+        """
+        keep_s, now_s = self._limits.keep_alive_s, time.monotonic()
+        if keep_s is None:
+            return None
+        for weights in busy:
+            if weights in self._held:
+                self._held[weights].used_s = now_s
+        idle = [weights for weights in self._held if weights not in busy and not self._is_pinned(weights)]
+        left_s = {weights: self._held[weights].used_s + keep_s - now_s for weights in idle}
+        self._unload([weights for weights in idle if left_s[weights] <= 0])
+        self._publish()
+        return min((left_s[weights] for weights in idle if weights in self._held), default=None)
+
+    def unload(self, keep: Collection[Weights] = ()) -> None:
+        """Unloads all but `keep`, pinned ones too: for when the device has no memory left, whatever the budget says."""
+        self._unload([weights for weights in self._held if weights not in keep])
+
+    def _loaded(self, weights: Weights) -> Pipeline:
+        """Where memory runs out, once more without the others. Raises what loading raises."""
+        try:
+            return self._load(weights)
+        except RuntimeError as error:
+            if not self._held or not is_out_of_memory(error):
+                raise
+        self.unload()  # the error is gone by now, and the tensors that its frames held
+        return self._load(weights)
+
+    def _hold(self, weights: Weights, stamp: Stamp, pipeline: Pipeline) -> None:
+        shelf, now_s = Shelf(pipeline.components), time.monotonic()
+        saved = shelf.share(held.shelf for held in self._held.values())
+        self._held[weights] = _Held(stamp, pipeline, shelf, shelf.pieces(), now_s, now_s)
+        if saved:
+            give_back_memory()
+        self._make_room(0, keep=weights)  # it may have turned out larger than expected
+        self._publish()
+
+    def _make_room(self, needed: int, keep: Weights | None = None) -> None:
+        """Unloads until so many bytes more are within the budget, or nothing is left that may leave."""
+        leaving: list[Weights] = []
+        staying = dict(self._held)
+        for weights in self._held:
+            if _bytes_of(staying.values()) + needed <= self._limits.budget_bytes:
+                break
+            if weights != keep and not self._is_pinned(weights):
+                leaving.append(weights)
+                del staying[weights]
+        self._unload(leaving)
+
+    def _unload(self, leaving: Collection[Weights]) -> None:
+        if leaving:
+            for weights in leaving:
+                del self._held[weights]
+            give_back_memory()
+            self._publish()
+
+    def _is_pinned(self, weights: Weights) -> bool:
+        return weights.name in self._limits.pinned
+
+    def _publish(self) -> None:
+        """In one assignment, because other threads read it."""
+        self.residents = tuple(self._resident(weights, held) for weights, held in self._held.items())
+
+    def _resident(self, weights: Weights, held: _Held) -> Resident:
+        keep_s = self._limits.keep_alive_s
+        on_gpu = sum(size for (device, _), size in held.pieces.items() if device != "cpu")
+        stays = keep_s is None or self._is_pinned(weights)
+        ends_s = None if stays or keep_s is None else held.used_s + keep_s
+        return Resident(weights.name, sum(held.pieces.values()), on_gpu, held.since_s, ends_s)
 
 
-def _stamp(path: Path) -> Stamp:
-    """Of a folder: its newest file's time and the sum of its files' sizes."""
+def _bytes_of(held: Collection[_Held]) -> int:
+    """Of all of them together: what they share counts once."""
+    pieces: Pieces = {}
+    for each in held:
+        pieces |= each.pieces
+    return sum(pieces.values())
+
+
+def _stamp(weights: Weights) -> Stamp:
+    """The newest of the files' times and the sum of their sizes. Raises CheckpointUnavailable when one is missing."""
+    paths = filter(None, (weights.path, weights.vae_path, weights.text_encoder_path))
     try:
-        files = [file.stat() for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path.stat()]
+        files = [file.stat() for path in paths for file in _files_of(Path(path))]
     except OSError as error:
         raise CheckpointUnavailable(
-            f"The checkpoint {path.name} is not there any more: {error}.", params="model_name"
+            f"The checkpoint {weights.name} is not there any more: {error}.", params="model_name"
         ) from error
     return max((file.st_mtime_ns for file in files), default=0), sum(file.st_size for file in files)
+
+
+def _files_of(path: Path) -> list[Path]:
+    return [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]

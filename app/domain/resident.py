@@ -1,0 +1,18 @@
+"""A checkpoint in the memory of a worker."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Resident(msgspec.Struct, frozen=True):
+    """What the weights of one checkpoint take, since when, and for how long yet.
+
+    Weights that several checkpoints share count for each. Times are durations: no two machines' clocks are compared.
+    """
+
+    checkpoint: str
+    size: int  # bytes, those on a GPU included
+    vram_size: int  # bytes on a GPU
+    age_s: float  # since it was loaded
+    left_s: float | None  # until it is unloaded, if nobody asks for it; None: it stays

@@ -1,0 +1,71 @@
+"""Which checkpoints the workers have in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+from sqlalchemy import bindparam, delete, insert, select
+
+from app.domain.resident import Resident
+from app.domain.run import StepStatus
+from app.store.engine import Tx
+from app.store.schema import now_s, residents, steps
+
+_forget = delete(residents).where(residents.c.worker_id == bindparam("of_worker"))
+_forget_all = delete(residents)
+_add = insert(residents).values(
+    worker_id=bindparam("of_worker"),
+    checkpoint=bindparam("name"),
+    size=bindparam("bytes"),
+    vram_size=bindparam("on_gpu"),
+    loaded_at=now_s() - bindparam("age_s"),
+    expires_at=now_s() + bindparam("left_s"),
+)
+_all = select(
+    residents.c.worker_id,
+    residents.c.checkpoint,
+    residents.c.size,
+    residents.c.vram_size,
+    now_s() - residents.c.loaded_at,
+    residents.c.expires_at - now_s(),
+).order_by(residents.c.checkpoint, residents.c.loaded_at)
+
+
+_silent = select(steps.c.worker_id).where(
+    steps.c.status == StepStatus.RUNNING.value, steps.c.lease_expires_at < now_s()
+)
+_forget_silent = delete(residents).where(residents.c.worker_id.in_(_silent))
+
+
+class Housed(msgspec.Struct, frozen=True):
+    """A checkpoint in the memory of a worker."""
+
+    worker_id: str
+    resident: Resident
+
+
+def replace_residents(tx: Tx, worker_id: str, held: Iterable[Resident]) -> None:
+    """From now on the worker has these in memory, and nothing else."""
+    forget_residents(tx, worker_id)
+    for each in held:
+        values = {"name": each.checkpoint, "bytes": each.size, "on_gpu": each.vram_size}
+        tx.put(_add, values | {"of_worker": worker_id, "age_s": each.age_s, "left_s": each.left_s})
+
+
+def forget_residents(tx: Tx, worker_id: str | None = None) -> None:
+    """The worker is gone, and its memory with it; without one, all are."""
+    if worker_id is None:
+        tx.put(_forget_all, {})
+    else:
+        tx.put(_forget, {"of_worker": worker_id})
+
+
+def forget_silent(tx: Tx) -> None:
+    """Nobody is to wait for a worker that has let a lease run out."""
+    tx.put(_forget_silent, {})
+
+
+def list_residents(tx: Tx) -> list[Housed]:
+    """What is in memory anywhere, by name; of one name, the one that has been there the longest first."""
+    return [Housed(row[0], Resident(*row[1:])) for row in tx.rows(_all)]

@@ -1,0 +1,104 @@
+"""A step goes to the worker that has its checkpoint in memory, for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.domain.resident import Resident
+from app.store import residents, steps
+from app.store.residents import Housed
+from tests.service.house import House, new_house
+
+PATIENT = {"patience_s": 60.0}  # every step of this house needs the checkpoint "c"
+
+
+@pytest.fixture
+def house(tmp_path: Path, database_url: str) -> Iterator[House]:
+    with new_house(tmp_path, database_url) as house:
+        yield house
+
+
+def houses(house: House, worker: str, *checkpoints: str) -> None:
+    held = [Resident(name, 2_000_000_000, 2_000_000_000, 5.0, None) for name in checkpoints]
+    house.store.commit_blocking(lambda tx: residents.replace_residents(tx, worker, held))
+
+
+def elsewhere(house: House, worker: str, **more: float) -> str | None:
+    claimer = steps.Claimer(worker, "gpu", 60, **more)
+    return house.store.read_blocking(lambda tx: steps.first_elsewhere(tx, claimer))
+
+
+def test_a_step_is_left_to_the_worker_that_has_its_checkpoint(house: House) -> None:
+    houses(house, "w2", "c")
+    run_id = house.submit()
+    assert house.claim("w1", **PATIENT) is None
+    assert elsewhere(house, "w1", **PATIENT) is not None
+    held = house.claim("w2", resident=("c",), **PATIENT)
+    assert held is not None
+    assert held.run_id == run_id
+    assert elsewhere(house, "w1", **PATIENT) is None
+
+
+def test_but_no_longer_than_the_bound(house: House) -> None:
+    houses(house, "w2", "c")
+    house.submit()
+    house.sql("UPDATE steps SET ready_at = ready_at - 61")
+    assert house.claim("w1", **PATIENT) is not None
+
+
+def test_who_has_it_too_need_not_wait(house: House) -> None:
+    houses(house, "w2", "c")
+    house.submit()
+    assert house.claim("w1", resident=("b", "c"), **PATIENT) is not None
+
+
+def test_a_step_that_nobody_has_in_memory_is_anybodys(house: House) -> None:
+    houses(house, "w2", "b")
+    house.submit()
+    assert house.claim("w1", **PATIENT) is not None
+
+
+def test_a_worker_that_holds_a_step_is_loading_what_it_needs(house: House) -> None:
+    house.submit()
+    assert house.claim("w2", **PATIENT) is not None, "nobody had it"
+    house.submit()
+    assert house.claim("w1", **PATIENT) is None
+    assert house.claim("w2", **PATIENT) is not None
+
+
+def test_what_waits_for_another_is_passed_over_whatever_its_priority(house: House) -> None:
+    houses(house, "w2", "c")
+    urgent, other = house.submit(), house.submit()
+    house.sql("UPDATE steps SET priority = 5 WHERE run_id = :run", run=urgent)
+    house.sql("UPDATE steps SET checkpoint = 'b' WHERE run_id = :run", run=other)
+    first = house.claim("w1", **PATIENT)
+    assert first is not None
+    assert first.run_id == other
+    house.sql("UPDATE steps SET ready_at = ready_at - 61")
+    second = house.claim("w1", **PATIENT)
+    assert second is not None
+    assert second.run_id == urgent
+
+
+def test_a_worker_that_is_gone_has_nothing_in_memory(house: House) -> None:
+    houses(house, "w2", "c")
+    house.submit()
+    house.store.commit_blocking(lambda tx: residents.forget_residents(tx, "w2"))
+    assert house.claim("w1", **PATIENT) is not None
+
+
+def test_what_is_in_memory_is_listed_by_name(house: House) -> None:
+    houses(house, "w2", "c", "a")
+    houses(house, "w1", "b")
+    houses(house, "w2", "c", "d")
+    brief = Resident("b", 10, 0, 1.0, 300.0)
+    house.store.commit_blocking(lambda tx: residents.replace_residents(tx, "w1", [brief]))
+    found = house.store.read_blocking(residents.list_residents)
+    assert [(each.worker_id, each.resident.checkpoint) for each in found] == [("w1", "b"), ("w2", "c"), ("w2", "d")]
+    assert isinstance(found[0], Housed)
+    assert found[0].resident.left_s == pytest.approx(300, abs=5)
+    assert found[1].resident.left_s is None
+    assert sorted(house.store.read_blocking(steps.holders)) == ["w1", "w2"]

@@ -1,0 +1,217 @@
+"""Several checkpoints within a budget: who leaves, who stays, what they share, and what the system gets back."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from app.errors import CheckpointUnavailable
+from workers.diffusion.engine import Engine
+from workers.diffusion.files_ahead import expected_bytes
+from workers.diffusion.memory import memory_for_weights
+from workers.diffusion.request import Limits, Weights
+from workers.diffusion.residency import Residency
+
+SIDE = 64
+SIZE = 4 * (SIDE + 1) * SIDE * 4  # of each of these: four layers in float32
+VAE_MATRIX = SIDE * SIDE * 4
+
+
+@dataclass
+class Parts:
+    """As much of a checkpoint's components as a residency looks at."""
+
+    unet: nn.Module
+    vae: nn.Module
+
+
+@pytest.fixture
+def models(tmp_path):
+    """`models[name]`: each has a file of its own; what is in it does not matter here."""
+    made = {}
+    for name in ("a", "b", "c", "d"):
+        (tmp_path / name).write_bytes(b"weights")
+        made[name] = Weights(name, str(tmp_path / name), "shapes")
+    return made
+
+
+def loaded(weights: Weights):
+    """Four layers; a and b have the same autoencoder but for its bias."""
+    torch.manual_seed(ord(weights.name))
+    layers = [nn.Linear(SIDE, SIDE).requires_grad_(False) for _ in range(4)]
+    if weights.name in ("a", "b"):
+        layers[3].weight.copy_(torch.arange(SIDE * SIDE).reshape(SIDE, SIDE))
+    return SimpleNamespace(components=Parts(nn.Sequential(*layers[:3]), layers[3]))
+
+
+def new_residency(load=loaded, expected=SIZE, **limits) -> Residency:
+    return Residency(Limits(**{"budget_bytes": 2**40, **limits}), load, lambda weights: expected)
+
+
+def names(residency) -> set[str]:
+    return {each.name for each in residency.residents}
+
+
+def test_the_one_that_was_not_used_for_longest_makes_room(models):
+    residency = new_residency(budget_bytes=int(2.5 * SIZE))
+    for name in "aba":
+        residency.pipeline(models[name])
+    assert residency.bring(models["a"]) == 0, "it is there"
+    assert residency.bring(models["c"]) > 0
+    assert names(residency) == {"a", "c"}
+    assert {each.size for each in residency.residents} == {SIZE}
+
+
+def test_one_that_turns_out_larger_than_expected_pushes_out_others_too(models):
+    residency = new_residency(budget_bytes=int(1.2 * SIZE), expected=0)
+    for name in "ac":
+        residency.bring(models[name])
+        assert names(residency) == {name}
+
+
+def test_one_larger_than_the_budget_comes_alone(models):
+    residency = new_residency(budget_bytes=SIZE // 2)
+    for name in "ac":
+        residency.bring(models[name])
+        assert names(residency) == {name}
+
+
+def test_a_pinned_one_stays(models):
+    residency = new_residency(budget_bytes=int(2.5 * SIZE), pinned=frozenset("a"), keep_alive_s=0)
+    for name in "abcd":
+        residency.bring(models[name])
+    assert names(residency) == {"a", "d"}
+    assert residency.let_go(()) is None
+    assert names(residency) == {"a"}
+
+
+def test_there_is_room_while_nobody_busy_would_have_to_leave(models):
+    residency = new_residency(budget_bytes=int(2.5 * SIZE))
+    for name in "ab":
+        residency.bring(models[name])
+    assert residency.fits(models["a"], busy=models.values())
+    assert residency.fits(models["c"], busy={models["a"]})
+    assert not residency.fits(models["c"], busy={models["a"], models["b"]})
+
+
+def test_an_unused_one_is_kept_alive_for_its_time(models):
+    residency = new_residency(keep_alive_s=60)
+    residency.bring(models["a"])
+    assert 0 < residency.let_go(()) <= 60
+    [held] = residency.residents
+    assert held.ends_s == pytest.approx(time.monotonic() + 60, abs=5)
+
+
+def test_a_busy_one_is_in_use(models):
+    residency = new_residency(keep_alive_s=0)
+    residency.bring(models["a"])
+    assert residency.let_go({models["a"]}) is None
+    assert names(residency) == {"a"}
+    residency.let_go(())
+    assert not names(residency)
+
+
+def test_equal_tensors_take_their_place_once(models):
+    residency = new_residency()
+    one, other = (residency.pipeline(models[name]).components for name in "ab")
+    assert one.vae.weight.data_ptr() == other.vae.weight.data_ptr()
+    assert one.unet[0].weight.data_ptr() != other.unet[0].weight.data_ptr()
+    assert residency.size == 2 * SIZE - VAE_MATRIX
+
+
+def test_a_change_of_one_is_no_change_of_the_other_that_shares(models):
+    residency = new_residency()
+    one, other = (residency.pipeline(models[name]).components for name in "ab")
+    kept = {name: tensor.clone() for name, tensor in other.vae.state_dict().items()}
+    one.vae.to(torch.float64)
+    assert {tensor.dtype for tensor in other.vae.parameters()} == {torch.float32}
+    residency.unload(keep=[models["b"]])
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in other.vae.state_dict().items())
+    residency.bring(models["a"])
+    assert names(residency) == {"a", "b"}
+
+
+def test_what_is_unloaded_goes_back_to_the_system(models):
+    """Freed pieces that lie below one that is in use stay with the process until it trims them."""
+
+    def load(weights):
+        pipeline = loaded(weights)
+        pipeline.more = [torch.ones(16 * 1024) for _ in range(1000)]  # 64 MB in pieces of 64 kB, as weights are
+        return pipeline
+
+    residency = new_residency(load, keep_alive_s=0)
+    residency.bring(models["a"])
+    anchor = torch.ones(16 * 1024)
+    before = resident_bytes()
+    residency.let_go(())
+    assert before - resident_bytes() > 55_000_000
+    assert anchor.sum() == 16 * 1024
+
+
+def test_a_file_that_is_not_there_pushes_nobody_out(models, tmp_path):
+    residency = new_residency(budget_bytes=SIZE)
+    residency.bring(models["a"])
+    with pytest.raises(CheckpointUnavailable, match="gone is not there any more"):
+        residency.bring(Weights("gone", str(tmp_path / "gone.safetensors"), "shapes"))
+    assert names(residency) == {"a"}
+
+
+def test_a_load_without_memory_is_tried_again_without_the_others(models):
+    short = []
+
+    def load(weights):
+        if weights.name == "b" and not short:
+            short.append(weights)
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return loaded(weights)
+
+    residency = new_residency(load)
+    for name in "ab":
+        residency.bring(models[name])
+    assert names(residency) == {"b"}
+
+
+def test_what_a_checkpoint_will_take_is_known_from_its_header(engine, ask):
+    for weights in (ask().weights, ask(path=str(ask().weights.path) + "-file.safetensors").weights):
+        engine.warm(weights)
+        [held] = [each for each in engine.residents if each.name == weights.name]
+        assert expected_bytes(weights, torch.float32) == pytest.approx(held.size, rel=0.01)
+        assert expected_bytes(weights, torch.float16) == pytest.approx(held.size / 2, rel=0.01)
+    assert expected_bytes(Weights("none", "/nowhere", "shapes"), torch.float16) == 0
+
+
+def test_checkpoints_beyond_the_budget_paint_the_same_one_after_the_other(engine, ask, tiny, tmp_path):
+    other = tmp_path / "other.safetensors"
+    save_file({name: tensor * 1.01 for name, tensor in load_file(tiny.file).items()}, other)
+    narrow = Engine(device="cpu", limits=Limits(budget_bytes=expected_bytes(ask().weights, torch.float32)))
+    for path in (tiny.folder, other, tiny.folder):
+        request = ask(path=path, steps=1)
+        assert narrow.paint(request).images == engine.paint(request).images
+        assert [each.name for each in narrow.residents] == [path.stem]
+    narrow.close()
+
+
+def test_the_engine_lets_go_while_it_has_nothing_to_do(ask):
+    engine = Engine(device="cpu", limits=Limits(keep_alive_s=0))
+    assert engine.paint(ask(steps=1)).load_s > 0
+    ends_s = time.monotonic() + 20
+    while engine.residents:
+        assert time.monotonic() < ends_s
+    engine.close()
+
+
+def test_a_share_of_the_machine_is_the_budget_where_nobody_says_one():
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert 0.01 * machine < memory_for_weights(torch.device("cpu")) <= 0.5 * machine
+
+
+def resident_bytes() -> int:
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

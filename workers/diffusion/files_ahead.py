@@ -1,0 +1,70 @@
+"""A checkpoint's files before it is loaded: how much memory its weights will take, and how they are read ahead."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from math import prod
+from pathlib import Path
+
+import torch
+
+from workers.diffusion.request import Weights
+
+_HEADER_MOST = 100 * 1024 * 1024
+_FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
+_TWINS = ("model_ema.",)  # beside the weights that are loaded
+
+
+def expected_bytes(weights: Weights, dtype: torch.dtype) -> int:
+    """What the weights will take, by the headers of their files; 0 where those tell nothing.
+
+    An autoencoder or text encoder that is replaced by another counts, too: too much is on the safe side.
+    """
+    return sum(_numbers_in(file) for file in _files(weights)) * dtype.itemsize
+
+
+def read_ahead(weights: Weights) -> None:
+    """Lets the system read the files while the device is busy. Returns at once; a file that is gone is no harm."""
+    threading.Thread(target=_advise, args=(list(_files(weights)),), name="read-ahead", daemon=True).start()
+
+
+def _advise(files: list[Path]) -> None:
+    for file in files:
+        with suppress(OSError):
+            descriptor = os.open(file, os.O_RDONLY)
+            try:
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
+            finally:
+                os.close(descriptor)
+
+
+def _files(weights: Weights) -> Iterator[Path]:
+    for path in filter(None, (weights.path, weights.vae_path, weights.text_encoder_path)):
+        yield from _weight_files(Path(path))
+
+
+def _weight_files(path: Path) -> list[Path]:
+    """Those that are loaded of a file or folder: each component in full precision, where it is there twice."""
+    if not path.is_dir():
+        return [path]
+    files = sorted(path.rglob("*.safetensors"))
+    full = {file.parent for file in files if not file.stem.endswith(".fp16")}
+    return [file for file in files if file.parent not in full or not file.stem.endswith(".fp16")]
+
+
+def _numbers_in(file: Path) -> int:
+    try:
+        with file.open("rb") as content:
+            length = int.from_bytes(content.read(8), "little")
+            header = json.loads(content.read(length)) if length <= _HEADER_MOST else {}
+    except (OSError, ValueError):
+        return 0
+    return sum(
+        prod(tensor["shape"])
+        for name, tensor in header.items()
+        if not name.startswith(_TWINS) and tensor.get("dtype") in _FLOATS
+    )

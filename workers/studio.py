@@ -1,0 +1,66 @@
+"""The engine as a worker's steps find it: many come in, each waits for its own pictures."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+from app import clock
+from app.domain.resident import Resident
+from workers.diffusion.request import EnlargeRequest, Image, ImageRequest, Painted, Progress
+
+if TYPE_CHECKING:
+    from workers.diffusion.engine import Engine
+
+_ARRIVAL_S = 0.25
+
+
+class Studio:
+    """Knows when a step that was claimed has come to the engine: only then the engine can say whether it has room."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._arrived = threading.Event()
+
+    def paint(
+        self, request: ImageRequest, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]
+    ) -> Painted:
+        """As the engine's own."""
+        self._arrived.set()
+        return self._engine.paint(request, on_progress, should_stop)
+
+    def enlarge(self, request: EnlargeRequest, should_stop: Callable[[], bool]) -> Image:
+        """As the engine's own."""
+        self._arrived.set()
+        return self._engine.enlarge(request, should_stop)
+
+    def residents(self) -> tuple[Resident, ...]:
+        """One for each name: a checkpoint may be there twice, with an autoencoder of its own and with another."""
+        now_s = clock.monotonic()
+        found: dict[str, Resident] = {}
+        for each in self._engine.residents:
+            left_s = None if each.ends_s is None else max(0.0, each.ends_s - now_s)
+            one = Resident(each.name, each.size, each.vram_size, now_s - each.since_s, left_s)
+            found[each.name] = _together(found[each.name], one) if each.name in found else one
+        return tuple(found.values())
+
+    def has_room(self) -> bool:
+        return self._engine.has_room
+
+    def until_inside(self, step: Future[None]) -> None:
+        step.add_done_callback(lambda ended: self._arrived.set())
+        self._arrived.wait(_ARRIVAL_S)
+        self._arrived.clear()
+
+
+def _together(one: Resident, other: Resident) -> Resident:
+    stays = one.left_s is None or other.left_s is None
+    return Resident(
+        one.checkpoint,
+        one.size + other.size,
+        one.vram_size + other.vram_size,
+        max(one.age_s, other.age_s),
+        None if stays else max(one.left_s or 0.0, other.left_s or 0.0),
+    )
