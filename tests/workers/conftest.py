@@ -51,7 +51,7 @@ def tiny(tmp_path_factory) -> SimpleNamespace:
     return SimpleNamespace(folder=home / "tiny", file=home / "tiny-file.safetensors")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def ask(tiny):
     """Builds an ImageRequest for the random checkpoint."""
 
