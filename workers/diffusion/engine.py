@@ -18,6 +18,7 @@ from workers.diffusion.memory import as_told, memory_for_weights
 from workers.diffusion.pipeline import Pipeline
 from workers.diffusion.request import Image, ImageRequest, Limits, Painted, Progress, Resident, Weights
 from workers.diffusion.residency import Residency
+from workers.diffusion.threads import thread_count
 from workers.diffusion.ticket import Ticket
 
 
@@ -34,14 +35,14 @@ class Engine:
     """
 
     def __init__(self, device: str | None = None, threads: int = 0, limits: Limits | None = None) -> None:
-        if threads:
-            torch.set_num_threads(threads)
+        if count := thread_count(threads):
+            torch.set_num_threads(count)
         self.device = torch.device(device) if device else best_device()
         self.dtype = torch.float32 if self.device.type == "cpu" else torch.float16
         limits = limits or Limits()
         if not limits.budget_bytes:
             limits = replace(limits, budget_bytes=memory_for_weights(self.device))
-        self.residency = Residency(limits, self._pipeline, lambda weights: expected_bytes(weights, self.dtype))
+        self.residency = Residency(limits, self._pipeline, self._expected_bytes)
         self._loop = EngineLoop(self.residency)
         for logging in (diffusers_logging, transformers_logging):
             logging.set_verbosity_error()
@@ -100,7 +101,13 @@ class Engine:
         self._loop.join()
 
     def _pipeline(self, weights: Weights) -> Pipeline:
-        return Pipeline(load(weights, self.device, self.dtype))
+        return Pipeline(load(weights, self.device, self._dtype(weights)))
+
+    def _expected_bytes(self, weights: Weights) -> int:
+        return expected_bytes(weights, self._dtype(weights))
+
+    def _dtype(self, weights: Weights) -> torch.dtype:
+        return torch.float32 if weights.in_full else self.dtype
 
     def between_turns(self, work: Callable[[], float]) -> float:
         """Does `work` on the engine's thread. Raises what it raises."""

@@ -14,7 +14,7 @@ from workers.diffusion.denoiser import Drawing, Guidance
 from workers.diffusion.images import Pixels
 from workers.diffusion.memory import as_told, is_out_of_memory
 from workers.diffusion.pipeline import Pipeline
-from workers.diffusion.request import ImageRequest, Progress, StopRequested
+from workers.diffusion.request import ImageRequest, Progress, StopRequested, Weights
 from workers.diffusion.schedulers import sampler
 from workers.diffusion.ticket import Ticket
 
@@ -24,9 +24,10 @@ logger = logging.getLogger(__name__)
 class Painting:
     """Belongs to the engine's thread. Picture i of the request is the drawing of `seed + i`."""
 
-    def __init__(self, number: int, ticket: Ticket) -> None:
+    def __init__(self, number: int, ticket: Ticket, weights: Weights) -> None:
         self.number = number  # counts the engine's paintings from 1
         self.ticket = ticket
+        self.weights = weights  # the request's, or the same in full precision
         self.is_over = False
         self._drawings: list[Drawing] = []
         self._pictures: dict[int, Pixels] = {}
@@ -38,11 +39,12 @@ class Painting:
         return self.ticket.request
 
     def begin(self, pipeline: Pipeline) -> list[Drawing]:
-        """The drawings of its first pass, one for each picture.
+        """The drawings of its first pass, one for each picture. A second call begins all over again.
 
         Raises NodeFailed for values that can't be painted.
         """
         self._check(pipeline)
+        self._pictures = {}
         self._began_s = time.monotonic()
         guidance = self._guidance(pipeline)
         seeds = range(self.request.seed, self.request.seed + self.request.n)
