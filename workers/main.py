@@ -80,12 +80,13 @@ def _engine(settings: Settings, catalogue: Catalogue) -> Engine:
 
     gc.freeze()  # the libraries are there to stay: no collection looks at them again
     keep_s = settings.keep_alive_s if settings.keep_alive_s >= 0 else None
-    limits = Limits(settings.memory_budget_mb * 2**20, keep_s, frozenset(settings.pinned_checkpoints))
+    pinned = catalogue.pinned(settings.pinned_checkpoints)
+    limits = Limits(settings.memory_budget_mb * 2**20, keep_s, frozenset(pinned))
     engine = Engine(settings.device or None, settings.torch_threads, limits)
     warm = partial(_warm, engine, catalogue, ReadyFiles(Conversions(settings.converted_dir)))
     warm(catalogue.default)
-    pinned = [partial(catalogue.get, name) for name in settings.pinned_checkpoints]
-    threading.Thread(target=warm, args=pinned, name="warming", daemon=True).start()
+    finds = [partial(catalogue.get, name) for name in pinned]
+    threading.Thread(target=warm, args=finds, name="warming", daemon=True).start()
     return engine
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -81,6 +81,11 @@ class Catalogue:
                 f"The checkpoint {name!r} can't be used: {checkpoint.problem}", params="model_name"
             )
         return checkpoint
+
+    def pinned(self, also: Iterable[str] = ()) -> tuple[str, ...]:
+        """The names of those that stay in memory: because their card says so, or because they are named here."""
+        named = (found.name if (found := self._find(name)) else name for name in also)
+        return tuple(dict.fromkeys((*named, *(each.name for each in self.list() if each.pinned and not each.problem))))
 
     def default(self) -> Checkpoint:
         """What a request without a name gets. Raises CheckpointUnavailable when nothing fits."""

@@ -120,6 +120,15 @@ def test_an_alias_stands_for_a_checkpoint_that_no_file_is_called(tmp_path):
     assert catalogue.get("dreams").name == "dreams"
 
 
+def test_cards_and_settings_pin_checkpoints_together(tmp_path):
+    for name in "abc":
+        write(tmp_path / f"{name}.safetensors", sd())
+    (tmp_path / "b.toml").write_text("pinned = true")
+    catalogue = Catalogue([tmp_path], aliases={"see": "c"})
+    assert catalogue.pinned() == ("b",)
+    assert catalogue.pinned(["see", "b", "gone"]) == ("c", "b", "gone")
+
+
 def test_aliases_and_vaes_are_settings(tmp_path, monkeypatch):
     write(tmp_path / "a.safetensors", without("first_stage_model"))
     write(tmp_path / "vae/soft.safetensors", VAE)
