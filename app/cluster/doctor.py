@@ -147,10 +147,12 @@ def _checkpoints(settings: Settings) -> Iterator[Finding]:
     mend = "Replace or remove it; the others work."
     for checkpoint in found:
         if checkpoint.problem:
-            yield Finding("checkpoints", f"{checkpoint.name}: {checkpoint.problem}", mend, grave=False)
+            yield Finding(
+                "checkpoints", f"{checkpoint.name}: {checkpoint.problem.removesuffix('.')}", mend, grave=False
+            )
     for adapter in (each for kind in KINDS for each in catalogue.adapters.list(kind)):
         if adapter.problem:
-            yield Finding("checkpoints", f"{adapter.name}: {adapter.problem}", mend, grave=False)
+            yield Finding("checkpoints", f"{adapter.name}: {adapter.problem.removesuffix('.')}", mend, grave=False)
     named = (*settings.checkpoint_names.values(), *settings.checkpoint_aliases.values(), *settings.pinned_checkpoints)
     for name in filter(None, (settings.default_checkpoint, *named)):
         catalogue.get(name)

@@ -61,7 +61,7 @@ def test_a_card_that_changes_counts_at_once(tmp_path):
         ("steps = ", r"a\.toml is wrong: "),
         ('steps = "many"', r"a\.toml is wrong: steps: Expected `int \| null`, got `str`"),
         ("clip_skip = 0", r"a\.toml is wrong: clip_skip: Expected `int` >= 1"),
-        ('smapler = "ddim"', r"a\.toml is wrong: Object contains unknown field `smapler`"),
+        ('smapler = "ddim"', r"a\.toml is wrong: there is no field `smapler`. There are: prediction, sampler, "),
         ("width = 512", "width and height go together"),
         ('vae = "nowhere"', r"There is no VAE 'nowhere'. None is installed"),
     ],
