@@ -118,7 +118,7 @@ def convert(source: Path, target: Path, kind: Kind, on_progress: OnProgress) -> 
 
 def convert_folder(source: Path, target: Path, kind: Kind, on_progress: OnProgress) -> None:
     """The same for a diffusers folder, each file of weights by itself; what else is in it is copied."""
-    part = target.with_name(f"{target.name}.part")
+    part = target.with_name(f".{target.name}.part")  # seen by nobody before it is whole
     shutil.rmtree(part, ignore_errors=True)
     try:
         for file in files_of(source):
