@@ -23,7 +23,7 @@ from app.checkpoints.download import Download
 from app.checkpoints.sources import Hub, Remote, find_source
 from app.domain.resident import Resident
 from app.errors import AtelierError, InvalidParam, NotFound, Unavailable
-from app.serving import open_store
+from app.installation import open_store
 from app.store.residents import replace_residents
 from tests.hub import Hub as Server
 from tests.hub import hub_running
@@ -334,5 +334,7 @@ def test_convert_makes_a_folder_of_another_precision(command):
     assert ["mine-fp32", "shapes", "24", "MB", "usable"] in [
         line.split() for line in command("list", "--quick").splitlines()
     ]
+    made = {str(path.relative_to(command.folder / "mine-fp32")) for path in (command.folder / "mine-fp32").rglob("*.*")}
+    assert made == set(shipped_files())
     assert "is there already" in command("convert", "mine", "--dtype", "fp32")
     assert "There is no checkpoint 'nope'" in command("convert", "nope")
