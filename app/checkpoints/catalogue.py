@@ -69,8 +69,8 @@ class Catalogue:
         return [checkpoint for checkpoint in found if checkpoint]
 
     def get(self, name: str) -> Checkpoint:
-        """The usable checkpoint of that name, which may end in `.safetensors`. Raises CheckpointUnavailable."""
-        checkpoint = self._find(name) or self._find(name.removesuffix(".safetensors"))
+        """The usable checkpoint of that name, which may end as its file does. Raises CheckpointUnavailable."""
+        checkpoint = self._find(name) or self._find(name.removesuffix(".safetensors").removesuffix(".ckpt"))
         if checkpoint is None:
             meant = self._aliases.get(name)
             stands = f" ({name!r} stands for it)" if meant else ""
