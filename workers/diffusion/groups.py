@@ -34,6 +34,12 @@ class Entry:
 
     drawing: Drawing
     painting: Painting
+    is_last_chance: bool = False  # alone in its call, and alone in memory
+
+    def take_last_chance(self) -> bool:
+        """False when it has had it already."""
+        taken, self.is_last_chance = not self.is_last_chance, True
+        return taken
 
 
 @dataclass(slots=True, eq=False)
