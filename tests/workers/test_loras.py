@@ -199,6 +199,19 @@ def test_what_was_worn_goes_back_on_without_its_file(xl, matrices, tmp_path):
         xl.dressing.check([lora])
 
 
+def test_a_file_that_was_replaced_is_read_anew(xl, matrices, tmp_path):
+    place = ("unet", ATTENTION)
+    lora, plain = saved(tmp_path / "it.safetensors", kohya, matrices), weight(xl, *place).clone()
+    xl.dressing.check([lora])
+    xl.dressing.wear([lora])
+    others = {each: (-down, up) for each, (down, up) in matrices.items()}
+    saved(tmp_path / "it.safetensors", kohya, others)
+    xl.dressing.check([lora])
+    xl.dressing.wear([lora])
+    assert torch.allclose(weight(xl, *place), merged(plain, *others[place]), atol=1e-5)
+    xl.dressing.forget()
+
+
 # kinds of change
 
 
