@@ -242,6 +242,19 @@ def test_a_kronecker_product_repeats_one_matrix_in_another(ends):
     assert torch.equal(whole[:4, :5], one[0, 0].expand(4, 5))
 
 
+def test_products_of_convolutions_have_cores():
+    wholes, parts = [], {"alpha": torch.tensor(float(RANK))}
+    for i in (1, 2):
+        core, out, into = torch.randn(RANK, RANK, 3, 3), torch.randn(RANK, 8), torch.randn(RANK, 6)
+        wholes.append(torch.einsum("abhw,ao,bi->oihw", core, out, into))
+        parts |= {f"hada_t{i}": core, f"hada_w{i}_a": out, f"hada_w{i}_b": into}
+    assert torch.allclose(changed(torch.zeros(8, 6, 3, 3), parts), wholes[0] * wholes[1], atol=1e-4)
+    kronecker = {"lokr_w1": torch.eye(2), "lokr_t2": core, "lokr_w2_a": out, "lokr_w2_b": into}
+    change = changed(torch.zeros(16, 12, 3, 3), kronecker)
+    assert torch.allclose(change[:8, :6], wholes[1], atol=1e-4)
+    assert not change[:8, 6:].any()
+
+
 def test_a_decomposed_change_has_lengths_of_its_own():
     plain, down, up, lengths = torch.randn(6, 5), torch.randn(4, 5), torch.randn(6, 4), torch.rand(6)
     for magnitude in (lengths, lengths[:, None]):
