@@ -161,7 +161,7 @@ def test_a_stop_before_the_first_call_paints_nothing(engine, ask):
 class _Greedy(torch.nn.Module):
     """A UNet for which there is never enough memory."""
 
-    config = SimpleNamespace(in_channels=4)
+    config = SimpleNamespace(in_channels=4, addition_embed_type=None)
 
     def __init__(self, error: Exception) -> None:
         super().__init__()
