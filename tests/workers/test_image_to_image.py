@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +22,7 @@ from diffusers import (
 from PIL import Image, ImageDraw
 
 from app.errors import CheckpointUnavailable, NodeFailed
+from workers.diffusion import pipeline
 from workers.diffusion.request import Control, Enlargement, EnlargeRequest, Hires, StopRequested
 from workers.diffusion.schedulers import SAMPLERS
 from workers.diffusion.upscalers import RRDBNet
@@ -248,6 +251,39 @@ def test_a_painted_picture_is_enlarged(engine, ask, upscaler):
     assert pixels(image).shape == (160, 160, 3)
     [shown] = engine.paint(ask(steps=1, shown_size=(100, 90), enlarge=Enlargement(2))).images
     assert (shown.width, shown.height) == (200, 180)
+
+
+def test_others_are_painted_while_a_picture_is_enlarged_between_its_passes(engine, ask, upscaler):
+    reached, others_painted = threading.Event(), threading.Event()
+
+    def should_stop() -> bool:
+        """Asked by the engine, too; the thread that asked for the picture waits here before the first tile."""
+        if threading.current_thread().name == "engine":
+            return False
+        reached.set()
+        return not others_painted.wait(60)
+
+    with ThreadPoolExecutor(1) as threads:
+        request = ask(steps=1, hires=Hires(2.0, upscaler=upscaler))
+        larger = threads.submit(engine.paint, request, lambda progress: None, should_stop)
+        assert reached.wait(60)
+        assert engine.paint(ask(steps=1)).images
+        others_painted.set()
+        assert pixels(larger.result().images[0]).shape == (128, 128, 3)
+
+
+def test_large_pictures_go_through_the_autoencoder_in_tiles(engine, ask, scene, monkeypatch):
+    request = ask(image=png(scene), width=96, height=96, strength=0.3)
+    whole = painted(engine, request)
+    monkeypatch.setattr(pipeline, "MOST_PIXELS", 64 * 64)
+    vae, tiles = engine.residency.pipeline(request.weights).components.vae, []
+    hooks = [each.register_forward_hook(lambda *given: tiles.append(1)) for each in (vae.encoder, vae.decoder)]
+    tiled = painted(engine, request)
+    for hook in hooks:
+        hook.remove()
+    assert len(tiles) > 4
+    assert tiled.shape == whole.shape
+    assert not vae.use_tiling
 
 
 def test_a_stop_is_heard_while_a_picture_is_enlarged(engine, scene, upscaler):
