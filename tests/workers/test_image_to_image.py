@@ -28,7 +28,7 @@ from workers.diffusion.schedulers import SAMPLERS
 from workers.diffusion.upscalers import RRDBNet
 
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
-SOME = ("euler", "euler_a", "heun", "ddim", "dpmpp_2m", "dpmpp_2m_karras", "dpmpp_sde", "pndm", "unipc", "lms")
+SOME = ("euler", "euler_a", "heun", "ddim", "dpmpp_sde", "dpmpp_2m_karras", "unipc", "pndm", "lms")
 
 
 def pixels(image) -> np.ndarray:
@@ -129,7 +129,7 @@ def test_a_mixed_crowd_gets_what_diffusers_paints_one_by_one(engine, ask, at_onc
     control = Control("edges", path, png(mask), 0.8, 0.0, 0.7)
     crowd, alone = [], []
     for i, name in enumerate(SOME):
-        changes = {"sampler": name, "seed": i, "steps": 4 + i % 3, "guidance_scale": (1.0, 4.0, 7.0)[i % 3]}
+        changes = {"sampler": name, "seed": i, "steps": 3 + i % 3, "guidance_scale": (1.0, 4.0, 7.0)[i % 3]}
         match i % 3:
             case 0:
                 request = ask(image=image, strength=0.6, **changes)
@@ -146,8 +146,13 @@ def test_a_mixed_crowd_gets_what_diffusers_paints_one_by_one(engine, ask, at_onc
                 expected = theirs(StableDiffusionControlNetPipeline, parts, request, image=mask.convert("RGB"), **more)
         crowd.append(request)
         alone.append(expected)
-    inside = np.asarray(mask) > 0
-    for request, made, expected in zip(crowd, at_once(crowd), alone, strict=True):
+    inside, rows = np.asarray(mask) > 0, []
+    unet = engine.residency.pipeline(crowd[0].weights).components.unet
+    hook = unet.register_forward_pre_hook(lambda module, given: rows.append(len(given[0])))
+    together = at_once(crowd)
+    hook.remove()
+    assert max(rows) == sum(2 if request.guidance_scale > 1 else 1 for request in crowd)
+    for request, made, expected in zip(crowd, together, alone, strict=True):
         where = inside if request.mask else np.ones_like(inside)
         assert furthest(pixels(made.images[0])[where], expected[where]) <= 1, request.sampler
 
@@ -191,7 +196,7 @@ def test_pixels_outside_the_mask_are_the_originals_to_the_last_bit(engine, ask, 
 
 
 def test_the_less_strength_the_nearer_to_the_picture(engine, ask, scene):
-    made = [painted(engine, ask(image=png(scene), strength=strength, steps=10)) for strength in (0, 0.1, 0.5, 1)]
+    made = [painted(engine, ask(image=png(scene), strength=strength, steps=6)) for strength in (0, 0.1, 0.5, 1)]
     assert np.array_equal(made[0], np.asarray(scene))
     round_trip = made[1]
     assert np.abs(made[2] - round_trip).mean() < np.abs(made[3] - round_trip).mean()
