@@ -251,9 +251,14 @@ def test_a_seed_that_means_any_is_drawn(provider, tool, settings):
         ("dpmpp_2m", "normal", "dpmpp_2m", True),
         ("euler_ancestral", "simple", "euler_a", True),
         ("Euler a", None, "euler_a", True),
-        ("DPM++ SDE Karras", None, "dpmpp_sde", False),
-        ("dpmpp_3m_sde_gpu", "exponential", "dpmpp_sde", False),
-        ("uni_pc_bh2", "normal", "unipc", False),
+        ("DPM++ SDE Karras", None, "dpmpp_sde_karras", True),
+        ("DPM++ 2M SDE Polyexponential", None, "dpmpp_2m_sde_exponential", True),
+        ("dpmpp_3m_sde_gpu", "exponential", "dpmpp_3m_sde_exponential", True),
+        ("euler", "sgm_uniform", "euler_sgm_uniform", True),
+        ("euler", "kl_optimal", "euler", False),
+        ("dpm_2_ancestral", "simple", "dpm2_a", True),
+        ("DPM++ 2S a", None, "dpmpp_sde", False),
+        ("uni_pc_bh2", "normal", "unipc", True),
     ],
 )
 def test_a_sampler_goes_by_the_names_of_others(name, spacing, scheduler, is_same):

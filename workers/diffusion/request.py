@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Format = Literal["png", "jpeg", "webp"]
@@ -18,6 +18,7 @@ class Weights:
     prediction: str = ""  # "epsilon" or "v_prediction"; empty: what the files say, else the family's
     vae_path: str = ""  # an autoencoder in place of its own, or for lack of one
     text_encoder_path: str = ""  # for a file without one
+    in_full: bool = False  # in single precision, wherever it is
     hash: str = ""  # 10 hex digits, where the caller knows them: another content is another checkpoint
 
 
@@ -66,7 +67,7 @@ class Enlargement:
 
 @dataclass(frozen=True, slots=True)
 class ImageRequest:
-    """`n` pictures of one prompt; picture i is the one that the same request alone would give for `seed + i`.
+    """`n` pictures of one prompt; picture i is the one that `alone(i)` gives.
 
     With an `image` they begin from it, as far away as `strength` says (0: the image itself, 1: only its size is left).
     With a `mask`, too, only what is transparent in the mask is painted; all other pixels are the image's own.
@@ -97,7 +98,18 @@ class ImageRequest:
     format: Format = "png"
     quality: int = 90  # of JPEG and WebP
     previews: bool = False
+    preview_path: str = ""  # a tiny autoencoder that makes them; empty: they are a guess from the latents
     exclusive: bool = False  # alone in each UNet call, so that it repeats bit for bit
+
+    def alone(self, i: int) -> ImageRequest:
+        """The request for its picture `i` and no other: of `seed + i`, or, of variations, of `variation_seed + i`."""
+        varied = self.variation_strength > 0
+        return replace(
+            self,
+            n=1,
+            seed=self.seed + (0 if varied else i),
+            variation_seed=self.variation_seed + (i if varied else 0),
+        )
 
 
 @dataclass(frozen=True, slots=True)

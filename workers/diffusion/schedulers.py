@@ -8,8 +8,8 @@ ignores the request's generator. Nothing is ever clipped (`clip_sample`), becaus
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import diffusers
@@ -45,28 +45,56 @@ class Sampler:
         """True for the samplers that add noise on their way."""
         return "generator" in inspect.signature(self.kind.step).parameters
 
+    def spaced(self) -> Iterator[Sampler]:
+        """The sampler itself, then with its steps spaced in the other ways that it can."""
+        yield self
+        known = inspect.signature(self.kind).parameters
+        for name, title, option in _SPACINGS:
+            if option in known:
+                yield replace(
+                    self,
+                    name=f"{self.name}_{name}",
+                    title=f"{self.title} {title}",
+                    options={**self.options, option: True},
+                )
 
-_ALL = (
+
+_SPACINGS = (("karras", "Karras", "use_karras_sigmas"), ("exponential", "Exponential", "use_exponential_sigmas"))
+_SDE = {"algorithm_type": "sde-dpmsolver++"}
+_SINGLE_STEP = {"lower_order_final": True}
+_SGM = {"timestep_spacing": "trailing"}  # what checkpoints that were distilled to a few steps were made for
+
+_SPACED = (
     Sampler("euler", "Euler", diffusers.EulerDiscreteScheduler),
     Sampler("euler_a", "Euler a", diffusers.EulerAncestralDiscreteScheduler),
     Sampler("heun", "Heun", diffusers.HeunDiscreteScheduler),
+    Sampler("dpm2", "DPM2", diffusers.KDPM2DiscreteScheduler),
+    Sampler("dpm2_a", "DPM2 a", diffusers.KDPM2AncestralDiscreteScheduler),
+    Sampler("dpmpp_2m", "DPM++ 2M", diffusers.DPMSolverMultistepScheduler),
+    Sampler("dpmpp_2m_sde", "DPM++ 2M SDE", diffusers.DPMSolverMultistepScheduler, _SDE),
+    Sampler("dpmpp_3m_sde", "DPM++ 3M SDE", diffusers.DPMSolverMultistepScheduler, {**_SDE, "solver_order": 3}),
+    Sampler("dpmpp_2s", "DPM++ 2S", diffusers.DPMSolverSinglestepScheduler, _SINGLE_STEP),
+    Sampler("dpmpp_sde", "DPM++ SDE", diffusers.DPMSolverSinglestepScheduler, {**_SDE, **_SINGLE_STEP}),
+    Sampler("lms", "LMS", diffusers.LMSDiscreteScheduler),
+    Sampler("unipc", "UniPC", diffusers.UniPCMultistepScheduler),
+    Sampler("deis", "DEIS", diffusers.DEISMultistepScheduler),
+    Sampler("sa", "SA-Solver", diffusers.SASolverScheduler),
     Sampler("ddim", "DDIM", diffusers.DDIMScheduler),
     Sampler("ddpm", "DDPM", diffusers.DDPMScheduler),
-    Sampler("dpmpp_2m", "DPM++ 2M", diffusers.DPMSolverMultistepScheduler),
-    Sampler("dpmpp_2m_karras", "DPM++ 2M Karras", diffusers.DPMSolverMultistepScheduler, {"use_karras_sigmas": True}),
-    Sampler(
-        "dpmpp_sde",
-        "DPM++ SDE",
-        diffusers.DPMSolverSinglestepScheduler,
-        {"algorithm_type": "sde-dpmsolver++", "lower_order_final": True},
-    ),
-    Sampler("lms", "LMS", diffusers.LMSDiscreteScheduler),
     Sampler("pndm", "PLMS", diffusers.PNDMScheduler),
-    Sampler("unipc", "UniPC", diffusers.UniPCMultistepScheduler),
     Sampler("lcm", "LCM", diffusers.LCMScheduler),
+    Sampler("tcd", "TCD", diffusers.TCDScheduler),
 )
-SAMPLERS = {each.name: each for each in _ALL}
-_BY_TITLE = {each.title.lower(): each for each in _ALL}
+_FOR_FEW_STEPS = (
+    Sampler("euler_sgm_uniform", "Euler SGM Uniform", diffusers.EulerDiscreteScheduler, _SGM),
+    Sampler("euler_a_sgm_uniform", "Euler a SGM Uniform", diffusers.EulerAncestralDiscreteScheduler, _SGM),
+    Sampler("dpmpp_2m_sgm_uniform", "DPM++ 2M SGM Uniform", diffusers.DPMSolverMultistepScheduler, _SGM),
+    Sampler("ddim_sgm_uniform", "DDIM SGM Uniform", diffusers.DDIMScheduler, _SGM),
+)
+SAMPLERS = {each.name: each for plain in _SPACED for each in plain.spaced()} | {
+    each.name: each for each in _FOR_FEW_STEPS
+}
+_BY_TITLE = {each.title.lower(): each for each in SAMPLERS.values()}
 
 
 def sampler(name: str) -> Sampler:

@@ -2,36 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from app.graph.tools.image_parameters import ADAPTERS, CONTROL, ENLARGING, FILE, HIRES, PAINTING, VARIATION, WORDS
 from app.graph.tools.parameters import Tool, ToolParameter
+from app.graph.tools.samplers import SCHEDULER_ALIASES, SCHEDULERS
 
 PROVIDER = "atelier/diffusion"
-
-SCHEDULERS = (
-    "euler",
-    "euler_a",
-    "heun",
-    "ddim",
-    "ddpm",
-    "dpmpp_2m",
-    "dpmpp_2m_karras",
-    "dpmpp_sde",
-    "lms",
-    "pndm",
-    "unipc",
-    "lcm",
-)
-
-SCHEDULER_ALIASES: Mapping[str, str] = {
-    "euler a": "euler_a",
-    "dpm++ 2m": "dpmpp_2m",
-    "dpm++ 2m karras": "dpmpp_2m_karras",
-    "dpm++ sde": "dpmpp_sde",
-    "plms": "pndm",
-}
-"""The names that AUTOMATIC1111 shows, in small letters, where they are not the short name itself."""
 
 SAMPLING = (
     *PAINTING,
