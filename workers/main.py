@@ -57,7 +57,7 @@ def main(descriptor: int, worker_id: str, work_class: str, alone: str = "0") -> 
     artifacts = open_artifacts(settings)
     memory: Memory
     if work_class == "gpu":
-        studio = Studio(_engine(settings, catalogue))
+        studio = Studio(_engine(settings, catalogue), catalogue)
         requests, files = ImageRequests(catalogue, artifacts), ReadyFiles(Conversions(settings.converted_dir))
         nodes: dict[str, WorkerNode] = {"tool": PaintImages(studio, requests, files, artifacts, open_signer(settings))}
         memory, lanes = studio, Lanes(settings.gpu_lanes, int(alone))

@@ -10,27 +10,28 @@ from contextlib import suppress
 from math import prod
 from pathlib import Path
 
-import torch
-
 from workers.diffusion.parts import weight_files
 from workers.diffusion.request import Weights
 
 PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
+_PIECE = 1024 * 1024  # of a larger one Linux reads only the beginning: as much as the disk takes in one request
 _HEADER_MOST = 100 * 1024 * 1024
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
 _TWINS = ("model_ema.",)  # beside the weights that are loaded
 
 
-def expected_bytes(weights: Weights, dtype: torch.dtype) -> int:
-    """What the weights will take, by the headers of their files; 0 where those tell nothing.
+def expected_bytes(weights: Weights, number_bytes: int) -> int:
+    """What the weights will take at so many bytes a number, by the headers of their files; 0 where those tell nothing.
 
     An autoencoder or text encoder that is replaced by another counts, too: too much is on the safe side.
     """
-    return sum(_numbers_in(file) for file in _files(weights)) * dtype.itemsize
+    return sum(_numbers_in(file) for file in _files(weights)) * number_bytes
 
 
 def read_ahead(weights: Weights) -> None:
     """Lets the system read the files while the device is busy. Returns at once; a file that is gone is no harm."""
+    if not hasattr(os, "posix_fadvise"):  # macOS
+        return
     threading.Thread(target=_advise, args=(list(_files(weights)),), name="read-ahead", daemon=True).start()
 
 
@@ -39,7 +40,8 @@ def _advise(files: list[Path]) -> None:
         with suppress(OSError):
             descriptor = os.open(file, os.O_RDONLY)
             try:
-                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
+                for start in range(0, os.fstat(descriptor).st_size, _PIECE):
+                    os.posix_fadvise(descriptor, start, _PIECE, os.POSIX_FADV_WILLNEED)
             finally:
                 os.close(descriptor)
 
