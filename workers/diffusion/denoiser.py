@@ -69,6 +69,11 @@ class Drawing:
         return self.done >= len(self.timesteps)
 
     @property
+    def is_sound(self) -> bool:
+        """Only numbers, no NaN and nothing infinite."""
+        return bool(torch.isfinite(self.latents).all())
+
+    @property
     def timestep(self) -> torch.Tensor:
         return self.timesteps[self.done]
 

@@ -33,6 +33,7 @@ from workers.diffusion.request import (
     Weights,
 )
 from workers.diffusion.residency import Residency
+from workers.diffusion.threads import thread_count
 from workers.diffusion.ticket import Enlarge, Ticket
 from workers.diffusion.upscalers import LANCZOS, Upscalers
 
@@ -50,16 +51,16 @@ class Engine:
     """
 
     def __init__(self, device: str | None = None, threads: int = 0, limits: Limits | None = None) -> None:
-        if threads:
-            torch.set_num_threads(threads)
+        if count := thread_count(threads):
+            torch.set_num_threads(count)
         self.device = torch.device(device) if device else best_device()
         self.dtype = torch.float32 if self.device.type == "cpu" else torch.float16
+        self._controls = ControlNets()
+        self._upscalers = Upscalers(self.device)
         limits = limits or Limits()
         if not limits.budget_bytes:
             limits = replace(limits, budget_bytes=memory_for_weights(self.device))
-        self.residency = Residency(limits, self._pipeline, lambda weights: expected_bytes(weights, self.dtype))
-        self._controls = ControlNets()
-        self._upscalers = Upscalers(self.device)
+        self.residency = Residency(limits, self._pipeline, self._expected_bytes)
         self._loop = EngineLoop(self.residency)
         for logging in (diffusers_logging, transformers_logging):
             logging.set_verbosity_error()
@@ -122,7 +123,13 @@ class Engine:
         self._loop.join()
 
     def _pipeline(self, weights: Weights) -> Pipeline:
-        return Pipeline(load(weights, self.device, self.dtype), self._controls)
+        return Pipeline(load(weights, self.device, self._dtype(weights)), self._controls)
+
+    def _expected_bytes(self, weights: Weights) -> int:
+        return expected_bytes(weights, self._dtype(weights))
+
+    def _dtype(self, weights: Weights) -> torch.dtype:
+        return torch.float32 if weights.in_full else self.dtype
 
     def between_turns(self, work: Callable[[], float]) -> float:
         """Does `work` on the engine's thread. Raises what it raises."""

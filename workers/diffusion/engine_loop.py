@@ -8,10 +8,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
 
+from app.errors import NodeFailed
 from workers.diffusion.curve import Curve
 from workers.diffusion.files_ahead import read_ahead
 from workers.diffusion.groups import Entry, Group, GroupKey
@@ -44,7 +46,8 @@ class EngineLoop:
     def __init__(self, residency: Residency) -> None:
         self._residency = residency
         self._inbox: queue.SimpleQueue[Order] = queue.SimpleQueue()
-        self._curves: dict[tuple[str, int, int], Curve] = {}
+        self._curves: dict[tuple[Weights, int, int], Curve] = {}
+        self._in_full: dict[Weights, Weights] = {}  # what overflowed in half precision
         self._number = 0
         self._clear()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -103,20 +106,23 @@ class EngineLoop:
         """What has come since; without any work it waits for some, or until a checkpoint's time is up. True for the
         end."""
         due_s = self._residency.let_go(self._busy())
+        waits = not self._has_work
         while True:
             try:
-                order = self._inbox.get(block=not self._has_work, timeout=due_s)
+                order = self._inbox.get(block=waits, timeout=due_s)
             except queue.Empty:
                 break
+            waits = False
             if order is None:
                 return True
             if isinstance(order, Ticket):
                 self._number += 1
-                painting = Painting(self._number, order)
+                weights = order.request.weights
+                painting = Painting(self._number, order, self._in_full.get(weights, weights))
                 self._open.append(painting)
                 self._lobby.append(painting)
-                if not self._residency.has(order.request.weights):
-                    read_ahead(order.request.weights)
+                if not self._residency.has(weights):
+                    read_ahead(weights)
             else:
                 order()
         for painting in self._open:
@@ -131,15 +137,15 @@ class EngineLoop:
 
     def _begin(self) -> None:
         for painting in list(self._lobby):
-            if painting.is_over or self._may_run(painting.request.weights):
+            if painting.is_over or self._may_run(painting.weights):
                 self._lobby.remove(painting)
                 painting.guarded(partial(self._start, painting))
 
     def _start(self, painting: Painting) -> None:
         if painting.is_over:
             return
-        weights = painting.request.weights
-        painting.ticket.load_s = self._residency.bring(weights)
+        weights = painting.weights
+        painting.ticket.load_s += self._residency.bring(weights)
         self._outside_since.pop(weights, None)
         pipeline = self._residency.pipeline(weights)
         pipeline.wear(painting.request.loras)
@@ -151,7 +157,7 @@ class EngineLoop:
         key = GroupKey(request.loras, height, width, entry.painting.number if request.exclusive else 0)
         group = self._groups.get((weights, key))
         if group is None:
-            curve = self._curves.setdefault((weights.path, height, width), Curve())
+            curve = self._curves.setdefault((weights, height, width), Curve())
             group = self._groups[weights, key] = Group(weights, key, curve)
         group.add(entry)
 
@@ -162,37 +168,71 @@ class EngineLoop:
         group = self._turns.next(groups)
         group.admit()
         paintings = {entry.painting.number: entry.painting for entry in group.active}.values()
-        try:
-            pipeline = self._residency.pipeline(group.weights)
-            self._outside_since.pop(group.weights, None)
-            pipeline.wear(group.key.loras)
-            self._turns.charge(group, group.tick(pipeline.components.unet))
-            failure = None
-        except Exception as error:
-            failure = error
+        failure = _failure_of(partial(self._dress, group))
         if failure is not None:
-            self._failed(group, failure)
+            group.fail(failure)
+        else:
+            failure = _failure_of(partial(self._call, group))
+            if failure is not None:
+                self._failed(group, failure)
         for painting in paintings:
             painting.tell_progress()
         self._done.extend((group.weights, entry) for entry in group.take_done())
 
+    def _dress(self, group: Group) -> None:
+        """Makes the group's checkpoint ready for its call."""
+        pipeline = self._residency.pipeline(group.weights)
+        self._outside_since.pop(group.weights, None)
+        pipeline.wear(group.key.loras)
+
+    def _call(self, group: Group) -> None:
+        self._turns.charge(group, group.tick(self._residency.pipeline(group.weights).components.unet))
+
     def _failed(self, group: Group, error: Exception) -> None:
-        """A call that did not fit is made again with half of the drawings; what else goes wrong ends all of them."""
+        """A call that did not fit is made again with half of the drawings, and with a single one once more when all
+        else has left the memory. What else goes wrong is the fault of one of them: each is tried by itself.
+        """
         if is_out_of_memory(error):
             error.__traceback__ = None  # it holds the frames, and the frames hold the tensors
             give_back_memory()
             if group.shrink():
                 return
-        for entry in group.active:
-            entry.painting.fail(error)
+            if group.active[0].take_last_chance():
+                self._residency.unload(keep=[group.weights])
+                return
+        elif group.is_shared:
+            group.tick_apart(self._residency.pipeline(group.weights).components.unet)
+            return
+        group.fail(error)
 
     def _finish(self) -> None:
         """One drawing at a time, so that the others' next call does not wait for a row of decodings."""
         if not self._done:
             return
         weights, entry = self._done.popleft()
-        if not entry.painting.is_over:
-            entry.painting.guarded(partial(self._after_pass, weights, entry))
+        painting = entry.painting
+        if painting.ticket.should_stop():
+            painting.fail(StopRequested())
+        elif not painting.is_over and entry.drawing.is_sound:
+            painting.guarded(partial(self._after_pass, weights, entry))
+        elif not painting.is_over:
+            painting.guarded(partial(self._begin_in_full, weights, painting))
+
+    def _begin_in_full(self, weights: Weights, painting: Painting) -> None:
+        """Once more from the beginning, and in single precision: half of it may have been too little.
+
+        Whoever comes for these weights from now on has them in full at once. Raises NodeFailed where they are.
+        """
+        if self._residency.pipeline(weights).components.dtype == torch.float32:
+            raise NodeFailed("The denoiser gave no numbers (NaN): the checkpoint's weights are damaged.")
+        painting.weights = self._in_full[weights] = replace(weights, in_full=True)
+        logger.warning(
+            "half precision is too little", extra={"action": "in_full_precision", "checkpoint": weights.name}
+        )
+        for group in self._groups.values():
+            group.drop(painting)
+        self._done = deque(each for each in self._done if each[1].painting is not painting)
+        self._lobby.append(painting)
 
     def _after_pass(self, weights: Weights, entry: Entry) -> None:
         painting = entry.painting
@@ -228,7 +268,7 @@ class EngineLoop:
 
     def _busy(self) -> set[Weights]:
         """The checkpoints that somebody is at work with, or waits for."""
-        return {painting.request.weights for painting in self._open}
+        return {painting.weights for painting in self._open}
 
     def _may_run(self, weights: Weights) -> bool:
         """Is the checkpoint in memory, or may it come in now?
@@ -241,3 +281,12 @@ class EngineLoop:
             return True
         since_s = self._outside_since.setdefault(weights, time.monotonic())
         return time.monotonic() - since_s > max(_PATIENCE * self._residency.load_s, _LEAST_PATIENCE_S)
+
+
+def _failure_of(work: Callable[[], None]) -> Exception | None:
+    """What went wrong, outside of the block that knows its traceback: that would keep the tensors of its frames."""
+    try:
+        work()
+    except Exception as error:
+        return error
+    return None

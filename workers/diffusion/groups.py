@@ -34,6 +34,12 @@ class Entry:
 
     drawing: Drawing
     painting: Painting
+    is_last_chance: bool = False  # alone in its call, and alone in memory
+
+    def take_last_chance(self) -> bool:
+        """False when it has had it already."""
+        taken, self.is_last_chance = not self.is_last_chance, True
+        return taken
 
 
 @dataclass(slots=True, eq=False)
@@ -96,6 +102,23 @@ class Group:
         took_s = time.monotonic() - began_s
         self.curve.note(self._batch.row_count, took_s)
         return took_s
+
+    @property
+    def is_shared(self) -> bool:
+        return any(entry.painting is not self.active[0].painting for entry in self.active)
+
+    def tick_apart(self, unet: UNet2DConditionModel) -> None:
+        """The same step once more, in a call for each painting: what fails then ends that one only."""
+        entries = self.active
+        for painting in {entry.painting.number: entry.painting for entry in entries}.values():
+            self.active = [entry for entry in entries if entry.painting is painting]
+            painting.guarded(partial(self.tick, unet))
+        self.active = entries
+
+    def fail(self, error: Exception) -> None:
+        """Ends the paintings of all active drawings."""
+        for entry in self.active:
+            entry.painting.fail(error)
 
     def take_done(self) -> list[Entry]:
         """The entries that leave: those whose pass is over, and those of paintings that have failed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import re
 from pathlib import Path
 
 import torch
@@ -64,4 +65,40 @@ def as_told(error: Exception) -> Exception:
     if not is_out_of_memory(error):
         return error
     give_back_memory()
-    return OutOfMemory("The device ran out of memory. Ask for a smaller picture, or for fewer at once (n).")
+    return OutOfMemory(f"{shortage(str(error))} Ask for a smaller picture, or for fewer at once (n).")
+
+
+def shortage(said: str) -> str:
+    """What torch `said` in one sentence: how much more was needed, and how much was free, as far as it is known."""
+    needed = _amount(_NEEDED, said)
+    free = _amount(_FREE, said)
+    if needed is not None and free is None:
+        free = _number_after("MemAvailable:", Path("/proc/meminfo"))
+    told = "The device ran out of memory"
+    if needed is None:
+        return f"{told}."
+    return f"{told}: {_shown(needed)} more were needed" + (f", {_shown(free)} were free." if free is not None else ".")
+
+
+_NEEDED = re.compile(r"tried to allocate ([\d.]+) (\w+)", re.IGNORECASE)
+_FREE = re.compile(r"of which ([\d.]+) (\w+) is free")
+_UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "KB": 2**10, "MB": 2**20, "GB": 2**30}
+
+
+def _amount(pattern: re.Pattern[str], said: str) -> int | None:
+    """In bytes."""
+    found = pattern.search(said)
+    return int(float(found[1]) * _UNITS[found[2]]) if found and found[2] in _UNITS else None
+
+
+def _number_after(word: str, file: Path) -> int | None:
+    """Of a file in the form of /proc/meminfo, in bytes."""
+    try:
+        line = next(line for line in file.read_text().splitlines() if line.startswith(word))
+    except (OSError, StopIteration):
+        return None
+    return int(line.split()[1]) * 1024
+
+
+def _shown(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"

@@ -19,7 +19,7 @@ from workers.diffusion.memory import as_told, is_out_of_memory
 from workers.diffusion.passes import Pass, Subject
 from workers.diffusion.pipeline import Pipeline
 from workers.diffusion.previews import Previewer, load_tiny_decoder
-from workers.diffusion.request import Hires, ImageRequest, Progress, StopRequested
+from workers.diffusion.request import Hires, ImageRequest, Progress, StopRequested, Weights
 from workers.diffusion.ticket import Ticket
 
 logger = logging.getLogger(__name__)
@@ -38,9 +38,10 @@ class Interlude:
 class Painting:
     """Belongs to the engine's thread. Picture i of the request is the one that `request.alone(i)` would give."""
 
-    def __init__(self, number: int, ticket: Ticket) -> None:
+    def __init__(self, number: int, ticket: Ticket, weights: Weights) -> None:
         self.number = number  # counts the engine's paintings from 1
         self.ticket = ticket
+        self.weights = weights  # the request's, or the same in full precision
         self.is_over = False
         self._drawings: list[Drawing] = []  # of each picture's present pass
         self._calls_before: dict[int, int] = {}  # UNet calls of the first pass of those that are in the second
@@ -56,11 +57,12 @@ class Painting:
         return self.ticket.request
 
     def begin(self, pipeline: Pipeline) -> list[Drawing]:
-        """The drawings of its first pass, one for each picture.
+        """The drawings of its first pass, one for each picture. A second call begins all over again.
 
         Raises NodeFailed for values that can't be painted.
         """
         self._check(pipeline)
+        self._pictures, self._calls_before = {}, {}
         self._began_s = time.monotonic()
         request, given = self.request, self.ticket.given
         if given.image is not None and request.strength == 0:
@@ -116,7 +118,7 @@ class Painting:
         self._previewed_s = now_s
         return partial(self._previewer.jpeg, glimpse)
 
-    def guarded(self, work: Callable[[], None]) -> None:
+    def guarded(self, work: Callable[[], object]) -> None:
         """Does a part of the painting: what goes wrong in it ends this painting, and no other."""
         failure: Exception | None = None
         try:

@@ -18,6 +18,7 @@ class Weights:
     prediction: str = ""  # "epsilon" or "v_prediction"; empty: what the files say, else the family's
     vae_path: str = ""  # an autoencoder in place of its own, or for lack of one
     text_encoder_path: str = ""  # for a file without one
+    in_full: bool = False  # in single precision, wherever it is
     hash: str = ""  # 10 hex digits, where the caller knows them: another content is another checkpoint
 
 
