@@ -15,7 +15,7 @@ ALONE := $(addprefix tests/chaos/,test_a_bad_day.py test_cluster.py test_matrix.
 GRAPHON := build/graphon
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster test check chaos-mutants soak bench docs clean
+.PHONY: help run cluster test check chaos-mutants soak bench gallery docs clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -57,6 +57,9 @@ check: $(STAMP)-dev ## Lint, types, import rules, migrations
 bench: $(STAMP)-dev ## Print the README's numbers, each a ratio measured side by side
 	@test -x $(GRAPHON)/bin/python || PYTHON=$(PYTHON) sh .ci/graphon.sh $(GRAPHON)
 	@$(BIN)/python -m bench
+
+gallery: $(STAMP) ## Paint the pictures of docs/gallery.md again; takes some minutes
+	@$(BIN)/python -m bench.gallery
 
 docs: $(STAMP) ## Write the pages that are made from the code: docs/errors.md
 	@$(BIN)/python -m app.api.documents.errors
