@@ -33,7 +33,8 @@ from workers.drain import Drain
 from workers.lanes import Lanes
 from workers.link import Ready, WorkerSide
 from workers.memory import Memory, NoMemory
-from workers.nodes.image import TextToImage, weights_of
+from workers.nodes.image import PaintImages
+from workers.nodes.image_request import ImageRequests, weights_of
 from workers.nodes.ready_files import ReadyFiles
 from workers.run_step import StepRunner, WorkerNode
 from workers.studio import Studio
@@ -57,9 +58,8 @@ def main(descriptor: int, worker_id: str, work_class: str, alone: str = "0") -> 
     memory: Memory
     if work_class == "gpu":
         studio = Studio(_engine(settings, catalogue))
-        files = ReadyFiles(Conversions(settings.converted_dir))
-        paint = TextToImage(studio, catalogue, artifacts, open_signer(settings), files)
-        nodes: dict[str, WorkerNode] = {"tool": paint}
+        requests, files = ImageRequests(catalogue, artifacts), ReadyFiles(Conversions(settings.converted_dir))
+        nodes: dict[str, WorkerNode] = {"tool": PaintImages(studio, requests, files, artifacts, open_signer(settings))}
         memory, lanes = studio, Lanes(settings.gpu_lanes, int(alone))
     else:
         from workers.nodes.cpu import cpu_nodes  # noqa: PLC0415 - what the first picture would wait for

@@ -44,7 +44,8 @@ def serve(settings: Settings, work_classes: tuple[str, ...]) -> None:
     line = open_line(settings)
     store = Store(settings)
     catalogue = open_catalogue(settings)
-    publications, settle = Publications(store), SettleImages(catalogue, settings.checkpoint_names)
+    publications = Publications(store)
+    settle = SettleImages(catalogue, settings.checkpoint_names)
     advance = Advance(publications.graph_of, settle, settings, publications.find_app)
     tally = Tally()
     if settings.worker_metrics_port:

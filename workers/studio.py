@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from app import clock
 from app.domain.resident import Resident
-from workers.diffusion.request import ImageRequest, Painted, Progress
+from workers.diffusion.request import EnlargeRequest, Image, ImageRequest, Painted, Progress
 
 if TYPE_CHECKING:
     from workers.diffusion.engine import Engine
@@ -30,6 +30,11 @@ class Studio:
         """As the engine's own."""
         self._arrived.set()
         return self._engine.paint(request, on_progress, should_stop)
+
+    def enlarge(self, request: EnlargeRequest, should_stop: Callable[[], bool]) -> Image:
+        """As the engine's own."""
+        self._arrived.set()
+        return self._engine.enlarge(request, should_stop)
 
     def residents(self) -> tuple[Resident, ...]:
         """One for each name: a checkpoint may be there twice, with an autoencoder of its own and with another."""

@@ -56,7 +56,7 @@ class Catalogue:
         self._default = default
         self._aliases = dict(aliases or {})
         self._default_vae = dict(default_vae or {})
-        self._adapters = Adapters(self._folders[0]) if self._folders else None
+        self.adapters = Adapters(self._folders[0] if self._folders else SHIPPED_FOLDER)
         self._mtimes_ns: list[int] | None = None  # of the folders, when `_paths` was made; None: not to be trusted
         self._paths: dict[str, Path] = {}
         self._known: dict[Path, tuple[Fingerprint, Checkpoint]] = {}
@@ -157,9 +157,8 @@ class Catalogue:
         other = self._current_paths().get(name) if kind == "text_encoder" else None
         if other is not None and str(other) != checkpoint.path:
             return str(other)
-        assert self._adapters is not None
         try:
-            return self._adapters.find(kind, name).path
+            return self.adapters.find(kind, name).path
         except CheckpointUnavailable as error:
             raise CheckpointUnavailable(
                 f"{file} is to have another {kind.replace('_', ' ')}. {error.message}"

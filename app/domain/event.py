@@ -61,7 +61,10 @@ class QueuePosition(msgspec.Struct, frozen=True, tag="queue_position"):
 
 
 class Tick(msgspec.Struct, frozen=True, tag="tick"):
-    """Progress of a running step. Never stored: a reader who misses one misses nothing."""
+    """Progress of a running step. Never stored: a reader who misses one misses nothing.
+
+    `preview` is a small picture of how far it is, as a data URL.
+    """
 
     run_id: str
     step_id: str
@@ -69,3 +72,4 @@ class Tick(msgspec.Struct, frozen=True, tag="tick"):
     step: int
     steps: int
     eta_s: float | None
+    preview: str | None = None

@@ -9,7 +9,7 @@ from app.errors import CheckpointUnavailable
 from app.graph.graph import Graph
 from app.graph.nodes.kind import problem_of
 from app.graph.nodes.tool import Constant, ToolCall
-from app.graph.tools.text_to_image import TEXT_TO_IMAGE
+from app.graph.tools.text_to_image import PROVIDER
 
 
 def model_warnings(graph: Graph, catalogue: Catalogue, names: Mapping[str, str]) -> Iterator[str]:
@@ -22,7 +22,7 @@ def model_warnings(graph: Graph, catalogue: Catalogue, names: Mapping[str, str])
 
 
 def _said_of(work: ToolCall, catalogue: Catalogue, names: Mapping[str, str]) -> str:
-    own = dict(work.arguments).get("model_name") if work.tool is TEXT_TO_IMAGE else None
+    own = dict(work.arguments).get("model_name") if work.tool.provider == PROVIDER else None
     try:
         if isinstance(own, Constant) and own.value:
             catalogue.get(own.value)

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from app import ids
 from app.checkpoints.catalogue import Catalogue
 from app.checkpoints.checkpoint import Checkpoint
+from app.errors import InvalidParam
 from app.graph.execute import WorkerCall
+from app.runs.fitting import Fitting
 from app.runs.movement import Settled
+from app.runs.sizes import LARGEST, painted_size, sides
 
-_REACH = 4
-"""So many times the pixels that it was trained on a checkpoint still paints by itself."""
+_STEPS = 30
+_SAMPLER = "dpmpp_2m"
+_ADAPTED = frozenset(
+    {"loras", "embeddings", "vae", "control_net", "control_image", "control_weight", "control_start", "control_end"}
+    | {"hires_scale", "hires_strength", "hires_steps", "hires_upscaler", "variation_seed", "variation_strength"}
+)
+"""What is left in a step's inputs only as it was found."""
 
 
 class SettleImages:
-    """Settles the inputs of `text_to_image` when its step is made, so that a second attempt paints the same picture.
+    """Settles the inputs of the tools that paint when a step is made, so that a second attempt paints the same picture.
 
     `stand_ins` are checkpoints for the models that other people's image tools ask for; see `Catalogue.stand_in`.
-    Raises CheckpointUnavailable for a checkpoint that is not installed or can't be used.
+    Raises CheckpointUnavailable for a file that is not installed or can't be used, InvalidParam for values that no
+    picture could come of together.
     """
 
     def __init__(self, catalogue: Catalogue, stand_ins: Mapping[str, str]) -> None:
@@ -28,22 +36,43 @@ class SettleImages:
         self._stand_ins = stand_ins
 
     def __call__(self, call: WorkerCall) -> Settled:
-        asked = call.inputs
         if call.work_class != "gpu":
-            return Settled(dict(asked), None)
-        checkpoint = self._checkpoint(asked)
-        width, height = _sides(asked.get("aspect_ratio"), checkpoint.side)
-        seed = asked.get("seed")
+            return Settled(dict(call.inputs), None)
+        lenient = bool(call.arguments.get("fits"))
+        if "prompt" not in call.inputs:
+            return Settled(_enlarging(call.inputs, Fitting(self._catalogue.adapters, None, lenient=lenient)), None)
+        checkpoint = self._checkpoint(call.inputs)
+        fitting = Fitting(self._catalogue.adapters, checkpoint.family, lenient=lenient)
+        inputs = self._painting(call.inputs, checkpoint, fitting)
+        if lenient and "width" in inputs and "height" in inputs:
+            smaller = painted_size((inputs["width"], inputs["height"]), checkpoint.side)
+            inputs |= {"painted_size": smaller} if smaller else {}
+        _check_size(inputs)
+        return Settled(inputs | ({"left_out": fitting.left_out} if fitting.left_out else {}), checkpoint.name)
+
+    def _painting(self, asked: Mapping[str, Any], checkpoint: Checkpoint, fitting: Fitting) -> dict[str, Any]:
+        plain = {name: value for name, value in asked.items() if name not in _ADAPTED}
         inputs = {
-            **asked,
+            **plain,
+            **_size(asked, checkpoint),
             "model_name": checkpoint.name,
-            "width": asked.get("width") or width,
-            "height": asked.get("height") or height,
+            "steps": asked.get("steps") or checkpoint.steps or _STEPS,
             "guidance_scale": _or(asked.get("guidance_scale"), checkpoint.guidance_scale),
-            "seed": ids.new_seed() if seed is None or seed == -1 else seed,
+            "seed": _seed(asked.get("seed")),
+            "scheduler": asked.get("scheduler") or checkpoint.sampler or _SAMPLER,
+            **_variation(asked),
+            **fitting.vae(asked.get("vae")),
+            **fitting.loras(asked),
+            **fitting.embeddings(asked["prompt"], asked.get("negative_prompt") or ""),
+            **fitting.controls(asked),
         }
-        painted = _painted_size(inputs, checkpoint.side) if call.arguments.get("fits") else None
-        return Settled(inputs | ({"painted_size": painted} if painted else {}), checkpoint.name)
+        if skip := asked.get("clip_skip") or checkpoint.clip_skip:
+            inputs["clip_skip"] = skip
+        if "strength" in inputs:
+            _check_strength(inputs["strength"], inputs["steps"], "strength")
+        if "upscale" in inputs:
+            inputs["upscaler"] = fitting.upscaler(asked.get("upscaler"), "upscaler", "lanczos")
+        return inputs | _second_pass(asked, inputs["steps"], fitting)
 
     def _checkpoint(self, asked: Mapping[str, Any]) -> Checkpoint:
         if name := asked.get("model_name"):
@@ -53,28 +82,64 @@ class SettleImages:
         return self._catalogue.default()
 
 
+def _enlarging(asked: Mapping[str, Any], fitting: Fitting) -> dict[str, Any]:
+    inputs = {**asked, "upscaler": fitting.upscaler(asked.get("upscaler"), "upscaler", "lanczos")}
+    return inputs | ({"left_out": fitting.left_out} if fitting.left_out else {})
+
+
+def _size(asked: Mapping[str, Any], checkpoint: Checkpoint) -> dict[str, int]:
+    """A picture that is changed keeps its own size, which is known where its bytes are."""
+    if "image" in asked:
+        return {}
+    width, height = sides(asked.get("aspect_ratio"), checkpoint.side)
+    if "aspect_ratio" not in asked:
+        width, height = checkpoint.width or width, checkpoint.height or height
+    return {"width": asked.get("width") or width, "height": asked.get("height") or height}
+
+
+def _variation(asked: Mapping[str, Any]) -> dict[str, Any]:
+    strength = asked.get("variation_strength")
+    if not strength:
+        return {}
+    return {"variation_seed": _seed(asked.get("variation_seed")), "variation_strength": strength}
+
+
+def _second_pass(asked: Mapping[str, Any], steps: int, fitting: Fitting) -> dict[str, Any]:
+    scale = asked.get("hires_scale") or 1
+    if scale == 1:
+        return {}
+    strength = _or(asked.get("hires_strength"), 0.5)
+    own_steps = asked.get("hires_steps") or steps
+    _check_strength(strength, own_steps, "hires_strength")
+    return {
+        "hires_scale": scale,
+        "hires_strength": strength,
+        "hires_steps": own_steps,
+        "hires_upscaler": fitting.upscaler(asked.get("hires_upscaler"), "hires_upscaler", "latent"),
+    }
+
+
+def _check_strength(strength: float, steps: int, parameter: str) -> None:
+    """Of so many steps only the part `strength` is painted: less than one would give the picture back as it is."""
+    if strength and int(strength * steps) < 1:
+        least = 1 / steps
+        said = f"{parameter}: {strength:g} of {steps} steps leaves none to paint; at least {least:.2g}, or more steps"
+        raise InvalidParam(said, params=parameter)
+
+
+def _check_size(inputs: Mapping[str, Any]) -> None:
+    """Each pass multiplies the size. Where it is the picture's own, the worker checks it."""
+    longest = max(inputs.get("width", 0), inputs.get("height", 0))
+    for factor in ("hires_scale", "upscale"):
+        longest = longest * inputs.get(factor, 1)
+        if longest > LARGEST:
+            said = f"{factor}: {longest:g} pixels is too wide or too high; a side may have {LARGEST}"
+            raise InvalidParam(said, params=factor)
+
+
+def _seed(asked: int | None) -> int:
+    return ids.new_seed() if asked is None or asked == -1 else asked
+
+
 def _or(value: float | None, default: float) -> float:
     return default if value is None else value
-
-
-def _sides(ratio: str | None, side: int) -> tuple[int, int]:
-    """Width and height of the checkpoint's own number of pixels in a ratio `a:b`."""
-    wide, _, high = (ratio or "1:1").partition(":")
-    return _in_ratio(int(wide) / int(high), side, 64 if side >= 512 else 8)
-
-
-def _painted_size(inputs: Mapping[str, Any], side: int) -> tuple[int, int] | None:
-    """The checkpoint's own size in the asked ratio, where much more is asked for than it was trained on.
-
-    A size that another provider's list has is out of reach for a small checkpoint: it would take minutes, and show the
-    same thing many times over. None where the checkpoint paints what was asked.
-    """
-    width, height = inputs["width"], inputs["height"]
-    if width * height <= _REACH * side * side:
-        return None
-    return _in_ratio(width / height, side, 8)
-
-
-def _in_ratio(ratio: float, side: int, step: int) -> tuple[int, int]:
-    root = math.sqrt(ratio)
-    return max(step, round(side * root / step) * step), max(step, round(side / root / step) * step)

@@ -25,9 +25,19 @@ from typing import Any
 import workers.main
 from app.errors import OutOfMemory
 from app.settings import Settings
-from workers.diffusion.request import Image, ImageRequest, Painted, Progress, Resident, StopRequested, Weights
+from workers.diffusion.request import (
+    EnlargeRequest,
+    Image,
+    ImageRequest,
+    Painted,
+    Progress,
+    Resident,
+    StopRequested,
+    Weights,
+)
 from workers.run_step import StepRunner
 
+JPEG = b"\xff\xd8\xff"
 ROOM = int(os.environ.get("ATELIER_PAINTER_ROOM", "1"))
 STEP_S = float(os.environ.get("ATELIER_PAINTER_STEP_S", "0.02"))
 
@@ -80,8 +90,11 @@ class Painter:
             time.sleep(STEP_S)
             if should_stop():
                 raise StopRequested
-            on_progress(Progress(step + 1, request.steps, 0.0))
+            on_progress(Progress(step + 1, request.steps, 0.0, JPEG if request.previews else None))
         return Painted(tuple(picture(request, request.seed + i) for i in range(request.n)))
+
+    def enlarge(self, request: EnlargeRequest, should_stop: Callable[[], bool]) -> Image:
+        return Image(request.image, 0, 8, 8)
 
     def _released(self, prompt: str) -> bool:
         return (self._data_dir / f"release-{prompt.removeprefix('hold ')}").exists()

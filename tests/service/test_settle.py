@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from app.checkpoints.catalogue import SHIPPED_FOLDER, Catalogue, bare_name
-from app.errors import CheckpointUnavailable
+from app.errors import CheckpointUnavailable, InvalidParam
 from app.graph.nodes.kind import WorkerCall
 from app.runs.settle import SettleImages
+from tests.adapters import dress, lora
 
 SHAPES = SHIPPED_FOLDER / "atelier-shapes"
 
@@ -24,9 +25,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 def settled(folder: Path, names: dict[str, str] | None = None, **inputs: Any) -> dict[str, Any]:
+    return settled_call(folder, {"prompt": "a cat", "steps": 2, "n": 1, **inputs}, names, {"fits": True})
+
+
+def settled_call(
+    folder: Path, inputs: dict[str, Any], names: dict[str, str] | None = None, arguments: dict[str, Any] | None = None
+) -> dict[str, Any]:
     settle = SettleImages(Catalogue([folder, SHIPPED_FOLDER]), names or {})
-    call = WorkerCall("gpu", {"prompt": "a cat", "steps": 2, "n": 1, **inputs}, {"fits": True})
-    return dict(settle(call).inputs)
+    return dict(settle(WorkerCall("gpu", inputs, arguments or {})).inputs)
 
 
 @pytest.mark.parametrize(
@@ -76,3 +82,148 @@ def test_far_more_pixels_than_a_checkpoint_knows_are_painted_small_and_enlarged(
 
 def test_a_bare_name_keeps_its_dots() -> None:
     assert bare_name("Qwen/Qwen-Image-2.0") == "Qwen-Image-2.0"
+
+
+FILE = {
+    "__artifact__": "1",
+    "filename": "a.png",
+    "extension": ".png",
+    "mime_type": "image/png",
+    "size": 1,
+    "sha256": "0",
+}
+
+
+@pytest.fixture
+def dressed(folder: Path) -> Path:
+    dress(folder)
+    lora(folder, "pixel art")
+    return folder
+
+
+def asked(folder: Path, **inputs: Any) -> dict[str, Any]:
+    """As our own tool is settled, which takes every name at its word."""
+    return settled_call(folder, {"prompt": "a cat", "n": 1, **inputs})
+
+
+def test_what_is_left_open_is_settled(folder: Path) -> None:
+    inputs = asked(folder)
+    assert inputs.pop("seed") >= 0
+    assert inputs == {
+        "prompt": "a cat",
+        "n": 1,
+        "model_name": "atelier-shapes",
+        "width": 64,
+        "height": 64,
+        "steps": 30,
+        "guidance_scale": 4.0,
+        "scheduler": "dpmpp_2m",
+    }
+
+
+def test_loras_of_the_prompt_and_of_the_parameter_are_found(dressed: Path) -> None:
+    inputs = asked(dressed, prompt="a <lora:pixel art:0.5:1> cat", loras="ink.safetensors:-1")
+    assert inputs["loras"] == [
+        {"name": "ink", "weight": -1},
+        {"name": "pixel art", "weight": 1, "text_weight": 0.5},
+    ]
+    assert "loras" not in asked(dressed)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "inputs"),
+    [
+        ("loras", {"loras": "oil"}),
+        ("prompt", {"prompt": "a cat <lora:oil:1>"}),
+        ("vae", {"vae": "hard"}),
+        ("control_net", {"control_net": "depth", "control_image": [FILE]}),
+        ("upscaler", {"upscale": 2, "upscaler": "x8"}),
+        ("hires_upscaler", {"hires_scale": 2, "hires_upscaler": "x8"}),
+    ],
+)
+def test_a_file_that_is_not_here_is_refused_by_the_parameters_name(
+    dressed: Path, parameter: str, inputs: dict[str, Any]
+) -> None:
+    with pytest.raises(CheckpointUnavailable) as refusal:
+        asked(dressed, **inputs)
+    assert refusal.value.params == parameter
+
+
+def test_a_lora_for_checkpoints_of_another_family_is_refused(dressed: Path) -> None:
+    lora(dressed, "photo", width=768)
+    with pytest.raises(CheckpointUnavailable, match="'photo' is for sd1 checkpoints, and this one is shapes"):
+        asked(dressed, loras="photo")
+
+
+def test_a_models_card_says_what_a_request_leaves_open(dressed: Path) -> None:
+    (dressed / "dosmix_.toml").write_text('width = 96\nheight = 64\nsteps = 12\nsampler = "ddim"\nclip_skip = 2\n')
+    inputs = asked(dressed, model_name="dosmix_")
+    assert (inputs["width"], inputs["height"], inputs["steps"]) == (96, 64, 12)
+    assert (inputs["scheduler"], inputs["clip_skip"]) == ("ddim", 2)
+
+
+def test_what_another_servers_workflow_asks_for_and_is_not_here_is_left_out_and_said(dressed: Path) -> None:
+    inputs = settled(dressed, prompt="a <lora:oil:1> cat", loras="ink", vae="hard")
+    assert [lora["name"] for lora in inputs["loras"]] == ["ink"]
+    assert "vae" not in inputs
+    assert [note.split(" is left out")[0] for note in inputs["left_out"]] == [
+        "the autoencoder 'hard'",
+        "the LoRA 'oil'",
+    ]
+
+
+def test_a_textual_inversion_is_worn_where_a_prompt_says_its_name(dressed: Path) -> None:
+    assert asked(dressed, negative_prompt="(Bad-Hands:1.2), blur")["embeddings"] == ["bad-hands"]
+    assert "embeddings" not in asked(dressed, negative_prompt="bad-hands-2")
+
+
+def test_a_variation_without_a_seed_of_its_own_draws_one(folder: Path) -> None:
+    inputs = asked(folder, variation_strength=0.2)
+    assert inputs["variation_seed"] >= 0
+    assert "variation_seed" not in asked(folder, variation_seed=7)
+
+
+def test_a_second_pass_is_said_in_full(dressed: Path) -> None:
+    second = {name: value for name, value in asked(dressed, hires_scale=2, steps=10).items() if "hires" in name}
+    assert second == {"hires_scale": 2, "hires_strength": 0.5, "hires_steps": 10, "hires_upscaler": "latent"}
+    assert asked(dressed, hires_scale=2, hires_upscaler="x4")["hires_upscaler"] == "x4"
+    assert not [name for name in asked(dressed, hires_scale=1, hires_steps=3) if "hires" in name]
+
+
+def test_each_controlnet_has_its_picture_and_its_weight(dressed: Path) -> None:
+    inputs = asked(dressed, control_net="canny:0.5, canny", control_image=[FILE], control_weight=0.8, control_end=0.6)
+    assert inputs["control_net"] == [{"name": "canny", "weight": 0.5}, {"name": "canny", "weight": 0.8}]
+    assert (inputs["control_image"], inputs["control_start"], inputs["control_end"]) == ([FILE, FILE], 0.0, 0.6)
+
+
+@pytest.mark.parametrize(
+    ("said", "inputs"),
+    [
+        ("strength: 0.02 of 20 steps leaves none to paint", {"image": FILE, "strength": 0.02, "steps": 20}),
+        ("hires_strength: 0.1 of 5 steps", {"hires_scale": 2, "hires_strength": 0.1, "steps": 5}),
+        ("control_image is required where there is a control_net", {"control_net": "canny"}),
+        ("control_net is required where there is a control_image", {"control_image": [FILE]}),
+        ("1 ControlNets take one picture", {"control_net": "canny", "control_image": [FILE, FILE]}),
+        (
+            "control_end must be more than control_start",
+            {"control_net": "canny", "control_image": [FILE], "control_start": 0.5, "control_end": 0.5},
+        ),
+        ("upscale: 16384 pixels is too wide", {"width": 2048, "upscale": 8}),
+        ("loras: at most 16 at once", {"loras": "ink," * 17}),
+    ],
+)
+def test_values_that_no_picture_could_come_of_together_are_refused(
+    dressed: Path, said: str, inputs: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidParam, match=said):
+        asked(dressed, **inputs)
+
+
+def test_a_picture_that_is_changed_keeps_its_own_size(folder: Path) -> None:
+    inputs = asked(folder, image=FILE, strength=0.5)
+    assert "width" not in inputs
+    assert asked(folder, image=FILE, width=128)["width"] == 128
+
+
+def test_enlarging_needs_no_checkpoint(dressed: Path) -> None:
+    assert settled_call(dressed, {"image": FILE, "upscale": 2})["upscaler"] == "lanczos"

@@ -13,6 +13,7 @@ from app.graph.execute import execute
 from app.graph.graph import load_graph
 from app.graph.tools.comfyui import read_graph
 from app.graph.tools.comfyui_tool import COMFYUI_GRAPH
+from app.graph.tools.weighted import read_weighted
 from app.graph.variables import VariablePool
 
 
@@ -100,30 +101,116 @@ def test_values_come_from_nodes_that_only_give_them():
     assert drawing.notes == ()
 
 
-def test_what_works_on_the_model_is_left_out_and_named():
-    graph = simple(n3={"model": ["10", 0]}, n6={"clip": ["11", 0]})
-    lora = {"lora_name": "ink.safetensors", "strength_model": 1, "model": ["4", 0], "clip": ["4", 1]}
+def test_loras_and_clip_skip_are_taken_over_and_what_else_works_on_the_model_is_named():
+    graph = simple(n3={"model": ["12", 0]}, n6={"clip": ["11", 0]})
+    lora = {"lora_name": "ink.safetensors", "strength_model": 0.8, "strength_clip": 0.5, "model": ["4", 0]}
     graph["10"] = {"class_type": "LoraLoader", "inputs": lora}
     graph["11"] = {"class_type": "CLIPSetLastLayer", "inputs": {"stop_at_clip_layer": -2, "clip": ["10", 1]}}
+    graph["12"] = {"class_type": "FreeU_V2", "inputs": {"b1": 1.3, "model": ["10", 0]}}
     drawing = read(graph)
     assert drawing.model == "SD/dream_v8.safetensors"
-    assert drawing.notes == (
-        "the LoRA 'ink.safetensors' is left out: this engine has none yet",
-        "ComfyUI node '11' (CLIPSetLastLayer) has no effect here",
-    )
+    assert (drawing.arguments["loras"], drawing.arguments["clip_skip"]) == ("<lora:ink.safetensors:0.5:0.8>", 2)
+    assert drawing.notes == ("ComfyUI node '12' (FreeU_V2) has no effect here",)
 
 
-def test_a_second_pass_is_left_out_and_named():
+def test_a_second_pass_on_larger_latents_is_taken_over():
     graph = simple(n8={"samples": ["11", 0]})
     graph["10"] = {"class_type": "LatentUpscale", "inputs": {"width": 1024, "height": 1536, "samples": ["3", 0]}}
     second = {**graph["3"]["inputs"], "latent_image": ["10", 0], "denoise": 0.5}
     graph["11"] = {"class_type": "KSampler", "inputs": second}
     drawing = read(graph)
-    assert (drawing.arguments["width"], drawing.arguments["steps"]) == (512, 20)
-    assert [note.split(" has")[0] for note in drawing.notes] == [
-        "ComfyUI node '10' (LatentUpscale)",
-        "ComfyUI node '11' (KSampler)",
-    ]
+    hires = {name: value for name, value in drawing.arguments.items() if "hires" in name}
+    assert (drawing.arguments["width"], drawing.arguments["steps"], drawing.notes) == (512, 20, ())
+    assert hires == {"hires_scale": 2, "hires_strength": 0.5, "hires_steps": 40, "hires_upscaler": "latent"}
+
+
+def test_any_other_second_pass_is_left_out_and_named():
+    graph = simple(n8={"samples": ["11", 0]})
+    graph["11"] = {"class_type": "KSampler", "inputs": {**graph["3"]["inputs"], "latent_image": ["3", 0]}}
+    assert read(graph).notes == ("ComfyUI node '11' (KSampler) has no effect here",)
+
+
+FILE = {"__artifact__": "1", "filename": "a.png", "extension": ".png", "mime_type": "image/png", "sha256": "0"}
+MASK = {**FILE, "filename": "mask.png"}
+
+
+def from_picture(**sampler):
+    """A graph that begins with a picture."""
+    graph = simple(n3={"latent_image": ["11", 0], "denoise": 0.5, **sampler})
+    graph["10"] = {"class_type": "LoadImage", "inputs": {"image": "a.png"}}
+    graph["11"] = {"class_type": "VAEEncode", "inputs": {"pixels": ["10", 0], "vae": ["4", 2]}}
+    return graph
+
+
+def painted(graph, **values):
+    return COMFYUI_GRAPH.call({"workflow_json": json.dumps(graph), **values}).inputs
+
+
+def test_a_graph_begins_with_the_picture_that_is_given():
+    inputs = painted(from_picture(), images=[FILE])
+    assert (inputs["image"], inputs["strength"], inputs["steps"]) == (FILE, 0.5, 40)
+    assert "width" not in inputs
+
+
+def test_a_picture_that_is_brought_to_a_size_is_painted_in_it():
+    graph = from_picture()
+    graph["11"]["inputs"]["pixels"] = ["12", 0]
+    graph["12"] = {"class_type": "ImageScale", "inputs": {"width": 256, "height": 512, "image": ["10", 0]}}
+    assert [painted(graph, images=FILE)[side] for side in ("width", "height")] == [256, 512]
+
+
+@pytest.mark.parametrize(
+    ("encoder", "inputs"),
+    [
+        ("VAEEncodeForInpaint", {"pixels": ["10", 0], "mask": ["20", 1], "grow_mask_by": 6}),
+        ("SetLatentNoiseMask", {"samples": ["21", 0], "mask": ["22", 0]}),
+    ],
+)
+def test_a_mask_is_taken_from_the_picture_that_it_is_loaded_from(encoder, inputs):
+    graph = from_picture()
+    graph["11"] = {"class_type": encoder, "inputs": inputs}
+    graph["20"] = {"class_type": "LoadImageMask", "inputs": {"image": "mask.png", "channel": "alpha"}}
+    graph["21"] = {"class_type": "VAEEncode", "inputs": {"pixels": ["10", 0]}}
+    graph["22"] = {"class_type": "GrowMask", "inputs": {"mask": ["20", 0]}}
+    made = painted(graph, images=[FILE, MASK])
+    assert (made["image"], made["mask"]) == (FILE, MASK)
+    assert painted(graph, images=[MASK, FILE], image_ids="20, 10")["mask"] == MASK
+
+
+def test_a_controlnet_follows_a_picture():
+    graph = simple(n3={"positive": ["30", 0], "negative": ["30", 1]})
+    between = {"strength": 0.7, "start_percent": 0, "end_percent": 0.5}
+    wires = {"positive": ["6", 0], "negative": ["7", 0], "control_net": ["31", 0], "image": ["10", 0]}
+    graph["30"] = {"class_type": "ControlNetApplyAdvanced", "inputs": {**wires, **between}}
+    graph["31"] = {"class_type": "ControlNetLoader", "inputs": {"control_net_name": "canny.safetensors"}}
+    graph["10"] = {"class_type": "LoadImage", "inputs": {"image": "a.png"}}
+    made = painted(graph, images=[FILE])
+    assert (made["prompt"], made["negative_prompt"]) == ("a bottle", "blur")
+    (net,) = read_weighted(made["control_net"], "control_net")
+    assert (net.name, net.weight, made["control_image"], made["control_end"]) == (
+        "canny.safetensors",
+        0.7,
+        [FILE],
+        0.5,
+    )
+
+
+def test_a_textual_inversion_goes_by_its_name():
+    graph = simple(n7={"text": "(embedding:bad-hands.pt:1.2), embedding:ugly, blur"})
+    assert read(graph).arguments["negative_prompt"] == "(bad-hands:1.2), ugly, blur"
+
+
+def test_an_autoencoder_of_its_own_is_taken_over():
+    graph = simple(n8={"vae": ["12", 0]})
+    graph["12"] = {"class_type": "VAELoader", "inputs": {"vae_name": "soft.safetensors"}}
+    assert read(graph).arguments["vae"] == "soft.safetensors"
+
+
+def test_a_picture_that_is_not_given_is_missed_by_its_node():
+    with pytest.raises(InvalidParam, match="node '10' loads a picture, and 'images' gives it none"):
+        painted(from_picture())
+    with pytest.raises(DocumentInvalid, match="node '10' loads a picture, and 'images' gives it none"):
+        asked(workflow(workflow_json=json.dumps(from_picture())))
 
 
 def test_sdxl_with_a_refiner_is_painted_by_its_base():
@@ -175,6 +262,7 @@ def test_a_flux_graph_has_its_settings_in_many_nodes():
         "width": 1024,
         "height": 1024,
         "n": 1,
+        "vae": "ae.safetensors",
     }
     assert drawing.notes == ("ComfyUI node '26' (FluxGuidance) has no effect here",)
 
@@ -216,11 +304,11 @@ def test_a_broken_graph_is_refused_by_its_node(changed, text):
     assert text in refusal(simple(**changed))
 
 
-def test_a_graph_that_starts_from_a_picture_is_refused_by_its_node():
-    graph = simple(n3={"latent_image": ["11", 0]})
-    graph["10"] = {"class_type": "LoadImage", "inputs": {"image": "a.png"}}
-    graph["11"] = {"class_type": "VAEEncode", "inputs": {"pixels": ["10", 0], "vae": ["4", 2]}}
-    assert "ComfyUI node '10' (LoadImage) starts from a picture" in refusal(graph)
+def test_a_picture_that_another_node_makes_is_refused_by_that_node():
+    graph = from_picture()
+    graph["11"]["inputs"]["pixels"] = ["12", 0]
+    graph["12"] = {"class_type": "Canny", "inputs": {"image": ["10", 0]}}
+    assert "ComfyUI node '12' (Canny) can't be run here, and 'pixels' of ComfyUI node '11'" in refusal(graph)
 
 
 def test_a_node_of_somebody_else_is_refused_by_name():
@@ -325,11 +413,22 @@ ODD = [
     {"a": 1},
     10**30,
 ]
-ODD += ["Reroute", "KSamplerAdvanced", "SamplerCustomAdvanced", "ConditioningCombine", "LoadImage", True]
+ODD += [
+    "Reroute",
+    "KSamplerAdvanced",
+    "SamplerCustomAdvanced",
+    "ConditioningCombine",
+    "LoadImage",
+    "VAEEncode",
+    "LoraLoader",
+    "ControlNetApply",
+    True,
+]
 
 
 @given(
-    st.sampled_from([simple(), CANVAS]), st.lists(st.tuples(st.integers(0, 10**6), st.sampled_from(ODD)), max_size=6)
+    st.sampled_from([simple(), CANVAS, from_picture()]),
+    st.lists(st.tuples(st.integers(0, 10**6), st.sampled_from(ODD)), max_size=6),
 )
 def test_whatever_a_graph_holds_it_is_painted_or_refused(graph, changes):
     graph = json.loads(json.dumps(graph))
@@ -338,7 +437,7 @@ def test_whatever_a_graph_holds_it_is_painted_or_refused(graph, changes):
         holder, key = places[place % len(places)]
         holder[key] = json.loads(json.dumps(value))
     try:
-        call = COMFYUI_GRAPH.call({"workflow_json": json.dumps(graph)})
+        call = COMFYUI_GRAPH.call({"workflow_json": json.dumps(graph), "images": [FILE]})
     except InvalidParam:
         return
     assert isinstance(call.inputs["prompt"], str)

@@ -14,6 +14,7 @@ from app.graph.nodes.tool import ToolCall
 from app.graph.tools import find_tool
 from app.graph.tools.names import SAME_AS, UNAVAILABLE
 from app.graph.tools.providers import IMAGE_TOOLS
+from app.graph.tools.weighted import read_weighted
 from app.graph.variables import VariablePool
 
 BAD_ART = "bad art, ugly, deformed, watermark, duplicated, discontinuous lines"
@@ -94,12 +95,97 @@ def test_an_empty_plain_setting_has_its_default_and_an_empty_typed_one_is_meant(
     assert asked(call("stablediffusion", "stable_diffusion", empty, True, prompt="a"))["negative_prompt"] == ""
 
 
-def test_a_lora_is_left_out_of_the_prompt_and_the_author_hears_of_it():
-    painter = call("stablediffusion", "stable_diffusion", {"lora": "<lora:ink:1>"}, prompt="<lora:pixel:0.8>, a cat")
-    assert asked(painter)["prompt"] == "a cat"
-    assert len(left_out(painter)) == 2
-    assert "the LoRA 'pixel' is left out: this engine has none yet" in left_out(painter)
-    assert any("LoRA 'pixel'" in warning for warning in warnings(painter))
+@pytest.mark.parametrize(
+    ("provider", "tool", "settings", "loras"),
+    [
+        ("stablediffusion", "stable_diffusion", {"lora": "<lora:ink:0.8>"}, [("ink", 0.8)]),
+        ("stablediffusion", "stable_diffusion", {"lora": "ink"}, [("ink", None)]),
+        ("novitaai", "novitaai_txt2img", {"loras": "ink_5,0.5; fog,1"}, [("ink_5", 0.5), ("fog", 1)]),
+        (
+            "comfyui",
+            "txt2img",
+            {"loras": "ink.safetensors, fog", "lora_strengths": "0.5"},
+            [("ink.safetensors", 0.5), ("fog", None)],
+        ),
+        (
+            "comfyui",
+            "txt2img",
+            {"lora_1": "ink", "lora_3": "fog", "lora_strength_3": 0.2},
+            [("ink", None), ("fog", 0.2)],
+        ),
+    ],
+)
+def test_loras_are_taken_as_each_provider_writes_them(provider, tool, settings, loras):
+    painted = asked(call(provider, tool, settings, prompt="<lora:pixel:0.8>, a cat"))
+    assert [(each.name, each.weight) for each in read_weighted(painted["loras"], "loras")] == loras
+    assert painted["prompt"] == "<lora:pixel:0.8>, a cat"  # what it names is found when the run begins
+
+
+FILE = {"__artifact__": "1", "filename": "cat.png", "extension": ".png", "mime_type": "image/png", "sha256": "0"}
+
+
+def given_file(provider, tool, name, settings=None, **parameters):
+    painter = call(provider, tool, settings, prompt="a cat", **parameters)
+    painter["data"]["tool_parameters"][name] = {"type": "variable", "value": ["start", name]}
+    return painter
+
+
+@pytest.mark.parametrize(
+    ("provider", "tool", "name", "strength"),
+    [
+        ("comfyui", "img2img", "images", 0.8),
+        ("langgenius/openai_tool/openai", "gpt_image_edit", "image", 0.75),
+        ("langgenius/siliconflow_tool/siliconflow", "image_generate", "image", 0.75),
+        ("gemini_image", "image_generate", "images", 0.75),
+        ("langgenius/aihubmix_image/aihubmix_image", "image-edit", "images", 0.75),
+        ("langgenius/fal/fal", "clarity_upscaler", "image_file", 0.35),
+    ],
+)
+def test_a_given_picture_is_painted_anew(provider, tool, name, strength):
+    painted = asked(given_file(provider, tool, name), **{name: [FILE]})
+    assert (painted["image"], painted["strength"]) == (FILE, strength)
+
+
+def test_an_edit_with_a_mask_changes_nothing_else():
+    painter = given_file("openai", "gpt_image_edit", "image", {"size": "1024x1536"})
+    painter["data"]["tool_parameters"]["mask"] = {"type": "variable", "value": ["start", "mask"]}
+    painted = asked(painter, image=[FILE], mask=FILE)
+    assert (painted["mask"], painted["strength"], painted["height"]) == (FILE, 1, 1536)
+    assert any("orders are not understood" in warning for warning in warnings(painter))
+
+
+def test_of_several_pictures_the_first_is_painted_anew():
+    painter = given_file("gemini_image", "image_generate", "images")
+    assert asked(painter, images=[FILE, FILE])["image"] == FILE
+    assert left_out(painter, images=[FILE, FILE]) == ("images: the first of 2 pictures is painted anew",)
+    assert "image" not in asked(painter, images=[])
+
+
+@pytest.mark.parametrize("given", ["https://x.example/a.png", ["https://x.example/a.png"], "iVBORw0KGgo"])
+def test_a_picture_that_is_no_file_is_refused(given):
+    with pytest.raises(InvalidParam, match="images takes a picture file of the workflow; addresses are not fetched"):
+        asked(given_file("gemini_image", "image_generate", "images"), images=given)
+
+
+def test_comfyui_paints_all_the_steps_that_it_is_given():
+    painted = asked(given_file("comfyui", "img2img", "images", {"steps": 20, "denoise": 0.5}), images=[FILE])
+    assert (painted["steps"], painted["strength"]) == (40, 0.5)
+
+
+def test_a_second_pass_of_comfyui_begins_small():
+    hires = {"hiresfix_upscale_method": "bilinear", "hiresfix_size_ratio": 0.5, "width": 1024, "height": 768}
+    painted = asked(call("comfyui", "txt2img", hires, prompt="a cat"))
+    assert (painted["width"], painted["height"], painted["hires_scale"]) == (512, 384, 2)
+    assert (painted["hires_strength"], painted["hires_upscaler"]) == (0.6, "latent")
+    plain = asked(call("comfyui", "txt2img", prompt="a cat"))
+    assert not [name for name in plain if "hires" in name]
+
+
+def test_the_files_format_is_as_asked():
+    settings = {"output_format": "webp", "output_compression": 0}
+    painted = asked(call("openai", "gpt_image_generate", settings, prompt="a cat"))
+    assert (painted["format"], painted["quality"]) == ("webp", 1)
+    assert "format" not in asked(call("openai", "gpt_image_generate", {"output_format": "auto"}, prompt="a cat"))
 
 
 @pytest.mark.parametrize(
@@ -197,12 +283,10 @@ def test_a_sampler_goes_by_the_names_of_others(name, spacing, scheduler, is_same
         (call("comfyui", "txt2img", {"sampler_name": "magic"}, prompt="a"), "Sampler magic does not exist."),
         (
             call("siliconflow", "image_generate", {"image": "https://x.example/a.png"}, prompt="a"),
-            "image: painting from a given picture (image to image, edits) is not available yet",
+            "image takes a picture file of the workflow; addresses are not fetched, got 'https://x.example/a.png'",
         ),
-        (
-            call("comfyui", "img2img", prompt="a"),
-            "tool 'comfyui img2img' can't be run here: it changes a given picture",
-        ),
+        (call("comfyui", "img2img", prompt="a"), "'images' of img2img is required"),
+        (call("comfyui", "img2any", prompt="a"), "tool 'comfyui img2any' can't be run here: it finds depths"),
         (call("langgenius/comfyui/comfyui", "txt2vid", prompt="a"), "can't be run here: it makes videos"),
         (call("siliconflow", "painter", prompt="a"), "is not known; siliconflow's here are Janus-Pro-7B, flux"),
         (call("tavily", "tavily_search", query="a"), "an http-request or code node can do what it did"),
@@ -221,25 +305,12 @@ def test_all_that_is_wrong_is_named_at_once():
     ("painter", "warning"),
     [
         (call("dalle", "dalle3", {"quality": "hd"}, prompt="a"), "quality 'hd' has no effect here"),
-        (call("openai", "gpt_image_generate", {"output_format": "webp"}, prompt="a"), "pictures are PNG files"),
         (call("dalle", "dalle3", {"colour": "red"}, prompt="a"), "'colour' is no parameter of dalle3"),
         (call("novitaai", "novitaai_txt2img", {"width": 513}, prompt="a"), "513 pixels become 512"),
-        (
-            call("gemini_image", "image_generate", prompt="a", images="{{#start.x#}}"),
-            "a run that gives a picture fails",
-        ),
     ],
 )
 def test_what_is_painted_otherwise_is_a_warning(painter, warning):
     assert any(warning in line for line in warnings(painter)), warnings(painter)
-
-
-def test_an_empty_list_of_pictures_is_no_picture():
-    painter = call("gemini_image", "image_generate", prompt="a cat")
-    painter["data"]["tool_parameters"]["images"] = {"type": "variable", "value": ["start", "pictures"]}
-    assert asked(painter, pictures=[])["prompt"] == "a cat"
-    with pytest.raises(InvalidParam, match="painting from a given picture"):
-        asked(painter, pictures=["https://x.example/a.png"])
 
 
 def test_a_value_that_comes_at_run_time_is_checked_then_in_the_tools_own_words():
@@ -251,10 +322,13 @@ def test_a_value_that_comes_at_run_time_is_checked_then_in_the_tools_own_words()
 
 
 @pytest.mark.parametrize("tool", IMAGE_TOOLS, ids=lambda tool: f"{tool.provider}-{tool.name}")
-def test_every_tool_of_the_table_paints_from_a_prompt_alone(tool):
-    (prompt,) = tool.required
-    painted = tool.call({prompt: "a cat"})
-    assert painted.inputs["prompt"] == "a cat"
+def test_every_tool_of_the_table_paints_from_a_prompt_and_the_picture_that_it_needs(tool):
+    required = {each.name for each in tool.parameters if each.required}
+    words = {name: "a cat" for name in ("prompt", "inputs") if name in required}
+    pictures = dict.fromkeys(required - words.keys(), FILE)
+    painted = tool.call({**words, **pictures})
+    assert painted.inputs["prompt"]
+    assert ("image" in painted.inputs) is bool(pictures)
     assert "left_out" not in painted.arguments
 
 

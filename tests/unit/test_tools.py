@@ -1,10 +1,14 @@
+from pathlib import Path
+
 import pytest
 from drawing import draw, end, start, tool
 
 from app.errors import DocumentInvalid, InvalidParam, NodeFailed
 from app.graph.execute import execute
 from app.graph.graph import load_graph
-from app.graph.tools.parameters import check_arguments
+from app.graph.tools import find_tool, why_unknown
+from app.graph.tools.image_tools import IMAGE_TO_IMAGE, INPAINT, OWN_IMAGE_TOOLS, UPSCALE
+from app.graph.tools.parameters import check_argument, check_arguments
 from app.graph.tools.text_to_image import SCHEDULERS, TEXT_TO_IMAGE
 from app.graph.variables import VariablePool
 
@@ -22,7 +26,7 @@ def call(painter, **values):
 
 
 def test_what_is_left_out_gets_its_default_or_stays_out():
-    assert check() == {"prompt": "a cat", "negative_prompt": "", "steps": 30, "n": 1}
+    assert check() == {"prompt": "a cat", "negative_prompt": "", "n": 1}
 
 
 def test_an_empty_prompt_is_a_prompt():
@@ -157,3 +161,70 @@ def test_an_unknown_tool_is_refused_by_name():
         DocumentInvalid, match="tool 'tavily text_to_image' is not known; known tools: atelier/diffusion"
     ):
         graph_of(painter)
+
+
+FILE = {"__artifact__": "1", "filename": "cat.png", "extension": ".png", "mime_type": "image/png", "sha256": "0"}
+A_PICTURE = "a picture file (PNG, JPEG, WebP, GIF or BMP)"
+PAPER = {**FILE, "filename": "cat.pdf", "mime_type": "application/pdf"}
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "inputs"),
+    [
+        (IMAGE_TO_IMAGE, {"prompt": "a dog", "image": FILE}, {"image": FILE, "strength": 0.75}),
+        (IMAGE_TO_IMAGE, {"prompt": "a dog", "image": [FILE], "strength": "0.4"}, {"image": FILE, "strength": 0.4}),
+        (INPAINT, {"prompt": "a dog", "image": FILE, "mask": FILE}, {"mask": FILE, "strength": 1}),
+        (TEXT_TO_IMAGE, {"prompt": "a dog", "control_image": FILE}, {"control_image": [FILE]}),
+        (TEXT_TO_IMAGE, {"prompt": "a dog", "control_image": []}, {}),
+        (UPSCALE, {"image": FILE}, {"image": FILE, "upscale": 2}),
+        (UPSCALE, {"image": FILE, "format": "JPG", "quality": "50"}, {"format": "jpeg", "quality": 50}),
+    ],
+)
+def test_a_picture_is_taken_as_a_file_or_as_a_list_of_one(own, given, inputs):
+    taken = check_arguments(own, given)
+    assert {name: taken[name] for name in inputs} == inputs
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"image": None}, "image is required"),
+        ({"image": []}, "image is required"),
+        ({"image": "cat.png"}, f"image must be {A_PICTURE}, got 'cat.png'"),
+        (
+            {"image": PAPER},
+            "image must be a picture file (PNG, JPEG, WebP, GIF or BMP), got 'cat.pdf' (application/pdf)",
+        ),
+        ({"image": [FILE, FILE]}, f"image must be {A_PICTURE}, got 2 files: "),
+        ({"image": FILE, "upscale": 9}, "upscale must be a number from 1 to 8, got 9"),
+        ({"image": FILE, "quality": 0}, "quality must be an integer from 1 to 100, got 0"),
+        ({"image": FILE, "format": "tiff"}, "format must be one of png, jpeg, webp, got 'tiff'"),
+    ],
+)
+def test_what_is_no_picture_is_refused_by_the_parameters_name(given, text):
+    with pytest.raises(InvalidParam) as refusal:
+        check_arguments(UPSCALE, given)
+    assert refusal.value.message.startswith(text)
+
+
+NUMBERS = [(own, each) for own in OWN_IMAGE_TOOLS for each in own.parameters if each.minimum is not None]
+
+
+@pytest.mark.parametrize(("own", "parameter"), NUMBERS, ids=lambda each: each.name)
+def test_every_number_is_refused_outside_its_range(own, parameter):
+    for given in (parameter.minimum - 8, parameter.maximum + 8):
+        with pytest.raises(InvalidParam, match=f"^{parameter.name} must be an? (integer|number) from") as refusal:
+            check_argument(parameter, given)
+        assert refusal.value.params == parameter.name
+    assert check_argument(parameter, parameter.maximum) == parameter.maximum
+
+
+def test_our_own_tools_have_the_ids_that_difys_editor_writes():
+    assert all(find_tool("atelier/diffusion/diffusion", own.name) is own for own in OWN_IMAGE_TOOLS)
+    assert "here are image_to_image, inpaint, text_to_image, upscale" in why_unknown("atelier/diffusion", "outpaint")
+
+
+def test_the_page_for_people_explains_every_parameter():
+    page = (Path(__file__).parents[2] / "docs" / "image-tools.md").read_text()
+    missing = {each.name for own in OWN_IMAGE_TOOLS for each in own.parameters if f"`{each.name}`" not in page}
+    assert missing == set()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -73,3 +75,21 @@ def ask(tiny):
 @pytest.fixture(scope="session")
 def engine() -> Engine:
     return Engine(device="cpu")
+
+
+@pytest.fixture
+def at_once(engine, ask):
+    """Paints all of the requests at the same time; the engine sees none before all are there."""
+
+    def paint(requests):
+        gate = threading.Event()
+        with ThreadPoolExecutor(len(requests) + 1) as threads:
+            closed = threads.submit(engine.between_turns, gate.wait)
+            running = [threads.submit(engine.paint, request) for request in requests]
+            while engine.waiting < len(requests):
+                pass
+            gate.set()
+            closed.result()
+            return [each.result() for each in running]
+
+    return paint

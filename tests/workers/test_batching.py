@@ -25,24 +25,6 @@ def furthest(one, other) -> int:
 
 
 @pytest.fixture
-def at_once(engine, ask):
-    """Paints all of the requests at the same time; the engine sees none before all are there."""
-
-    def paint(requests):
-        gate = threading.Event()
-        with ThreadPoolExecutor(len(requests) + 1) as threads:
-            closed = threads.submit(engine.between_turns, gate.wait)
-            running = [threads.submit(engine.paint, request) for request in requests]
-            while engine.waiting < len(requests):
-                pass
-            gate.set()
-            closed.result()
-            return [each.result() for each in running]
-
-    return paint
-
-
-@pytest.fixture
 def rows(engine, ask):
     """How many rows each UNet call had."""
     seen = []

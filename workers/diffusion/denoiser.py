@@ -16,6 +16,8 @@ import torch
 from diffusers import SchedulerMixin, UNet2DConditionModel
 
 from workers.diffusion.conditioning import Conditioning, as_rows
+from workers.diffusion.controls import Steer, residuals
+from workers.diffusion.previews import alpha_at, without_noise
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,9 @@ class Drawing:
     size_ids: torch.Tensor | None = None  # (1, 6), for SDXL: the sizes that the picture pretends to have
     channels: torch.Tensor | None = None  # (1, more, height, width): what the UNet is shown besides the latents
     after_step: Callable[[torch.Tensor, int], torch.Tensor] | None = None  # (latents, steps done) → latents
+    steers: tuple[Steer, ...] = ()
+    is_watched: bool = False
+    glimpse: torch.Tensor | None = None  # of one that is watched: its latents as they may become, without noise
     done: int = 0
 
     @property
@@ -76,6 +81,10 @@ class Drawing:
     def row_count(self) -> int:
         return len(self.guidance.rows)
 
+    @property
+    def steers_now(self) -> tuple[Steer, ...]:
+        return tuple(steer for steer in self.steers if steer.acts(self.done, len(self.timesteps)))
+
     def input(self) -> torch.Tensor:
         """What the UNet is shown, (rows, all channels, height, width)."""
         shown: torch.Tensor = self.scheduler.scale_model_input(self.latents, self.timestep)
@@ -86,9 +95,16 @@ class Drawing:
     def advance(self, noise: torch.Tensor) -> None:
         """One step, by what the UNet answered for its rows."""
         guided = self.guidance.combine(noise)
+        if self.is_watched:
+            self.glimpse = self._without_noise(guided)
         latents = self.scheduler.step(guided, self.timestep, self.latents, return_dict=False, **self.extra)[0]
         self.done += 1
         self.latents = self.after_step(latents, self.done) if self.after_step else latents
+
+    def _without_noise(self, guided: torch.Tensor) -> torch.Tensor:
+        shown = self.scheduler.scale_model_input(self.latents, self.timestep)
+        alpha = alpha_at(self.scheduler.alphas_cumprod, float(self.timestep))
+        return without_noise(shown, guided, alpha, self.scheduler.config.prediction_type)
 
 
 class Batch:
@@ -110,7 +126,9 @@ class Batch:
         inputs = torch.cat([drawing.input() for drawing in self.drawings])
         times = [drawing.timestep for drawing in self.drawings for _ in range(drawing.row_count)]
         timesteps = torch.stack(times).to(inputs.device, torch.float32, non_blocking=True)
-        noise = unet(inputs, timesteps, self._texts, added_cond_kwargs=self._added, return_dict=False)[0]
+        steers = [now for drawing in self.drawings for now in [drawing.steers_now] * drawing.row_count]
+        steered = residuals(steers, inputs, timesteps, self._texts, self._added)
+        noise = unet(inputs, timesteps, self._texts, added_cond_kwargs=self._added, return_dict=False, **steered)[0]
         return torch.split(noise, self._counts)
 
     def _sizes_and_pooled(self, conditionings: Sequence[Conditioning]) -> dict[str, torch.Tensor] | None:

@@ -5,21 +5,37 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
-from workers.diffusion import png
+from app.errors import NodeFailed
+from workers.diffusion import files
+from workers.diffusion.controls import ControlNets
 from workers.diffusion.engine_loop import EngineLoop
 from workers.diffusion.files_ahead import expected_bytes
+from workers.diffusion.given import given_with
+from workers.diffusion.images import MOST_PIXELS, Pixels, Size, opened, pixels_as_they_are
 from workers.diffusion.loading import load
 from workers.diffusion.memory import as_told, memory_for_weights
 from workers.diffusion.pipeline import Pipeline
-from workers.diffusion.request import Image, ImageRequest, Limits, Painted, Progress, Resident, Weights
+from workers.diffusion.request import (
+    EnlargeRequest,
+    Image,
+    ImageRequest,
+    Limits,
+    Painted,
+    Progress,
+    Resident,
+    StopRequested,
+    Weights,
+)
 from workers.diffusion.residency import Residency
 from workers.diffusion.threads import thread_count
-from workers.diffusion.ticket import Ticket
+from workers.diffusion.ticket import Enlarge, Ticket
+from workers.diffusion.upscalers import LANCZOS, Upscalers
 
 
 def best_device() -> torch.device:
@@ -43,6 +59,8 @@ class Engine:
         if not limits.budget_bytes:
             limits = replace(limits, budget_bytes=memory_for_weights(self.device))
         self.residency = Residency(limits, self._pipeline, self._expected_bytes)
+        self._controls = ControlNets()
+        self._upscalers = Upscalers(self.device)
         self._loop = EngineLoop(self.residency)
         for logging in (diffusers_logging, transformers_logging):
             logging.set_verbosity_error()
@@ -85,15 +103,19 @@ class Engine:
         the engine's thread; on True StopRequested is raised. Raises CheckpointUnavailable, NodeFailed, OutOfMemory;
         after any of them the engine can be used again.
         """
-        ticket = Ticket(request, should_stop)
+        enlarge = partial(self._upscalers.enlarge, between=partial(_halt_on, should_stop))
+        ticket = Ticket(request, given_with(request), should_stop, enlarge)
         self._loop.give(ticket)
         pictures = ticket.follow(on_progress)
-        seeds = range(request.seed, request.seed + request.n)
-        size = request.shown_size or (request.width, request.height)
-        images = [
-            Image(png.encode(pixels, request, seed), seed, *size) for pixels, seed in zip(pictures, seeds, strict=True)
-        ]
+        images = [_image(_shown(pixels, request, enlarge), request.alone(i)) for i, pixels in enumerate(pictures)]
         return Painted(tuple(images), ticket.load_s)
+
+    def enlarge(self, request: EnlargeRequest, should_stop: Callable[[], bool] = lambda: False) -> Image:
+        """On the thread that calls. Raises NodeFailed, CheckpointUnavailable, OutOfMemory, StopRequested."""
+        pixels = pixels_as_they_are(opened(request.image))
+        size = _times((pixels.shape[1], pixels.shape[0]), request.enlarge.scale)
+        larger = self._upscalers.enlarge(pixels, request.enlarge.upscaler, size, partial(_halt_on, should_stop))
+        return _image(larger, request)
 
     def close(self) -> None:
         """Ends the thread after its turn. What has not been painted is never told."""
@@ -101,7 +123,7 @@ class Engine:
         self._loop.join()
 
     def _pipeline(self, weights: Weights) -> Pipeline:
-        return Pipeline(load(weights, self.device, self._dtype(weights)))
+        return Pipeline(load(weights, self.device, self._dtype(weights)), self._controls)
 
     def _expected_bytes(self, weights: Weights) -> int:
         return expected_bytes(weights, self._dtype(weights))
@@ -127,3 +149,29 @@ class Engine:
         if failures:
             raise failures[0]
         return results[0]
+
+
+def _halt_on(should_stop: Callable[[], bool]) -> None:
+    if should_stop():
+        raise StopRequested
+
+
+def _shown(pixels: Pixels, request: ImageRequest, enlarge: Enlarge) -> Pixels:
+    """A painted picture in the size that it is shown in."""
+    size = request.shown_size or (pixels.shape[1], pixels.shape[0])
+    if request.enlarge is None:
+        return enlarge(pixels, LANCZOS, size)
+    return enlarge(pixels, request.enlarge.upscaler, _times(size, request.enlarge.scale))
+
+
+def _times(size: Size, scale: float) -> Size:
+    width, height = (max(round(side * scale), 1) for side in size)
+    if width * height > MOST_PIXELS:
+        raise NodeFailed(f"Enlarged, the picture would have {width} x {height} pixels; it may have {MOST_PIXELS:,}.")
+    return width, height
+
+
+def _image(pixels: Pixels, request: ImageRequest | EnlargeRequest) -> Image:
+    """`pixels` as the file of the request for this one picture."""
+    seed = request.seed if isinstance(request, ImageRequest) else 0
+    return Image(files.encode(pixels, request), seed, width=pixels.shape[1], height=pixels.shape[0])

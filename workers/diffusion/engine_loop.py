@@ -17,11 +17,12 @@ from app.errors import NodeFailed
 from workers.diffusion.curve import Curve
 from workers.diffusion.files_ahead import read_ahead
 from workers.diffusion.groups import Entry, Group, GroupKey
+from workers.diffusion.images import Pixels
 from workers.diffusion.memory import give_back_memory, is_out_of_memory
-from workers.diffusion.painting import Painting
+from workers.diffusion.painting import Interlude, Painting
 from workers.diffusion.request import StopRequested, Weights
 from workers.diffusion.residency import Residency
-from workers.diffusion.ticket import Ticket
+from workers.diffusion.ticket import Errand, Ticket
 from workers.diffusion.turns import Turns
 
 logger = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ class EngineLoop:
         due_s = self._residency.let_go(self._busy())
         while True:
             try:
-                order = self._inbox.get(block=not self._open, timeout=due_s)
+                order = self._inbox.get(block=not self._has_work, timeout=due_s)
             except queue.Empty:
                 break
             if order is None:
@@ -126,6 +127,11 @@ class EngineLoop:
             if painting.ticket.should_stop():
                 painting.fail(StopRequested())
         return False
+
+    @property
+    def _has_work(self) -> bool:
+        """False, too, while all open paintings wait for something that their own threads do."""
+        return bool(self._lobby or self._done) or any(group.has_work for group in self._groups.values())
 
     def _begin(self) -> None:
         for painting in list(self._lobby):
@@ -219,9 +225,26 @@ class EngineLoop:
         self._lobby.append(painting)
 
     def _after_pass(self, weights: Weights, entry: Entry) -> None:
-        following = entry.painting.after_pass(self._residency.pipeline(weights), entry.drawing)
-        if following is not None:
-            self._add(weights, Entry(following, entry.painting))
+        painting = entry.painting
+        following = painting.after_pass(self._residency.pipeline(weights), entry.drawing)
+        if isinstance(following, Interlude):
+            back = partial(self._give_result, weights, painting, following)
+            painting.ticket.send(Errand(following.work, back))
+        elif following is not None:
+            self._add(weights, Entry(following, painting))
+
+    def _give_result(
+        self, weights: Weights, painting: Painting, interlude: Interlude, result: Pixels | Exception
+    ) -> None:
+        """Called by the thread that asked."""
+        resume = partial(self._resume, weights, painting, interlude, result)
+        self.give(partial(painting.guarded, resume))
+
+    def _resume(self, weights: Weights, painting: Painting, interlude: Interlude, result: Pixels | Exception) -> None:
+        if isinstance(result, Exception):
+            raise result
+        if not painting.is_over and painting.weights == weights:  # it has not begun again since
+            self._add(weights, Entry(interlude.then(self._residency.pipeline(weights), result), painting))
 
     def _forget_ended(self) -> None:
         ended = [painting for painting in self._open if painting.is_over]

@@ -1,9 +1,129 @@
-"""Pictures as arrays."""
+"""Pictures of others: files of any kind → arrays of the size that is painted, and masks.
+
+A picture of another shape is cut and never stretched: scaled until it covers the size, then cut evenly on both sides.
+A picture that has the size already is not touched, to the last bit.
+"""
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+import io
+import warnings
 
-Pixels = NDArray[np.uint8]
-"""(height, width, 3), red, green, blue."""
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image as Picture
+from PIL import ImageOps, UnidentifiedImageError
+from PIL.Image import Resampling
+
+from app.errors import NodeFailed
+
+Pixels = NDArray[np.uint8]  # (height, width, 3)
+Share = NDArray[np.float32]  # (height, width), of each pixel: 0 is kept, 1 is painted anew
+Size = tuple[int, int]  # (width, height)
+
+MOST_PIXELS = 100_000_000
+"""Before it is decoded: 10,000 by 10,000, which takes 400 MB."""
+
+KINDS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+_PAINTED = 0.5  # from here on a pixel of a soft mask counts as painted where there is only yes and no
+
+
+def opened(content: bytes, what: str = "image") -> Picture.Image:
+    """A picture file as it is to be seen: turned as its EXIF says, the first frame of many.
+
+    `what` names it in errors. Raises NodeFailed for what is no picture, is cut off, or is too large to decode.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of large pictures; the limit here is our own
+            picture = Picture.open(io.BytesIO(content), formats=KINDS)
+            if picture.width * picture.height > MOST_PIXELS:
+                raise Picture.DecompressionBombError
+            picture.load()
+            return ImageOps.exif_transpose(picture)
+    except Picture.DecompressionBombError as error:
+        raise NodeFailed(f"The {what} is too large: a picture may have {MOST_PIXELS:,} pixels.") from error
+    except UnidentifiedImageError as error:
+        raise NodeFailed(f"The {what} is no picture that can be read ({', '.join(KINDS)}).") from error
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise NodeFailed(f"The {what} is a damaged picture: {error}.") from error
+
+
+def pixels_of(picture: Picture.Image, size: Size) -> Pixels:
+    """`picture` cut to `size`; what is transparent in it is white."""
+    return np.asarray(cut(_opaque(picture), size))
+
+
+def pixels_as_they_are(picture: Picture.Image) -> Pixels:
+    return pixels_of(picture, picture.size)
+
+
+def cut(picture: Picture.Image, size: Size, filter: Resampling = Resampling.LANCZOS) -> Picture.Image:
+    return picture if picture.size == size else ImageOps.fit(picture, size, filter)
+
+
+def resized(pixels: Pixels, size: Size) -> Pixels:
+    """Lanczos, to exactly `size`."""
+    if size == (pixels.shape[1], pixels.shape[0]):
+        return pixels
+    return np.asarray(Picture.fromarray(pixels).resize(size, Resampling.LANCZOS))
+
+
+def share_of(mask: Picture.Image, image_size: Size, size: Size) -> Share:
+    """How much of each pixel is painted: what is transparent in `mask`, or, in a mask without alpha, what is white.
+
+    An alpha channel that is opaque everywhere counts as none. A mask belongs to the whole picture that it came with, of
+    `image_size`, and is cut to `size` as that is. Raises NodeFailed for a mask that leaves nothing to paint.
+    """
+    alpha = mask.convert("RGBA").getchannel("A") if mask.has_transparency_data else None
+    painted = mask.convert("L") if alpha is None or alpha.getextrema()[0] == 255 else ImageOps.invert(alpha)
+    if painted.size != image_size:
+        painted = painted.resize(image_size, Resampling.BILINEAR)
+    share = np.asarray(cut(painted, size, Resampling.BILINEAR), np.float32) / np.float32(255)
+    if share.max() < _PAINTED:
+        raise NodeFailed("The mask leaves nothing to paint: nothing in it is transparent, nor white.")
+    return share
+
+
+def pasted(painted: Pixels, original: Pixels, share: Share) -> Pixels:
+    """`painted` where the mask says so, `original` elsewhere: its very bits where the share is 0."""
+    weight = share[:, :, None]
+    return np.rint(painted * weight + original * (1 - weight)).astype(np.uint8)
+
+
+def hole(share: Share) -> torch.Tensor:
+    """(1, 1, height, width): 1 where a pixel is painted and 0 elsewhere."""
+    return torch.from_numpy((share >= _PAINTED).astype(np.float32))[None, None]
+
+
+def latent_hole(share: Share, pixels_per_latent: int) -> torch.Tensor:
+    """`hole` at the size of latents: 1 where any pixel of a latent is painted, so that no thin stroke is lost."""
+    return torch.nn.functional.max_pool2d(hole(share), pixels_per_latent)
+
+
+def to_unit(pixels: Pixels) -> torch.Tensor:
+    """(1, 3, height, width) from 0 to 1."""
+    return torch.from_numpy(pixels.astype(np.float32) / 255).permute(2, 0, 1)[None].contiguous()
+
+
+def from_unit(unit: torch.Tensor) -> Pixels:
+    """The way back of `to_unit`, for values that may lie outside 0 and 1."""
+    picture: Pixels = (unit[0].float().clamp(0, 1).permute(1, 2, 0) * 255).round().to(torch.uint8).cpu().numpy()
+    return picture
+
+
+def _opaque(picture: Picture.Image) -> Picture.Image:
+    if not picture.has_transparency_data:
+        return _eight_bits(picture).convert("RGB")
+    seen = picture.convert("RGBA")
+    ground = Picture.new("RGB", seen.size, "white")
+    ground.paste(seen, mask=seen.getchannel("A"))
+    return ground
+
+
+def _eight_bits(picture: Picture.Image) -> Picture.Image:
+    """Pillow would cut greys of sixteen bits off at 255 instead of scaling them."""
+    if not picture.mode.startswith("I"):
+        return picture
+    return Picture.fromarray((np.asarray(picture).astype(np.int64) // 257).clip(0, 255).astype(np.uint8))

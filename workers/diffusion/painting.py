@@ -5,34 +5,52 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import torch
-from diffusers.utils.torch_utils import randn_tensor
+from torch.nn.functional import interpolate
 
 from app.errors import AtelierError, NodeFailed
 from workers.diffusion.denoiser import Drawing, Guidance
-from workers.diffusion.images import Pixels
+from workers.diffusion.given import hires_size
+from workers.diffusion.images import Pixels, pasted
 from workers.diffusion.memory import as_told, is_out_of_memory
+from workers.diffusion.passes import Pass, Subject
 from workers.diffusion.pipeline import Pipeline
-from workers.diffusion.request import ImageRequest, Progress, StopRequested, Weights
-from workers.diffusion.schedulers import sampler
+from workers.diffusion.previews import Previewer, load_tiny_decoder
+from workers.diffusion.request import Hires, ImageRequest, Progress, StopRequested, Weights
 from workers.diffusion.ticket import Ticket
 
 logger = logging.getLogger(__name__)
 
+PREVIEW_EVERY_S = 0.2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Interlude:
+    """Between two passes: `work` for another thread, and the drawing that `then` goes on with its result."""
+
+    work: Callable[[], Pixels]
+    then: Callable[[Pipeline, Pixels], Drawing]
+
 
 class Painting:
-    """Belongs to the engine's thread. Picture i of the request is the drawing of `seed + i`."""
+    """Belongs to the engine's thread. Picture i of the request is the one that `request.alone(i)` would give."""
 
     def __init__(self, number: int, ticket: Ticket, weights: Weights) -> None:
         self.number = number  # counts the engine's paintings from 1
         self.ticket = ticket
         self.weights = weights  # the request's, or the same in full precision
         self.is_over = False
-        self._drawings: list[Drawing] = []
+        self._drawings: list[Drawing] = []  # of each picture's present pass
+        self._calls_before: dict[int, int] = {}  # UNet calls of the first pass of those that are in the second
+        self._calls = 0  # of each picture, in all of its passes
         self._pictures: dict[int, Pixels] = {}
         self._told = 0
         self._began_s = time.monotonic()
+        self._previewer: Previewer | None = None
+        self._previewed_s = 0.0
 
     @property
     def request(self) -> ImageRequest:
@@ -44,35 +62,61 @@ class Painting:
         Raises NodeFailed for values that can't be painted.
         """
         self._check(pipeline)
-        self._pictures = {}
+        self._calls_before, self._pictures = {}, {}
         self._began_s = time.monotonic()
-        guidance = self._guidance(pipeline)
-        seeds = range(self.request.seed, self.request.seed + self.request.n)
-        self._drawings = [self._drawing(pipeline, guidance, seed) for seed in seeds]
+        request, given = self.request, self.ticket.given
+        if given.image is not None and request.strength == 0:
+            self._succeed([given.image] * request.n)
+            return []
+        self._guidance = _guidance(pipeline, request)
+        self._previewer = _previewer(pipeline, request) if request.previews else None
+        first = Pass(pipeline, request, self._guidance, self._first_subject())
+        self._calls = first.calls + (self._second_pass(pipeline).calls if request.hires else 0)
+        self._drawings = [first.drawing(request.alone(i)) for i in range(request.n)]
+        self._drawings[0].is_watched = request.previews
         return list(self._drawings)
 
-    def after_pass(self, pipeline: Pipeline, drawing: Drawing) -> Drawing | None:
-        """The drawing of its next pass, or None when the picture is finished: the last one ends the painting.
+    def after_pass(self, pipeline: Pipeline, drawing: Drawing) -> Drawing | Interlude | None:
+        """The drawing of its next pass, or what has to be done before; None when the picture is finished. The last one
+        ends the painting.
 
         Raises NodeFailed for weights that give no numbers.
         """
-        self._pictures[self._drawings.index(drawing)] = pipeline.to_pixels(drawing.latents)
-        if len(self._pictures) == self.request.n:
-            self.is_over = True
-            self.ticket.succeed([self._pictures[i] for i in range(self.request.n)])
-        return None
+        i, hires = self._drawings.index(drawing), self.request.hires
+        if hires is None or i in self._calls_before:
+            self._finish(i, pipeline.to_pixels(drawing.latents))
+            return None
+        self._calls_before[i] = drawing.done
+        if hires.upscaler == "latent":
+            return self._second_drawing(i, pipeline, latents=self._enlarged(pipeline, drawing.latents))
+        pixels = pipeline.to_pixels(drawing.latents)
+        return Interlude(
+            work=partial(self.ticket.enlarge, pixels, hires.upscaler, hires_size(self.request)),
+            then=partial(self._second_drawing, i),
+        )
 
     def tell_progress(self) -> None:
         """Tells how many UNet calls are done, as the mean over its pictures, when that is more than before."""
         if self.is_over:
             return
-        done = sum(drawing.done for drawing in self._drawings) // len(self._drawings)
+        done = sum(drawing.done for drawing in self._drawings) + sum(self._calls_before.values())
+        done //= len(self._drawings)
         if done <= self._told:
             return
         self._told = done
-        steps = len(self._drawings[0].timesteps)
         mean_s = (time.monotonic() - self._began_s) / done
-        self.ticket.progress(Progress(done, steps, mean_s * (steps - done)))
+        self.ticket.progress(Progress(done, self._calls, mean_s * (self._calls - done)), self._preview())
+
+    def _preview(self) -> Callable[[], bytes] | None:
+        """What makes one of the first picture, now and then."""
+        now_s = time.monotonic()
+        if self._previewer is None or now_s - self._previewed_s < PREVIEW_EVERY_S:
+            return None
+        glimpse = self._drawings[0].glimpse
+        if glimpse is None:
+            return None
+        self._previewed_s = now_s
+        return partial(self._previewer.jpeg, glimpse)
 
     def guarded(self, work: Callable[[], None]) -> None:
         """Does a part of the painting: what goes wrong in it ends this painting, and no other."""
@@ -106,26 +150,68 @@ class Painting:
         if not 0 <= request.seed <= 2**63 - request.n:
             raise NodeFailed(f"The seed {request.seed} is out of range: it must be between 0 and 2^63 - n.")
 
-    def _guidance(self, pipeline: Pipeline) -> Guidance:
-        request = self.request
-        guided = request.guidance_scale > 1
-        prompt = pipeline.encode(request.prompt, request)
-        negative = pipeline.encode(request.negative_prompt, request, negative=True) if guided else None
-        return Guidance(prompt, negative, request.guidance_scale)
-
-    def _drawing(self, pipeline: Pipeline, guidance: Guidance, seed: int) -> Drawing:
-        """Noise from a generator on the CPU, so that a seed means the same picture on every device."""
-        parts, request = pipeline.components, self.request
-        how = sampler(request.sampler)
-        scheduler = how.scheduler(parts.schedule, request.steps)
-        generator = torch.Generator().manual_seed(seed)
-        grid = parts.pixels_per_latent
-        shape = (1, parts.vae.config.latent_channels, request.height // grid, request.width // grid)
-        noise: torch.Tensor = randn_tensor(shape, generator=generator, device=parts.device, dtype=parts.dtype)
-        return Drawing(
-            latents=noise * scheduler.init_noise_sigma,
-            scheduler=scheduler,
-            timesteps=scheduler.timesteps,
-            guidance=guidance,
-            extra={"generator": generator} if how.takes_generator else {},
+    def _first_subject(self) -> Subject:
+        request, given = self.request, self.ticket.given
+        size = (request.width, request.height)
+        return Subject(
+            size=size,
+            steps=request.steps,
+            strength=request.strength,
+            pixels=given.image,
+            share=given.share,
+            hints=given.hints[size],
+            is_new=given.image is None,
         )
+
+    def _second_pass(
+        self, pipeline: Pipeline, pixels: Pixels | None = None, latents: torch.Tensor | None = None
+    ) -> Pass:
+        """With neither pixels nor latents it only knows how long it will be."""
+        request, size = self.request, hires_size(self.request)
+        hires = request.hires or Hires()
+        subject = Subject(
+            size=size,
+            steps=hires.steps or request.steps,
+            strength=hires.strength,
+            pixels=pixels,
+            latents=latents,
+            is_new=False,
+            hints=self.ticket.given.hints[size],
+        )
+        return Pass(pipeline, request, self._guidance, subject)
+
+    def _second_drawing(
+        self, i: int, pipeline: Pipeline, pixels: Pixels | None = None, latents: torch.Tensor | None = None
+    ) -> Drawing:
+        drawing = self._second_pass(pipeline, pixels, latents).drawing(self.request.alone(i))
+        drawing.is_watched = self._drawings[i].is_watched
+        self._drawings[i] = drawing
+        return drawing
+
+    def _enlarged(self, pipeline: Pipeline, latents: torch.Tensor) -> torch.Tensor:
+        (width, height), grid = hires_size(self.request), pipeline.components.pixels_per_latent
+        return interpolate(latents, (height // grid, width // grid), mode="bilinear", antialias=False)
+
+    def _finish(self, i: int, painted: Pixels) -> None:
+        given = self.ticket.given
+        if given.share is not None and given.image is not None:
+            painted = pasted(painted, given.image, given.share)
+        self._pictures[i] = painted
+        if len(self._pictures) == self.request.n:
+            self._succeed([self._pictures[i] for i in range(self.request.n)])
+
+    def _succeed(self, pictures: list[Pixels]) -> None:
+        self.is_over = True
+        self.ticket.succeed(pictures)
+
+
+def _guidance(pipeline: Pipeline, request: ImageRequest) -> Guidance:
+    guided = request.guidance_scale > 1
+    prompt = pipeline.encode(request.prompt, request)
+    negative = pipeline.encode(request.negative_prompt, request, negative=True) if guided else None
+    return Guidance(prompt, negative, request.guidance_scale)
+
+
+def _previewer(pipeline: Pipeline, request: ImageRequest) -> Previewer:
+    parts, path = pipeline.components, request.preview_path
+    return Previewer(parts.family, load_tiny_decoder(path, parts.device, parts.dtype) if path else None)

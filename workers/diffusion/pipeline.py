@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, ControlNetModel
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
 from app.errors import NodeFailed
 from workers.diffusion.conditioning import Conditioning
+from workers.diffusion.controls import ControlNets
 from workers.diffusion.dressing import Dressing
-from workers.diffusion.images import Pixels
+from workers.diffusion.images import Pixels, from_unit
 from workers.diffusion.loading import Components
 from workers.diffusion.prompts.encoder import Prompt, PromptEncoder
 from workers.diffusion.request import ImageRequest, Lora
+from workers.diffusion.tiling import within_memory
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A picture as the autoencoder understands it: it says how sure it is, and each drawing draws its own latents."""
+
+    distribution: DiagonalGaussianDistribution
+    scale: float
+    dtype: torch.dtype
+
+    def sample(self, generator: torch.Generator) -> torch.Tensor:
+        """(1, channels, height, width), scaled as the UNet sees them."""
+        latents: torch.Tensor = self.distribution.sample(generator) * self.scale
+        return latents.to(self.dtype)
 
 
 class Pipeline:
     """The modules of one checkpoint. For the engine's thread alone: tokenizer and modules hold state."""
 
-    def __init__(self, components: Components) -> None:
+    def __init__(self, components: Components, controls: ControlNets | None = None) -> None:
         self.components = components
+        self._controls = controls or ControlNets()
         self._dressing = Dressing(components.unet, components.text_encoders)
         self._prompts = PromptEncoder(components.tokenizers, components.text_encoders, self._dressing)
 
@@ -44,6 +64,21 @@ class Pipeline:
         self._dressing.check(request.loras)
         return self._prompts.encode(Prompt(prompt, request.clip_skip, request.embeddings, negative, request.loras))
 
+    def control_net(self, path: str) -> ControlNetModel:
+        """Raises CheckpointUnavailable."""
+        return self._controls.net(path, self.components.unet)
+
+    def to_latents(self, picture: torch.Tensor) -> Encoded:
+        """A picture of (1, 3, height, width) from -1 to 1. Raises NodeFailed where the autoencoder gives no numbers."""
+        parts = self.components
+        encoded = _encoded(parts.vae, picture.to(parts.device))
+        if not torch.isfinite(encoded.mean).all() and parts.vae.dtype != torch.float32:
+            parts.vae.to(torch.float32)  # as in `to_pixels`
+            encoded = _encoded(parts.vae, picture.to(parts.device))
+        if not torch.isfinite(encoded.mean).all():
+            raise NodeFailed("The autoencoder gave no numbers (NaN): the checkpoint's VAE is damaged.")
+        return Encoded(encoded, parts.vae.config.scaling_factor, parts.dtype)
+
     def to_pixels(self, latents: torch.Tensor) -> Pixels:
         """One picture, of latents (1, channels, height, width): a batch would need as many times the memory, where
         memory is scarcest. Raises NodeFailed for what is no number.
@@ -58,10 +93,21 @@ class Pipeline:
             picture = _decoded(vae, latents)
         if not torch.isfinite(picture).all():
             raise NodeFailed("The autoencoder gave no numbers (NaN): the checkpoint's VAE is damaged.")
-        unit = (picture[0].float() / 2 + 0.5).clamp(0, 1).permute(1, 2, 0)
-        return (unit * 255).round().to(torch.uint8).cpu().numpy()
+        return from_unit(picture.float() / 2 + 0.5)
 
 
 def _decoded(vae: AutoencoderKL, latents: torch.Tensor) -> torch.Tensor:
-    picture: torch.Tensor = vae.decode(latents.to(vae.dtype), return_dict=False)[0]
-    return picture
+    pixels_per_latent = 2 ** (len(vae.config.block_out_channels) - 1)
+
+    def decode() -> torch.Tensor:
+        picture: torch.Tensor = vae.decode(latents.to(vae.dtype), return_dict=False)[0]
+        return picture
+
+    return within_memory(vae, latents.shape[-2] * latents.shape[-1] * pixels_per_latent**2, decode)
+
+
+def _encoded(vae: AutoencoderKL, picture: torch.Tensor) -> DiagonalGaussianDistribution:
+    def encode() -> DiagonalGaussianDistribution:
+        return vae.encode(picture.to(vae.dtype)).latent_dist
+
+    return within_memory(vae, picture.shape[-2] * picture.shape[-1], encode)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Format = Literal["png", "jpeg", "webp"]
@@ -67,7 +67,7 @@ class Enlargement:
 
 @dataclass(frozen=True, slots=True)
 class ImageRequest:
-    """`n` pictures of one prompt; picture i is the one that the same request alone would give for `seed + i`.
+    """`n` pictures of one prompt; picture i is the one that `alone(i)` gives.
 
     With an `image` they begin from it, as far away as `strength` says (0: the image itself, 1: only its size is left).
     With a `mask`, too, only what is transparent in the mask is painted; all other pixels are the image's own.
@@ -98,7 +98,18 @@ class ImageRequest:
     format: Format = "png"
     quality: int = 90  # of JPEG and WebP
     previews: bool = False
+    preview_path: str = ""  # a tiny autoencoder that makes them; empty: they are a guess from the latents
     exclusive: bool = False  # alone in each UNet call, so that it repeats bit for bit
+
+    def alone(self, i: int) -> ImageRequest:
+        """The request for its picture `i` and no other: of `seed + i`, or, of variations, of `variation_seed + i`."""
+        varied = self.variation_strength > 0
+        return replace(
+            self,
+            n=1,
+            seed=self.seed + (0 if varied else i),
+            variation_seed=self.variation_seed + (i if varied else 0),
+        )
 
 
 @dataclass(frozen=True, slots=True)

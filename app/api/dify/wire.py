@@ -388,6 +388,7 @@ def _progress(tick: Tick) -> dict[str, Any]:
         "step": tick.step,
         "steps": tick.steps,
         "eta_s": tick.eta_s,
+        **({"preview": tick.preview} if tick.preview else {}),
     }
 
 

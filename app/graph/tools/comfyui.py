@@ -1,25 +1,37 @@
-"""A ComfyUI graph of the standard nodes → the arguments of text_to_image.
+"""A ComfyUI graph of the standard nodes → the arguments of one of our tools.
 
 The graph is followed backwards from the node that saves its picture: image ← decoder ← sampler ← model, prompts and
-empty latent. What stands on the way and is not ours to do is noted; what starts from a picture is refused.
+latent. What stands on the way and is not ours to do is noted.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
-from app.errors import InvalidParam
 from app.graph.selectors import text_of
 from app.graph.tools.comfyui_canvas import prompt_of_canvas
+from app.graph.tools.comfyui_extras import (
+    LOADERS,
+    SAMPLERS,
+    Following,
+    Start,
+    clip_skip_of,
+    controls_of,
+    loras_of,
+    second_pass_of,
+    start_of,
+    vae_of,
+)
+from app.graph.tools.comfyui_nodes import Node, Nodes, refusal
 from app.graph.values import Value
 
 _POSITIVE, _NEGATIVE = "{{positive_prompt}}", "{{negative_prompt}}"
 _SAVERS = frozenset({"SaveImage", "PreviewImage", "SaveImageWebsocket", "SaveAnimatedWEBP", "SaveAnimatedPNG"})
-_PICTURES = frozenset({"LoadImage", "LoadImageMask", "LoadImageOutput", "VAEEncode", "VAEEncodeForInpaint"})
 _COMMON = {"steps": "steps", "guidance_scale": "cfg", "sampler": "sampler_name", "spacing": "scheduler"}
 _WIRES = {"model": "model", "positive": "positive", "negative": "negative", "denoise": "denoise"}
 _SIGMAS = {"sampler": "sampler.sampler_name", "steps": "sigmas.steps", "spacing": "sigmas.scheduler"}
@@ -48,41 +60,27 @@ _CONDITIONINGS = (
     "positive",
     "negative",
 )
-_PLAIN = ("value", "text", "string", "prompt", "int", "float", "number", "seed", "noise_seed")
-"""Inputs that are the value of a node which only gives one."""
 _SILENT = frozenset(
     {"VAELoader", "CLIPLoader", "DualCLIPLoader", "TripleCLIPLoader", "VAEDecode", "VAEDecodeTiled", "Reroute"}
 )
-_FAR = 100
-"""More links than this in a row are a ring."""
-
-
-class Node(msgspec.Struct, frozen=True):
-    id: str
-    kind: str
-    inputs: Mapping[str, Any]
-
-    @property
-    def name(self) -> str:
-        return f"ComfyUI node '{self.id}' ({self.kind})"
-
-    @property
-    def texts(self) -> Iterable[str]:
-        return (value for value in self.inputs.values() if isinstance(value, str))
-
-    def filled(self, positive: str, negative: str) -> Node:
-        def fill(value: Value) -> Value:
-            return value.replace(_POSITIVE, positive).replace(_NEGATIVE, negative) if isinstance(value, str) else value
-
-        return Node(self.id, self.kind, {name: fill(value) for name, value in self.inputs.items()})
 
 
 class Drawing(msgspec.Struct, frozen=True):
-    """What a graph paints: arguments of text_to_image, with `sampler` and `spacing` in ComfyUI's names."""
+    """What a graph paints: arguments of our tools, with `sampler`, `spacing` and `denoise` as ComfyUI means them.
+
+    Pictures that it begins with or follows are named by the node that loads them; `loaders` are all of these.
+    """
 
     arguments: Mapping[str, Value]
     model: str
     notes: tuple[str, ...]
+    start: Start = Start()
+    controls: tuple[Following, ...] = ()
+    loaders: tuple[str, ...] = ()
+
+
+_EMBEDDING = re.compile(r"\bembedding:([^\s,:()]+?)(?:\.(?:pt|safetensors|bin))?(?=[\s,:()]|$)")
+"""How ComfyUI names a textual inversion in a prompt."""
 
 
 def is_graph_text(text: str) -> bool:
@@ -94,7 +92,7 @@ def is_graph_text(text: str) -> bool:
 
 
 def read_graph(written: Value, positive: str | None = None, negative: str | None = None) -> Drawing:
-    """Raises InvalidParam, naming the node, for a graph that paints no picture from text alone.
+    """Raises InvalidParam, naming the node, for a graph that paints no picture.
 
     `positive` and `negative` are prompts that the call gives besides. They go where the graph says
     `{{positive_prompt}}` and `{{negative_prompt}}`; where it says neither, they are the sampler's.
@@ -102,8 +100,8 @@ def read_graph(written: Value, positive: str | None = None, negative: str | None
     nodes = _nodes(_parsed(written))
     has_places = any(_POSITIVE in text for node in nodes.values() for text in node.texts)
     if has_places:
-        nodes = {node.id: node.filled(positive or "", negative or "") for node in nodes.values()}
-    drawing = _Tracer(nodes).read()
+        nodes = {node.id: _filled(node, positive or "", negative or "") for node in nodes.values()}
+    drawing = _Tracer(Nodes(nodes)).read()
     given = {} if has_places else {"prompt": positive, "negative_prompt": negative or None}
     prompts = {name: text for name, text in given.items() if text is not None}
     return msgspec.structs.replace(drawing, arguments={**drawing.arguments, **prompts})
@@ -115,9 +113,9 @@ def _parsed(written: Value) -> Mapping[str, Any]:
         try:
             parsed = json.loads(written, strict=False)
         except (ValueError, RecursionError) as error:
-            raise _refusal(f"the Workflow JSON is not correct: {error}") from None
+            raise refusal(f"the Workflow JSON is not correct: {error}") from None
     if not isinstance(parsed, dict):
-        raise _refusal("the Workflow JSON is not correct: it must be an object")
+        raise refusal("the Workflow JSON is not correct: it must be an object")
     if isinstance(parsed.get("nodes"), list):
         return prompt_of_canvas(parsed)
     return parsed["prompt"] if isinstance(parsed.get("prompt"), dict) else parsed
@@ -132,175 +130,135 @@ def _nodes(graph: Mapping[str, Any]) -> dict[str, Node]:
     }
 
 
-class _Tracer:
-    """Follows a graph. `used` are the nodes whose part in the picture is taken over."""
+def _filled(node: Node, positive: str, negative: str) -> Node:
+    def fill(value: Value) -> Value:
+        return value.replace(_POSITIVE, positive).replace(_NEGATIVE, negative) if isinstance(value, str) else value
 
-    def __init__(self, nodes: Mapping[str, Node]) -> None:
+    return Node(node.id, node.kind, {name: fill(value) for name, value in node.inputs.items()})
+
+
+class _Tracer:
+    def __init__(self, nodes: Nodes) -> None:
         self._nodes = nodes
-        self._used: set[str] = set()
         self._notes: list[str] = []
 
     def read(self) -> Drawing:
-        savers = [node for node in self._nodes.values() if node.kind in _SAVERS]
+        every = self._nodes.all.values()
+        savers = [node for node in every if node.kind in _SAVERS]
         if not savers:
-            raise _refusal("the ComfyUI graph saves no picture: it has no SaveImage or PreviewImage node")
-        upstream = self._upstream(savers)
-        for node in upstream:
-            if node.kind in _PICTURES:
-                raise _refusal(f"{node.name} starts from a picture, which is not available yet; paint from text alone")
-        samplers = {sampler.id: sampler for sampler in map(self._sampler_behind, savers)}
-        if len(samplers) > 1:
-            raise _refusal(f"the ComfyUI graph has {len(samplers)} chains of samplers, and a step paints with one")
-        (sampler,) = samplers.values()
-        arguments = {**self._settings(sampler), **self._prompts(sampler)}
-        arguments |= self._size(self._behind(sampler, "latent_image", "latent", "samples"))
-        model = self._model(self._wired(sampler, "model"))
-        self._use(*savers)
-        left_out = [_left_out(node) for node in upstream if node.id not in self._used and node.kind not in _SILENT]
-        return Drawing(arguments, model, (*self._notes, *left_out))
+            raise refusal("the ComfyUI graph saves no picture: it has no SaveImage or PreviewImage node")
+        passed = {way[-1].id: way for way in map(self._way_to_sampler, savers)}
+        if len(passed) > 1:
+            raise refusal(f"the ComfyUI graph has {len(passed)} chains of samplers, and a step paints with one")
+        (way,) = passed.values()
+        sampler, start = way[-1], start_of(self._nodes, way[-1])
+        settings, positive = self._settings(sampler, is_changed=bool(start.image)), self._positive(sampler)
+        wired = self._wired(sampler, "model")
+        found = {**settings, **self._prompts(sampler, positive), **start.arguments, **vae_of(self._nodes, way)}
+        if loras := ", ".join(each.text for each in loras_of(self._nodes, wired)):
+            found["loras"] = loras
+        found |= second_pass_of(self._nodes, way, found) if not start.image else {}
+        controls = tuple(controls_of(self._nodes, positive))
+        model = self._model(wired)
+        self._nodes.use(*savers)
+        return Drawing(found, model, self._noted(savers), start, controls, _loaders(every))
 
-    def _upstream(self, savers: Iterable[Node]) -> list[Node]:
-        """All nodes that feed the savers."""
-        found: dict[str, Node] = {}
-        waiting = list(savers)
-        while waiting:
-            node = waiting.pop()
-            if node.id not in found:
-                found[node.id] = node
-                waiting.extend(filter(None, (self._linked(value) for value in node.inputs.values())))
-        return [node for node in self._nodes.values() if node.id in found]
+    def _noted(self, savers: list[Node]) -> tuple[str, ...]:
+        left = [node for node in self._nodes.upstream(savers) if node.id not in self._nodes.used]
+        return (*self._notes, *(f"{node.name} has no effect here" for node in left if node.kind not in _SILENT))
 
-    def _sampler_behind(self, saver: Node) -> Node:
-        """The first sampler of the chain that ends in this picture: those after it only work on what it made."""
-        node, first = saver, None
-        for _ in range(_FAR):
-            if node.kind in _SAMPLERS:
-                first = node
-            following = self._linked_input(node, "images", "image", "samples", "latent_image", "latent")
-            if following is None:
-                break
-            node = following
-        if first is not None:
-            return first
-        raise _refusal(f"{node.name} can't be run here, and the picture comes from it")
+    def _way_to_sampler(self, saver: Node) -> list[Node]:
+        """The nodes from the saver to the first sampler of the chain that ends in it.
 
-    def _settings(self, sampler: Node) -> dict[str, Value]:
-        self._use(sampler)
+        Those after that sampler only work on what it made.
+        """
+        way: list[Node] = []
+        first = 0
+        for node in self._nodes.chain(saver, "images", "image", "samples", "latent_image", "latent"):
+            way.append(node)
+            if node.kind in SAMPLERS:
+                first = len(way)
+        if not first:
+            raise refusal(f"{way[-1].name} can't be run here, and the picture comes from it")
+        return way[:first]
+
+    def _settings(self, sampler: Node, *, is_changed: bool) -> dict[str, Value]:
+        self._nodes.use(sampler)
         paths = _SAMPLERS[sampler.kind]
         names = ("seed", "steps", "guidance_scale", "sampler", "spacing", "denoise")
         found = {name: self._value(sampler, paths[name]) for name in names if name in paths}
         denoise = found.pop("denoise", None)
-        if isinstance(denoise, (int, float)) and denoise < 1:
+        if is_changed:
+            found["denoise"] = 1.0 if denoise is None else denoise
+        elif isinstance(denoise, (int, float)) and denoise < 1:
             self._notes.append(f"{sampler.name}: a denoise of {denoise} has no effect on an empty latent")
         return {name: value for name, value in found.items() if value is not None}
 
-    def _prompts(self, sampler: Node) -> dict[str, Value]:
+    def _positive(self, sampler: Node) -> Node:
         positive = self._wired(sampler, "positive") or self._wired(sampler, "positive", "conditioning")
         if positive is None:
-            raise _refusal(f"{sampler.name} has no positive prompt")
-        negative = self._wired(sampler, "negative")
-        return {"prompt": self._text(positive), "negative_prompt": self._text(negative) if negative else ""}
+            raise refusal(f"{sampler.name} has no positive prompt")
+        return positive
 
-    def _text(self, conditioning: Node) -> str:
-        """The words of a conditioning; where some are mixed, the words of all, in their order."""
+    def _prompts(self, sampler: Node, positive: Node) -> dict[str, Value]:
+        negative = self._wired(sampler, "negative")
+        words = self._text(positive, "positive")
+        unwanted = self._text(negative, "negative") if negative else ({}, "")
+        return {"prompt": words[1], "negative_prompt": unwanted[1], **words[0]}
+
+    def _text(self, conditioning: Node, side: str) -> tuple[dict[str, Value], str]:
+        """(clip skip, if any; the words of a conditioning: where some are mixed, those of all, in their order).
+
+        `side`: of a node that passes on both prompts, which one is meant.
+        """
         found: dict[str, None] = {}
+        skip: dict[str, Value] = {}
         waiting, seen = [conditioning], set[str]()
         while waiting:
             node = waiting.pop(0)
             if node.id in seen or node.kind == "ConditioningZeroOut":
-                self._use(node)
+                self._nodes.use(node)
                 continue
             seen.add(node.id)
-            texts = [text_of(self._plain(node, name)) for name in _TEXTS if name in node.inputs]
-            following = [*filter(None, (self._linked_input(node, name) for name in _CONDITIONINGS))]
+            texts = [text_of(self._nodes.plain(node, name)) for name in _TEXTS if name in node.inputs]
+            sides = (side,) if {"positive", "negative"} <= node.inputs.keys() else _CONDITIONINGS
+            following = [*filter(None, (self._nodes.behind(node, name) for name in sides))]
             if not texts and not following:
-                raise _refusal(f"{node.name} can't be run here, and a prompt comes from it")
+                raise refusal(f"{node.name} can't be run here, and a prompt comes from it")
             if texts:
-                self._use(node)
+                self._nodes.use(node)
+                skip = skip or clip_skip_of(self._nodes, node)
             found |= dict.fromkeys(filter(None, texts))
             waiting = following + waiting
-        return ", ".join(found)
+        return skip, _EMBEDDING.sub(r"\1", ", ".join(found))
 
-    def _size(self, latent: Node) -> dict[str, Value]:
-        for _ in range(_FAR):
-            if _is_empty_latent(latent):
-                self._use(latent)
-                names = {"width": "width", "height": "height", "n": "batch_size"}
-                found = {ours: self._plain(latent, name) for ours, name in names.items() if name in latent.inputs}
-                return {name: value for name, value in found.items() if value is not None}
-            latent = self._behind(latent, "samples", "latent", "latent_image")
-        raise _refusal(f"{latent.name} is in a ring of links")
-
-    def _model(self, node: Node | None) -> str:
+    def _model(self, wired: Node | None) -> str:
         """The name of the weights at the far end of what works on the model."""
-        for _ in range(_FAR):
-            if node is None:
-                break
+        for node in self._nodes.chain(wired, "model"):
             named = next((name for name in node.inputs if name in _MODELS), None)
             if named:
-                self._use(node)
-                return text_of(self._plain(node, named))
-            node = self._linked_input(node, "model")
-        raise _refusal("the ComfyUI graph's sampler has no model: no CheckpointLoaderSimple is wired to it")
+                self._nodes.use(node)
+                return text_of(self._nodes.plain(node, named))
+        raise refusal("the ComfyUI graph's sampler has no model: no CheckpointLoaderSimple is wired to it")
 
     def _wired(self, sampler: Node, what: str, instead: str = "") -> Node | None:
         """The node behind one of the sampler's wires, with the nodes in between."""
         *way, name = _SAMPLERS[sampler.kind][what].split(".")
-        node: Node | None = sampler
-        for link in way:
-            node = self._linked_input(node, link) if node else None
-            self._use(*filter(None, (node,)))
-        return self._linked_input(node, instead or name) if node else None
+        node = self._along(sampler, way)
+        return self._nodes.behind(node, instead or name) if node else None
 
     def _value(self, sampler: Node, path: str) -> Value:
         *way, name = path.split(".")
+        node = self._along(sampler, way)
+        return self._nodes.plain(node, name) if node else None
+
+    def _along(self, sampler: Node, way: Iterable[str]) -> Node | None:
         node: Node | None = sampler
         for link in way:
-            node = self._linked_input(node, link) if node else None
-            self._use(*filter(None, (node,)))
-        return self._plain(node, name) if node else None
-
-    def _plain(self, node: Node, name: str) -> Value:
-        """A value as it is, or as the node gives it that it is wired to."""
-        value = node.inputs.get(name)
-        for _ in range(_FAR):
-            source = self._linked(value)
-            if source is None:
-                return value
-            self._use(source)
-            given = next((each for each in _PLAIN if each in source.inputs), None)
-            given = given or next(iter(source.inputs), None) if source.kind == "Reroute" else given
-            if given is None:
-                raise _refusal(f"{source.name} can't be run here, and '{name}' of {node.name} comes from it")
-            value = source.inputs[given]
-        raise _refusal(f"{node.name} is in a ring of links")
-
-    def _behind(self, node: Node, *names: str) -> Node:
-        following = self._linked_input(node, *names)
-        if following is None:
-            raise _refusal(f"{node.name} can't be run here, and the size of the picture comes from it")
-        return following
-
-    def _linked_input(self, node: Node, *names: str) -> Node | None:
-        return next(filter(None, (self._linked(node.inputs.get(name)) for name in names)), None)
-
-    def _linked(self, value: Value) -> Node | None:
-        is_link = isinstance(value, list) and len(value) == 2 and isinstance(value[0], (str, int))
-        return self._nodes.get(str(value[0])) if is_link else None
-
-    def _use(self, *nodes: Node) -> None:
-        self._used.update(node.id for node in nodes)
+            node = self._nodes.behind(node, link) if node else None
+            self._nodes.use(*filter(None, (node,)))
+        return node
 
 
-def _is_empty_latent(node: Node) -> bool:
-    return node.kind.startswith("Empty") and "Latent" in node.kind
-
-
-def _left_out(node: Node) -> str:
-    if isinstance(name := node.inputs.get("lora_name"), str):
-        return f"the LoRA '{name}' is left out: this engine has none yet"
-    return f"{node.name} has no effect here"
-
-
-def _refusal(text: str) -> InvalidParam:
-    return InvalidParam(text, params="workflow_json")
+def _loaders(nodes: Iterable[Node]) -> tuple[str, ...]:
+    return tuple(node.id for node in nodes if node.kind in LOADERS)

@@ -9,26 +9,30 @@ import msgspec
 
 from app.errors import InvalidParam
 from app.graph.selectors import text_of
-from app.graph.tools.comfyui import read_graph
+from app.graph.tools.comfyui import Drawing, read_graph
+from app.graph.tools.image_tool import ImageTool, draw
 from app.graph.tools.parameters import Call, Review
-from app.graph.tools.sketch import (
-    ImageTool,
-    Sketch,
-    Taken,
-    draw,
+from app.graph.tools.roles import (
+    denoise,
+    first_pass,
     ignored,
+    lora,
+    lora_weight,
+    lora_weights,
     loras,
+    mask,
     model,
     negative_prompt,
     picture,
     prompt,
     sampler,
+    second_pass,
     seed,
     side,
     spacing,
     to,
-    unheard,
 )
+from app.graph.tools.sketch import Sketch, Taken
 from app.graph.values import Value
 
 BAD_ART = "bad art, ugly, deformed, watermark, duplicated, discontinuous lines"
@@ -48,10 +52,10 @@ class GraphTool(msgspec.Struct, frozen=True):
     required: frozenset[str] = frozenset({GRAPH})
 
     def call(self, values: Mapping[str, Any]) -> Call:
-        """Raises InvalidParam, naming the graph's node, where it paints no picture from text alone."""
+        """Raises InvalidParam, naming the graph's node, where it paints no picture."""
         sketch = Sketch()
-        self._refuse_pictures(values.get("images"))
-        self._draw(sketch, values)
+        drawing = self._draw(sketch, values)
+        _place_pictures(sketch, drawing, _files_of(drawing, values))
         return sketch.call()
 
     def review(self, constants: Mapping[str, Any], written: Iterable[str], is_typed: bool) -> Review:
@@ -59,22 +63,17 @@ class GraphTool(msgspec.Struct, frozen=True):
         for name in written:
             if name not in _KNOWN:
                 sketch.note(f"'{name}' is no parameter of {self.name} and has no effect")
-        if "images" in written and "images" not in constants:
-            sketch.note("images: a run that gives a picture fails: painting from one is not available yet")
         if GRAPH in constants:
             try:
-                self._draw(sketch, constants)
+                drawing = self._draw(sketch, constants)
+                if "images" not in written:
+                    _place_pictures(sketch, drawing, {})
             except InvalidParam as error:
                 problems.append(error.message)
         return Review(tuple(problems), tuple(sketch.notes), sketch.model)
 
     @staticmethod
-    def _refuse_pictures(images: Value) -> None:
-        if images:
-            picture(Sketch(), Taken("images", picture), images)
-
-    @staticmethod
-    def _draw(sketch: Sketch, values: Mapping[str, Any]) -> None:
+    def _draw(sketch: Sketch, values: Mapping[str, Any]) -> Drawing:
         positive, negative = (_text(values.get(name)) for name in ("positive_prompt", "negative_prompt"))
         drawing = read_graph(values.get(GRAPH), positive, negative)
         for name, value in drawing.arguments.items():
@@ -85,6 +84,39 @@ class GraphTool(msgspec.Struct, frozen=True):
         sketch.choose_sampler()
         if _is_seed_drawn(values):
             sketch.arguments.pop("seed", None)
+        return drawing
+
+
+def _files_of(drawing: Drawing, values: Mapping[str, Any]) -> dict[str, Value]:
+    """The given pictures by the nodes that load them: those that `image_ids` names, or one after the other."""
+    given = values.get("images") or []
+    files = given if isinstance(given, list) else [given]
+    named = [word.strip() for word in _text(values.get("image_ids"), "").split(",") if word.strip()]
+    return dict(zip(named or drawing.loaders, files, strict=False))
+
+
+def _place_pictures(sketch: Sketch, drawing: Drawing, files: Mapping[str, Value]) -> None:
+    """Raises InvalidParam for a node that loads a picture which is not given."""
+
+    def file_of(loader: str) -> Value:
+        if loader not in files:
+            said = f"ComfyUI node '{loader}' loads a picture, and 'images' gives it none"
+            raise InvalidParam(said, params="images")
+        return files[loader]
+
+    start, controls = drawing.start, drawing.controls
+    if start.image:
+        draw(sketch, Taken("images", picture), file_of(start.image))
+    if start.mask:
+        draw(sketch, Taken("images", mask), file_of(start.mask))
+    if not controls:
+        return
+    sketch.put("control_image", "images", [file_of(each.image) for each in controls])
+    sketch.put("control_net", "control_net_name", ", ".join(each.net.text for each in controls))
+    for argument, found in (("control_start", controls[0].start), ("control_end", controls[0].end)):
+        sketch.put(argument, argument, found)
+    if len({(each.start, each.end) for each in controls}) > 1:
+        sketch.note("all ControlNets are heard on the part of the way that the last one has")
 
 
 _ROLES = {
@@ -100,6 +132,10 @@ _ROLES = {
         Taken("height", side("height")),
         Taken("sampler", sampler),
         Taken("spacing", spacing),
+        Taken("denoise", denoise),
+        Taken("loras", loras),
+        *(Taken(name, to(name)) for name in ("clip_skip", "vae")),
+        *(Taken(name, to(name)) for name in ("hires_scale", "hires_strength", "hires_steps", "hires_upscaler")),
     )
 }
 
@@ -111,8 +147,8 @@ def _is_seed_drawn(values: Mapping[str, Any]) -> bool:
     return text_of(values.get("randomize_seed", True)).strip().lower() not in ("false", "0", "no", "off")
 
 
-def _text(value: Value) -> str | None:
-    return None if value is None else text_of(value)
+def _text(value: Value, instead: Any = None) -> Any:
+    return instead if value is None else text_of(value)
 
 
 COMFYUI_GRAPH = GraphTool()
@@ -133,11 +169,32 @@ COMFYUI = (
             Taken("scheduler", spacing, "normal"),
             Taken("batch_size", to("n"), 1),
             Taken("loras", loras),
-            *(Taken(f"lora_{number}", loras) for number in (1, 2, 3)),
-            *(Taken(f"lora_strength_{number}", ignored) for number in (1, 2, 3)),
-            *(Taken(name, ignored) for name in ("lora_strengths", "model_type", "ecosystem")),
-            Taken("hiresfix_upscale_method", unheard, "disabled"),
-            *(Taken(name, ignored) for name in ("hiresfix_denoise", "hiresfix_size_ratio")),
+            Taken("lora_strengths", lora_weights),
+            *(Taken(f"lora_{number}", lora(number)) for number in (1, 2, 3)),
+            *(Taken(f"lora_strength_{number}", lora_weight(number)) for number in (1, 2, 3)),
+            *(Taken(name, ignored) for name in ("model_type", "ecosystem")),
+            Taken("hiresfix_upscale_method", second_pass),
+            Taken("hiresfix_denoise", to("hires_strength"), 0.6),
+            Taken("hiresfix_size_ratio", first_pass, 0.5),
+        ),
+    ),
+    ImageTool(
+        "comfyui",
+        "img2img",
+        (
+            Taken("prompt", prompt, required=True),
+            Taken("negative_prompt", negative_prompt, BAD_ART),
+            Taken("images", picture, required=True),
+            Taken("model", model),
+            Taken("steps", to("steps"), 20),
+            Taken("cfg", to("guidance_scale"), 7.0),
+            Taken("denoise", denoise, 0.8),
+            Taken("sampler_name", sampler, "euler"),
+            Taken("scheduler", spacing, "normal"),
+            Taken("batch_size", to("n"), 1),
+            Taken("loras", loras),
+            Taken("lora_names", loras),
+            Taken("lora_strengths", lora_weights),
         ),
     ),
     ImageTool(

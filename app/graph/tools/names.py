@@ -17,15 +17,14 @@ SAME_AS: Mapping[tuple[str, str], tuple[str, str]] = {
 }
 """Other names of the same tools, in (provider, tool)."""
 
-_EDITS = "it changes a given picture, and image to image is not available yet"
 _VIDEO = "it makes videos"
 UNAVAILABLE: Mapping[tuple[str, str], str] = {
     ("audio", "asr"): "there are no speech models here",
     ("audio", "tts"): "there are no speech models here",
     ("code", "simple_code"): "a code node runs the same code",
     ("webscraper", "webscraper"): "an http-request node can fetch the page",
-    ("comfyui", "img2img"): _EDITS,
-    ("comfyui", "img2any"): _EDITS,
+    ("comfyui", "img2any"): "it finds depths and swaps faces; Atelier's own upscale tool enlarges pictures",
+    ("comfyui", "image_edit"): "it needs a model that follows orders; img2img or inpaint may do",
     ("comfyui", "img2vid"): _VIDEO,
     ("comfyui", "txt2vid"): _VIDEO,
     ("comfyui", "txt2aud"): "it makes sounds",
@@ -33,21 +32,11 @@ UNAVAILABLE: Mapping[tuple[str, str], str] = {
     ("comfyui", "download_by_url"): "it loads models; put them into the checkpoints folder instead",
     ("comfyui", "download_civitai"): "it loads models; put them into the checkpoints folder instead",
     ("comfyui", "download_huggingface"): "it loads models; put them into the checkpoints folder instead",
-    ("openai", "gpt_image_edit"): _EDITS,
-    ("openai", "gpt_image_2_edit"): _EDITS,
-    ("azure_openai", "image_edit"): _EDITS,
-    ("siliconflow", "image_edit"): _EDITS,
     ("siliconflow", "video_generate"): _VIDEO,
-    ("gpustack", "image_edit"): _EDITS,
-    ("modelscope", "image2image"): _EDITS,
-    ("fal", "clarity_upscaler"): _EDITS,
     ("novitaai", "novitaai_createtile"): "it makes tiles that repeat without a seam",
     ("novitaai", "novitaai_modelquery"): "it asks Novita for its models; `atelier checkpoints` lists those here",
     ("cogview", "cogvideo"): _VIDEO,
     ("cogview", "cogvideo_job"): _VIDEO,
     ("zhipuai", "cogvideo"): _VIDEO,
-    ("aihubmix_image", "ernie-irag-edit"): _EDITS,
-    ("aihubmix_image", "gpt-image-edit"): _EDITS,
-    ("aihubmix_image", "qwen-image-edit"): _EDITS,
 }
 """Tools that can't be had here, or not yet, with the reason that an author is told."""

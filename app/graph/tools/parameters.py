@@ -9,18 +9,24 @@ from typing import Any, Literal
 
 import msgspec
 
+from app.domain.artifact import is_artifact
 from app.errors import InvalidParam
 from app.graph.values import Value
 
-ParameterType = Literal["string", "number", "integer", "boolean", "select"]
+ParameterType = Literal["string", "number", "integer", "boolean", "select", "picture", "pictures"]
 
 _WHOLE = re.compile(r"[+-]?[0-9]{1,30}")
 _DECIMAL = re.compile(r"[+-]?([0-9]{1,30}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][+-]?[0-9]{1,3})?")
+_PICTURES = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp"})
+_MOST_PICTURES = 4
 _TRUE, _FALSE = frozenset({"true", "1", "yes", "on"}), frozenset({"false", "0", "no", "off"})
 
 
 class ToolParameter(msgspec.Struct, frozen=True):
-    """One argument of a tool. Without a default it is left out when a caller leaves it out."""
+    """One argument of a tool. Without a default it is left out when a caller leaves it out.
+
+    A `picture` is a file as a value, or a list of one; `pictures` are a few of them, always a list.
+    """
 
     name: str
     type: ParameterType
@@ -44,6 +50,10 @@ class ToolParameter(msgspec.Struct, frozen=True):
             return f"a string of at most {self.max_length} characters" if self.max_length else "a string"
         if self.type == "boolean":
             return "true or false"
+        if self.type == "picture":
+            return "a picture file (PNG, JPEG, WebP, GIF or BMP)"
+        if self.type == "pictures":
+            return f"1 to {_MOST_PICTURES} picture files (PNG, JPEG, WebP, GIF or BMP)"
         noun = "an integer" if self.type == "integer" else "a number"
         bounds = "" if self.minimum is None else f" from {self.minimum:.16g} to {self.maximum:.16g}"
         return noun + bounds + (f" and a multiple of {self.multiple_of}" if self.multiple_of else "")
@@ -115,7 +125,7 @@ def check_arguments(tool: Tool, arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_argument(parameter: ToolParameter, value: Value) -> Value:
     """The value as the tool takes it; None where nothing is given and there is no default. Raises InvalidParam."""
-    if value is None or (value == "" and not parameter.required):
+    if value is None or value == [] or (value == "" and not parameter.required):
         if parameter.required:
             raise InvalidParam(f"{parameter.name} is required", params=parameter.name)
         return parameter.default
@@ -167,17 +177,34 @@ def _select(parameter: ToolParameter, value: Value) -> str | None:
     return word if word in parameter.options else None
 
 
+def _picture(parameter: ToolParameter, value: Value) -> Value:
+    file = value[0] if isinstance(value, list) and len(value) == 1 else value
+    return file if is_artifact(file) and file["mime_type"] in _PICTURES else None
+
+
+def _pictures(parameter: ToolParameter, value: Value) -> list[Value] | None:
+    files = value if isinstance(value, list) else [value]
+    are_pictures = all(_picture(parameter, file) for file in files)
+    return files if are_pictures and len(files) <= _MOST_PICTURES else None
+
+
 _CONVERSIONS = {
     "string": _string,
     "number": _number,
     "integer": _integer,
     "boolean": _boolean,
     "select": _select,
+    "picture": _picture,
+    "pictures": _pictures,
 }
 
 
 def _shown(value: Value) -> str:
     """The value as the caller wrote it, cut where it is long."""
+    if is_artifact(value):
+        return f"'{value['filename']}' ({value['mime_type']})"
+    if isinstance(value, list) and value and all(map(is_artifact, value)):
+        return f"{len(value)} files: " + ", ".join(map(_shown, value[:_MOST_PICTURES]))
     if isinstance(value, str) and len(value) > 60:
         return f"{len(value)} characters"
     text = repr(value)

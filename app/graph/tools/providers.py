@@ -1,4 +1,4 @@
-"""The one table of other people's text-to-image tools: their parameters, and what each is for our engine.
+"""The one table of other people's image tools: their parameters, and what each is for our engine.
 
 Names, defaults and sizes are those of the providers' plugins, old and new versions of a tool in one row: a document
 may hold the parameters of either. `docs/image-tools.md` shows the table to people.
@@ -9,18 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from app.graph.tools.comfyui_tool import BAD_ART, COMFYUI
-from app.graph.tools.sketch import (
-    ImageTool,
-    Size,
-    Taken,
+from app.graph.tools.image_tool import ImageTool
+from app.graph.tools.roles import (
+    another_picture,
+    file_format,
+    file_quality,
     ignored,
     loras,
+    loras_by_semicolon,
+    mask,
     model,
     negative_prompt,
     picture,
-    png,
     prompt,
-    prompt_with_loras,
     ratio,
     sampler,
     seed,
@@ -32,6 +33,7 @@ from app.graph.tools.sketch import (
     to,
     unheard,
 )
+from app.graph.tools.sketch import Size, Taken
 
 _DALLE2: Mapping[str, Size] = {"small": (256, 256), "medium": (512, 512), "large": (1024, 1024)}
 _DALLE3: Mapping[str, Size] = {"square": (1024, 1024), "vertical": (1024, 1792), "horizontal": (1792, 1024)}
@@ -64,6 +66,8 @@ _N = Taken("n", to("n"), 1)
 _QUALITY = Taken("quality", unheard, "standard")
 _STYLE = Taken("style", unheard, "vivid")
 _MODEL = Taken("model", model)
+_IMAGE = Taken("image", picture, required=True)
+_COMPRESSION = Taken("output_compression", file_quality)
 
 
 def _unheard(*names: str) -> Iterable[Taken]:
@@ -88,7 +92,7 @@ _STABLE_DIFFUSION = (
         "stablediffusion",
         "stable_diffusion",
         (
-            Taken("prompt", prompt_with_loras, required=True),
+            _PROMPT,
             Taken("negative_prompt", negative_prompt, BAD_ART),
             _MODEL,
             Taken("lora", loras),
@@ -108,7 +112,7 @@ _STABLE_DIFFUSION = (
         "novitaai",
         "novitaai_txt2img",
         (
-            Taken("prompt", prompt_with_loras, required=True),
+            _PROMPT,
             _NEGATIVE,
             Taken("model_name", model),
             Taken("width", side("width"), 512),
@@ -118,9 +122,11 @@ _STABLE_DIFFUSION = (
             Taken("seed", seed, -1),
             Taken("guidance_scale", to("guidance_scale"), 7.5),
             Taken("sampler_name", sampler),
-            Taken("loras", loras),
-            Taken("response_image_type", png),
-            *_unheard("clip_skip", "sd_vae", "embeddings", "hires_fix", "refiner_switch_at"),
+            Taken("loras", loras_by_semicolon),
+            Taken("clip_skip", to("clip_skip")),
+            Taken("sd_vae", to("vae")),
+            Taken("response_image_type", file_format),
+            *_unheard("embeddings", "hires_fix", "refiner_switch_at"),
             *_ignored("enabled_enterprise_plan", "enable_nsfw_detection", "nsfw_detection_level"),
         ),
     ),
@@ -151,7 +157,7 @@ _STABLE_DIFFUSION = (
             Taken("guidance", to("guidance_scale")),
             _SEED,
             Taken("scheduler", sampler),
-            Taken("output_format", png),
+            Taken("output_format", file_format),
             *_unheard("style", "prompt_2", "negative_prompt_2"),
             *_ignored("response_format"),
         ),
@@ -180,9 +186,10 @@ _OPENAI = (
             Taken("model", model, "gpt-image-1"),
             Taken("size", size, "auto"),
             _N,
-            Taken("output_format", png),
+            Taken("output_format", file_format),
             *_unheard("quality", "background"),
-            *_ignored("output_compression", "moderation"),
+            _COMPRESSION,
+            *_ignored("moderation"),
         ),
     ),
     ImageTool(
@@ -192,9 +199,10 @@ _OPENAI = (
             _PROMPT,
             Taken("size", size, "auto"),
             _N,
-            Taken("output_format", png),
+            Taken("output_format", file_format),
             *_unheard("quality"),
-            *_ignored("output_compression", "moderation"),
+            _COMPRESSION,
+            *_ignored("moderation"),
         ),
         model="gpt-image-2",
     ),
@@ -206,11 +214,73 @@ _OPENAI = (
             Taken("size", size, "1024x1024"),
             Taken("custom_size", size),
             _N,
-            Taken("output_format", png),
+            Taken("output_format", file_format),
             Taken("quality", unheard, "high"),
-            *_ignored("output_compression"),
+            _COMPRESSION,
         ),
         model="gpt-image-1",
+    ),
+)
+
+
+def _gpt_edit(provider: str, name: str, model_name: str, *more: Taken) -> ImageTool:
+    """Without a mask all of the picture is painted anew."""
+    common = (
+        _PROMPT,
+        _IMAGE,
+        Taken("mask", mask),
+        Taken("model", model, model_name),
+        Taken("size", size, "auto"),
+        _N,
+        Taken("output_format", file_format),
+        _COMPRESSION,
+        *_unheard("quality", "background"),
+        *_ignored("moderation", "input_fidelity"),
+    )
+    return ImageTool(provider, name, (*common, *more), follows_orders=True)
+
+
+_EDITS = (
+    _gpt_edit("openai", "gpt_image_edit", "gpt-image-1"),
+    _gpt_edit("openai", "gpt_image_2_edit", "gpt-image-2"),
+    _gpt_edit("azure_openai", "image_edit", "gpt-image-1", Taken("custom_size", size)),
+    _gpt_edit("gpustack", "image_edit", "", _NEGATIVE, _SEED),
+    ImageTool(
+        "siliconflow",
+        "image_edit",
+        (
+            _PROMPT,
+            _IMAGE,
+            *(Taken(name, another_picture) for name in ("image2", "image3")),
+            Taken("model", model, "qwen_image_edit_2509"),
+            Taken("num_inference_steps", to("steps"), 20),
+            Taken("cfg", to("guidance_scale"), 4),
+            _SEED,
+        ),
+        tells_images=True,
+        follows_orders=True,
+    ),
+    ImageTool(
+        "modelscope",
+        "image2image",
+        (_PROMPT, _NEGATIVE, _IMAGE, Taken("model", model, "Qwen/Qwen-Image-Edit"), Taken("size", size), _SEED),
+        follows_orders=True,
+    ),
+    ImageTool(
+        "fal",
+        "clarity_upscaler",
+        (
+            Taken("prompt", prompt, "masterpiece, best quality, highres"),
+            Taken("negative_prompt", negative_prompt, "(worst quality, low quality, normal quality:2)"),
+            Taken("image_file", picture, required=True),
+            Taken("image_url", unheard),
+            Taken("upscale_factor", to("upscale"), 2),
+            Taken("creativity", to("strength"), 0.35),
+            Taken("guidance_scale", to("guidance_scale"), 4),
+            Taken("num_inference_steps", to("steps"), 18),
+            _SEED,
+            *_ignored("resemblance", "enable_safety_checker"),
+        ),
     ),
 )
 
@@ -387,12 +457,18 @@ def _aihubmix(name: str, *more: Taken) -> ImageTool:
         _PROMPT,
         Taken("model", model),
         Taken("num_images", to("n"), 1),
-        Taken("image_format", png),
+        Taken("image_format", file_format),
         Taken("generation_mode", unheard, "text_to_image"),
-        *(Taken(name, picture) for name in ("reference_image", "reference_images", "refer_image", "image")),
+        *(Taken(name, another_picture) for name in ("reference_image", "reference_images", "refer_image", "image")),
     )
     quiet = _ignored("watermark", "response_format", "moderation_level", "image_strength", "stream", "thinking_mode")
     return ImageTool("aihubmix_image", name, (*common, *more, *quiet), model=name)
+
+
+def _aihubmix_edit(name: str, *more: Taken) -> ImageTool:
+    quiet = _ignored("watermark", "response_format", "extra")
+    common = (_PROMPT, _MODEL, Taken("n", to("n"), 1), Taken("size", size), *more, *quiet)
+    return ImageTool("aihubmix_image", name, common, model=name, follows_orders=True)
 
 
 _RESOLUTION = Taken("resolution", size, "1024x1024")
@@ -415,12 +491,25 @@ _AIHUBMIX = (
         *_ignored("max_sequential_images"),
     ),
     _aihubmix("doubao-seedream-5-pro", Taken("size", size, "2K", _K)),
+    _aihubmix_edit("gpt-image-edit", _IMAGE, Taken("mask", mask)),
+    _aihubmix_edit("qwen-image-edit", _IMAGE, Taken("guidance", to("guidance_scale"), 7.5)),
+    _aihubmix_edit("ernie-irag-edit", _IMAGE, Taken("guidance", to("guidance_scale"), 7.5)),
+    _aihubmix_edit(
+        "image-edit",
+        Taken("images", picture, required=True),
+        Taken("mask", mask),
+        Taken("aspect_ratio", ratio),
+        Taken("output_format", file_format),
+        _SEED,
+        _NEGATIVE,
+    ),
 )
 
 IMAGE_TOOLS = (
     *_STABLE_DIFFUSION,
     *COMFYUI,
     *_OPENAI,
+    *_EDITS,
     *_SILICONFLOW,
     *_FLUX,
     *_OTHERS,

@@ -1,0 +1,147 @@
+"""A step's settled inputs to what the engine is asked for: names become paths, files become bytes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from PIL import Image as Picture
+from PIL import UnidentifiedImageError
+
+from app.artifacts.store import ArtifactStore
+from app.checkpoints.adapters import Kind
+from app.checkpoints.catalogue import Catalogue
+from app.checkpoints.checkpoint import Checkpoint
+from app.errors import NodeFailed
+from app.graph.tools.weighted import split_prompt
+from app.runs.sizes import LARGEST, Size, size_of_change
+from workers.diffusion.request import Control, Enlargement, EnlargeRequest, Hires, ImageRequest, Lora, Weights
+
+_ORIENTATION = 0x0112  # EXIF's tag; from 5 on the picture lies on its side
+_BUILT_IN = frozenset({"latent", "lanczos"})
+_SAME_NAMES = ("variation_strength", "variation_seed", "clip_skip", "strength", "format", "quality", "previews")
+
+
+class ImageRequests:
+    """Builds requests. Nothing is left to choose: equal inputs and files make equal requests."""
+
+    def __init__(self, catalogue: Catalogue, artifacts: ArtifactStore) -> None:
+        self._catalogue = catalogue
+        self._artifacts = artifacts
+
+    def painting(self, inputs: Mapping[str, Any]) -> ImageRequest:
+        """Raises CheckpointUnavailable, NodeFailed, and what the artifact store raises for a file that it lacks."""
+        checkpoint = self._catalogue.get(inputs["model_name"])
+        image = self._bytes(inputs.get("image"))
+        size = _size(image, inputs, checkpoint)
+        painted = tuple(inputs.get("painted_size") or size)
+        given = {name: inputs[name] for name in _SAME_NAMES if name in inputs}
+        vae_path = self._path("vae", inputs["vae"]) if "vae" in inputs else ""
+        return ImageRequest(
+            weights=weights_of(checkpoint, self._catalogue, vae_path),
+            prompt=split_prompt(inputs["prompt"])[0],
+            negative_prompt=inputs.get("negative_prompt") or "",
+            width=painted[0],
+            height=painted[1],
+            steps=inputs["steps"],
+            guidance_scale=inputs["guidance_scale"],
+            seed=inputs["seed"],
+            n=inputs["n"],
+            sampler=inputs["scheduler"],
+            image=image,
+            mask=self._bytes(inputs.get("mask")),
+            loras=tuple(self._loras(inputs)),
+            embeddings=tuple((name, self._path("embedding", name)) for name in inputs.get("embeddings", ())),
+            controls=tuple(self._controls(inputs)),
+            hires=self._hires(inputs),
+            enlarge=self._enlargement(inputs) if inputs.get("upscale", 1) != 1 else None,
+            shown_size=None if painted == size else _shown(size, inputs),
+            exclusive=bool(inputs.get("exclusive")),
+            **given,
+        )
+
+    def enlarging(self, inputs: Mapping[str, Any]) -> EnlargeRequest:
+        """Raises as `painting` does."""
+        image = self._artifacts.get(inputs["image"]["sha256"])
+        _enlarged(_size_of(image), inputs)
+        given = {name: inputs[name] for name in ("format", "quality") if name in inputs}
+        return EnlargeRequest(image, self._enlargement(inputs), **given)
+
+    def _loras(self, inputs: Mapping[str, Any]) -> Iterator[Lora]:
+        for use in inputs.get("loras", ()):
+            yield Lora(use["name"], self._path("lora", use["name"]), use["weight"], use.get("text_weight"))
+
+    def _controls(self, inputs: Mapping[str, Any]) -> Iterator[Control]:
+        for net, file in zip(inputs.get("control_net", ()), inputs.get("control_image", ()), strict=True):
+            between = inputs["control_start"], inputs["control_end"]
+            picture, path = self._artifacts.get(file["sha256"]), self._path("controlnet", net["name"])
+            yield Control(net["name"], path, picture, net["weight"], *between)
+
+    def _hires(self, inputs: Mapping[str, Any]) -> Hires | None:
+        if "hires_scale" not in inputs:
+            return None
+        upscaler = self._upscaler(inputs["hires_upscaler"])
+        return Hires(inputs["hires_scale"], inputs["hires_strength"], inputs["hires_steps"], upscaler)
+
+    def _enlargement(self, inputs: Mapping[str, Any]) -> Enlargement:
+        return Enlargement(inputs["upscale"], self._upscaler(inputs["upscaler"]))
+
+    def _upscaler(self, name: str) -> str:
+        return name if name in _BUILT_IN else self._path("upscaler", name)
+
+    def _path(self, kind: Kind, name: str) -> str:
+        return self._catalogue.adapters.find(kind, name).path
+
+    def _bytes(self, file: Mapping[str, Any] | None) -> bytes | None:
+        return None if file is None else self._artifacts.get(file["sha256"])
+
+
+def weights_of(checkpoint: Checkpoint, catalogue: Catalogue, vae_path: str = "") -> Weights:
+    """The checkpoint as the engine is asked for it, with another autoencoder if there is a path to one."""
+    return Weights(
+        name=checkpoint.name,
+        path=checkpoint.path,
+        family=checkpoint.family or "",
+        prediction=checkpoint.prediction,
+        vae_path=vae_path or checkpoint.vae_path,
+        text_encoder_path=checkpoint.text_encoder_path,
+        hash=catalogue.hash_prefix(checkpoint),
+    )
+
+
+def _size(image: bytes | None, inputs: Mapping[str, Any], checkpoint: Checkpoint) -> Size:
+    """What is to be painted, in pixels; checked where the picture itself says it."""
+    width, height = inputs.get("width"), inputs.get("height")
+    if image is None:
+        return inputs["width"], inputs["height"]
+    size = size_of_change(_size_of(image), width, height, checkpoint.side)
+    _enlarged(size, inputs)
+    return size
+
+
+def _shown(size: Size, inputs: Mapping[str, Any]) -> Size:
+    """What was asked for, before it is enlarged: the second pass belongs to the painting."""
+    scale = inputs.get("hires_scale", 1)
+    return round(size[0] * scale), round(size[1] * scale)
+
+
+def _enlarged(size: Size, inputs: Mapping[str, Any]) -> Size:
+    """How large the finished picture is. Raises NodeFailed for one that is too large."""
+    factor = inputs.get("hires_scale", 1) * inputs.get("upscale", 1)
+    width, height = round(size[0] * factor), round(size[1] * factor)
+    if max(width, height) > LARGEST:
+        said = f"The picture would have {width} x {height} pixels; a side may have {LARGEST}. Enlarge it less."
+        raise NodeFailed(said, error_type="InvalidParam")
+    return width, height
+
+
+def _size_of(content: bytes) -> Size:
+    """As it is to be seen: on its side, where its EXIF says so. Raises NodeFailed for what is no picture."""
+    try:
+        with Picture.open(io.BytesIO(content)) as picture:
+            width, height = picture.size
+            is_on_its_side = picture.getexif().get(_ORIENTATION, 1) >= 5
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        raise NodeFailed(f"The image can't be read: {error}") from error
+    return (height, width) if is_on_its_side else (width, height)
