@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,6 +16,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 from rich.text import Text
 
+from app.checkpoints.adapters import KINDS, identify_adapter
+from app.checkpoints.adapters import Kind as AdapterKind
 from app.checkpoints.catalogue import open_catalogue
 from app.checkpoints.checkpoint import Checkpoint
 from app.checkpoints.conversion import Conversions, Kind, convert, convert_folder
@@ -23,17 +25,23 @@ from app.checkpoints.download import Download
 from app.checkpoints.hashes import Hashes
 from app.checkpoints.header import is_pickled
 from app.checkpoints.identify import SUFFIXES, identify
+from app.checkpoints.kinds import FOLDERS
 from app.checkpoints.sources import Hub, Remote, Source, find_source
-from app.errors import InvalidParam
+from app.errors import AtelierError, InvalidParam
 from app.settings import Settings, load_settings
+from app.store.migrate import current_version
+from app.store.residents import list_residents
+from app.store.schema import SCHEMA_HEAD
+from app.store.store import Store
 from app.terminal import out
 
 checkpoints = typer.Typer(help="Weights of diffusion models: what is installed, and how more comes.")
 
 Name = Annotated[str, typer.Argument(help="The checkpoint's name, from `atelier checkpoints`.")]
-Shelf = Literal["checkpoints", "loras", "embeddings", "vae", "controlnet", "upscalers"]
+Shelf = Literal["checkpoints", "loras", "embeddings", "vae", "controlnet", "upscalers", "text_encoders"]
 Dtype = Literal["fp16", "bf16", "fp32"]
 _KINDS: dict[str, Kind] = {"fp16": "F16", "bf16": "BF16", "fp32": "F32"}
+_KIND_OF_SHELF: dict[str, AdapterKind] = {FOLDERS[kind]: kind for kind in KINDS}
 _WEIGHTS = SUFFIXES | {".bin"}
 
 
@@ -85,7 +93,17 @@ def show(name: Name) -> None:
         "family": checkpoint.family or "",
         "size": _megabytes(checkpoint.size_bytes),
         "sha256": _hashes(settings, [checkpoint]).find(path) or "",
-        "picture": f"{checkpoint.side} x {checkpoint.side}, guidance {checkpoint.guidance_scale:g}",
+        "predicts": checkpoint.prediction,
+        "picture": f"{checkpoint.width or checkpoint.side} x {checkpoint.height or checkpoint.side}",
+        "guidance": f"{checkpoint.guidance_scale:g}",
+        "sampler": checkpoint.sampler,
+        "steps": str(checkpoint.steps or ""),
+        "clip skip": str(checkpoint.clip_skip or ""),
+        "VAE": checkpoint.vae,
+        "text encoder": checkpoint.text_encoder,
+        "licence": checkpoint.licence,
+        "trigger words": ", ".join(checkpoint.trigger_words),
+        "description": checkpoint.description,
         "in memory": _residents(settings).get(checkpoint.name, ""),
         "problem": checkpoint.problem or "",
     }
@@ -151,8 +169,7 @@ def pull(
         Hashes(settings.hashes_file).note(target, digests[0])
         _tell(f"sha256: {digests[0]}")
     _tell(f"{target} is there.")
-    if into == "checkpoints":
-        _judge(settings, target)
+    _judge(settings, into, target)
 
 
 def _fetch(client: httpx.Client, hub: Hub, remote: Remote, target: Path) -> str:
@@ -161,15 +178,17 @@ def _fetch(client: httpx.Client, hub: Hub, remote: Remote, target: Path) -> str:
         return Download(client, headers).fetch(remote, target, lambda done, of: told(done, of or 0))
 
 
-def _judge(settings: Settings, target: Path) -> None:
+def _judge(settings: Settings, into: Shelf, target: Path) -> None:
     """Says what came, and makes it ready to be loaded. Exit 1 when it can't be used."""
-    made = identify(target)
+    name = target.name if target.is_dir() else target.stem
+    made = _named(settings, name) if into == "checkpoints" else identify_adapter(_KIND_OF_SHELF[into], name, target)
     if made.problem:
         _tell(f"It can't be used: {made.problem}")
         raise typer.Exit(1)
-    _tell(f"It is of the family {made.family}; requests call it {made.name}.")
+    family = f"is of the family {made.family}" if made.family else "goes with any family"
+    _tell(f"It {family}; requests call it {name}.")
     if is_pickled(target):
-        with _bar(f"converting {made.name}") as told:
+        with _bar(f"converting {name}") as told:
             Conversions(settings.converted_dir).ready(target, told)
 
 
@@ -235,8 +254,21 @@ def _hashes(settings: Settings, wanted: list[Checkpoint]) -> Hashes:
 
 
 def _residents(settings: Settings) -> dict[str, str]:
-    """Checkpoint → how much of it workers have in memory."""
-    return {}
+    """Checkpoint → what workers have of it in memory. No database, or one of another version, tells of none."""
+    if settings.is_embedded and not settings.database_path.exists():
+        return {}
+    try:
+        if current_version(settings) != SCHEMA_HEAD:
+            return {}
+        with closing(Store(settings)) as store:
+            housed = store.read_blocking(list_residents)
+    except AtelierError as error:
+        _tell(f"What workers have in memory is not known: {error.message}")
+        return {}
+    sizes: dict[str, list[int]] = {}
+    for each in housed:
+        sizes.setdefault(each.resident.checkpoint, []).append(each.resident.size)
+    return {name: _megabytes(max(held)) + (f" x {len(held)}" if len(held) > 1 else "") for name, held in sizes.items()}
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -14,9 +14,9 @@ from app import client
 from app.checkpoint_commands import checkpoints
 from app.cluster.supervise import Cluster, Plan
 from app.errors import AtelierError, InvalidParam, SettingsInvalid
+from app.installation import open_store, prepare, publish_first_app
 from app.key_commands import keys
 from app.moving import move
-from app.serving import Server, open_store, prepare, publish_first_app
 from app.settings import SECRETS, Settings, load_settings, variable_name
 from app.store.migrate import current_version, differences, upgrade
 from app.store.schema import SCHEMA_HEAD
@@ -24,7 +24,9 @@ from app.terminal import out
 from app.top import show_once, show_until_stopped
 from app.webhook_commands import webhooks
 from app.workflow_commands import workflows
-from workers.crew import Crew
+
+if TYPE_CHECKING:
+    from app.serving import Server
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Requests for pictures as durable workflow runs.")
 db = typer.Typer(no_args_is_help=True, help="The database.")
@@ -51,6 +53,10 @@ def _settings(**overrides: Any) -> Settings:
 
 
 def _server(settings: Settings) -> Server:
+    # The whole API: no other command needs it.
+    from app.serving import Server  # noqa: PLC0415
+    from workers.crew import Crew  # noqa: PLC0415
+
     # On a database of its own every ring is this server's; else another one's may go elsewhere.
     is_rung = settings.is_embedded and not settings.redis_url
     return Server(settings, Crew(settings, is_rung=is_rung) if settings.worker == "embedded" else None)

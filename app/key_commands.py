@@ -12,9 +12,9 @@ from rich.text import Text
 
 from app.domain.key import LONGEST_NAME, MOST_RUNS, PRIORITY, KeyTerms, in_order, read_duration, read_scopes
 from app.errors import InvalidParam
+from app.installation import FIRST_APP, grant_key, open_store
 from app.runs.keyring import end_key, find_live_key, mint, replace_key
 from app.runs.revision import NOTICED_S
-from app.serving import FIRST_APP, grant_key, open_store
 from app.settings import load_settings
 from app.store import accounts
 from app.store.accounts import Key

@@ -1,4 +1,4 @@
-"""Starting a server: the port, the lock, the database, the first app and its key; then uvicorn."""
+"""Starting a server: the port, the lock, then uvicorn."""
 
 from __future__ import annotations
 
@@ -7,30 +7,17 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import uvicorn
 
 from app.api.connection import Connection
-from app.client import KEY_FILE
-from app.domain.key import KeyTerms
-from app.errors import InvalidParam, SettingsInvalid
+from app.errors import SettingsInvalid
 from app.logs import set_up_logs
 from app.main import create_app
 from app.outbound.reach import reach_of
 from app.runs.companion import Companion
-from app.runs.keyring import Minted, make_key, mint
-from app.runs.publishing import Edition, publish
 from app.settings import Settings
-from app.store import accounts
-from app.store.accounts import token_hash
-from app.store.engine import Tx
 from app.store.folder_lock import lock_folder
-from app.store.migrate import require_current, upgrade
-from app.store.store import Store
-
-FIRST_APP = "text-to-image"
-WORKFLOWS = Path(__file__).resolve().parents[1] / "workflows"
 
 
 class _Uvicorn(uvicorn.Server):
@@ -110,70 +97,6 @@ class Server:
             server_header=False,
         )
         return _Uvicorn(config, app.state.end_streams)
-
-
-def prepare(settings: Settings) -> str:
-    """Database, first app and first key, made where they are missing; returns the key.
-
-    In the production form tables are `atelier db upgrade`'s: an old schema is refused. Raises SettingsInvalid,
-    Unavailable.
-    """
-    with open_store(settings) as store:
-        store.commit_blocking(publish_first_app)
-        return _first_key(store, settings.data_dir / KEY_FILE)
-
-
-@contextmanager
-def open_store(settings: Settings) -> Iterator[Store]:
-    """The store for a command: its tables are at this version, and it is closed at the end."""
-    if settings.is_embedded:
-        upgrade(settings)
-    else:
-        require_current(settings)
-    store = Store(settings)
-    try:
-        yield store
-    finally:
-        store.close()
-
-
-def create_key(tx: Tx, app_name: str, name: str, priority: int = 0) -> str:
-    """A new key for the app, for its callers' programs. Raises InvalidParam when there is no such app."""
-    return grant_key(tx, app_name, mint(), KeyTerms(name, priority=priority))
-
-
-def grant_key(tx: Tx, app_name: str, new: Minted, terms: KeyTerms) -> str:
-    """The token of a new key on these terms. Raises InvalidParam when there is no such app."""
-    make_key(tx, app_named(tx, app_name), new, terms)
-    return new.token
-
-
-def app_named(tx: Tx, name: str) -> str:
-    """The id of an app. Raises InvalidParam with the names that there are."""
-    app = accounts.find_app(tx, name)
-    if app is None:
-        names = ", ".join(each for each, _, _ in accounts.list_apps(tx)) or "none"
-        raise InvalidParam(f"There is no app named {name}. Apps: {names}.")
-    return app[0]
-
-
-def publish_first_app(tx: Tx) -> None:
-    """The app that every installation has; one that is there already is its owner's and stays as it is."""
-    if accounts.find_app(tx, FIRST_APP) is None:
-        publish(tx, FIRST_APP, Edition.of((WORKFLOWS / f"{FIRST_APP}.yml").read_text()))
-
-
-def _first_key(store: Store, file: Path) -> str:
-    """The quickstart's key, kept readable for this account alone, so that its curl line works after a restart too."""
-    if file.exists():
-        token = file.read_text().strip()
-        known = store.read_blocking(lambda tx: accounts.find_key(tx, token_hash(token)))
-        if known is not None and not known.is_expired:
-            return token
-    token = store.commit_blocking(lambda tx: create_key(tx, FIRST_APP, "quickstart"))
-    file.touch(0o600)
-    file.write_text(token + "\n")
-    return token
 
 
 def _end_on_sigterm() -> None:

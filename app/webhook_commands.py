@@ -12,8 +12,8 @@ from rich.text import Text
 
 from app.domain.request import WebhookEvent
 from app.errors import InvalidParam
+from app.installation import FIRST_APP, app_named, open_store
 from app.runs import webhooks as verbs
-from app.serving import FIRST_APP, app_named, open_store
 from app.settings import load_settings
 from app.store import deliveries
 from app.store import webhooks as rows

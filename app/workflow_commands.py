@@ -14,10 +14,10 @@ from rich.text import Text
 from app.api.dify.pages import read_site
 from app.checkpoints.catalogue import open_catalogue
 from app.errors import DocumentInvalid, InvalidParam
+from app.installation import app_named, open_store
 from app.runs.endpoints import unanswered_models
 from app.runs.model_warnings import model_warnings
 from app.runs.publishing import Edition, exported, publish, publish_with_key
-from app.serving import app_named, open_store
 from app.settings import load_settings
 from app.store import accounts
 from app.store.accounts import Publishing

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from app.installation import create_key, open_store
 from app.runs.publishing import Edition, publish
-from app.serving import create_key, open_store
 from app.settings import load_settings
 from bench.load import DIFY_RUNS_S, Post, measure
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 
 from app.cluster.daemon import free_port
-from app.serving import prepare
+from app.installation import prepare
 from app.settings import load_settings
 
 _ENV = {k: v for k, v in os.environ.items() if not k.startswith(("ATELIER_", "DATABASE_URL", "REDIS_URL", "S3_"))}

@@ -14,9 +14,9 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from app.domain.key import KeyTerms
 from app.domain.request import Scope
+from app.installation import grant_key
 from app.runs.keyring import mint
 from app.runs.publishing import Edition, publish
-from app.serving import grant_key
 from app.settings import load_settings
 from app.store.store import Store
 from tests.chaos.test_deaths import LONG

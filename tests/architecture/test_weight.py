@@ -8,10 +8,10 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("module", ["app.main", "app.cli"])
-def test_the_server_starts_without_torch_and_without_a_worker(module: str) -> None:
+@pytest.mark.parametrize(("module", "not_even"), [("app.main", []), ("app.cli", ["app.main", "starlette", "uvicorn"])])
+def test_the_server_starts_without_torch_and_a_command_without_the_server(module: str, not_even: list[str]) -> None:
     heavy = ["torch", "diffusers", "transformers", "celery", "boto3", "alembic", "jsonschema", "workers.main"]
-    heavy += ["workers.diffusion"]
+    heavy += ["workers.diffusion", *not_even]
     program = f"import sys, {module}; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,8 +1,8 @@
 """A worker whose engine paints without torch: STEP_S a step, then a small picture that the request alone decides.
 
 The prompt `stall` makes no progress until it is told to stop, the prompt `hang` not even then. The prompt `hold NAME`
-tells its first step, and is painted when there is a file `release-NAME` in the data folder; `too large` runs out of
-memory. ATELIER_PAINTER_STEP_S makes steps longer.
+tells its first step, and is painted when there is a file `release-NAME` in the data folder; `live NAME` does the same
+and goes on giving signs of life; `too large` runs out of memory. ATELIER_PAINTER_STEP_S makes steps longer.
 
 Everything around the engine is the real worker. While a file `crash-POINT` lies in the data folder, the next worker
 that comes to that point takes the file away and kills itself with SIGKILL: `before_commit` (the artifact is stored, its
@@ -80,10 +80,13 @@ class Painter:
             raise OutOfMemory("The GPU ran out of memory. Ask for a smaller picture, or for fewer at once (n).")
         while request.prompt == "hang":
             time.sleep(STEP_S)
-        if request.prompt.startswith("hold "):
+        waits = request.prompt.startswith(("hold ", "live "))
+        if waits:
             on_progress(Progress(1, request.steps, 1.5))
-        while request.prompt.startswith("hold ") and not self._released(request.prompt):
+        while waits and not self._released(request.prompt):
             time.sleep(0.02)
+            if request.prompt.startswith("live "):
+                on_progress(Progress(1, request.steps, 1.5))
             if should_stop():
                 raise StopRequested
         for step in range(request.steps):
@@ -97,7 +100,7 @@ class Painter:
         return Image(request.image, 0, 8, 8)
 
     def _released(self, prompt: str) -> bool:
-        return (self._data_dir / f"release-{prompt.removeprefix('hold ')}").exists()
+        return (self._data_dir / f"release-{prompt.partition(' ')[2]}").exists()
 
 
 def picture(request: ImageRequest, seed: int) -> Image:

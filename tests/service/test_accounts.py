@@ -6,7 +6,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from app.serving import publish_first_app
+from app.installation import publish_first_app
 from app.settings import load_settings
 from app.store import accounts
 from app.store.accounts import Key

@@ -13,7 +13,7 @@ from app.artifacts.disk import DiskArtifacts
 from app.artifacts.objects import name_of
 from app.domain.run import RunStatus, Step
 from app.errors import SettingsInvalid, Unavailable
-from app.serving import create_key, publish_first_app
+from app.installation import create_key, publish_first_app
 from app.settings import Settings, load_settings
 from app.store.copy import copy_rows, require_copyable
 from app.store.schema import metadata

@@ -13,10 +13,10 @@ import pytest
 from app.domain.key import KeyTerms, read_duration, read_scopes
 from app.domain.request import CALLER_SCOPES, Scope
 from app.errors import InvalidParam, NotFound, Unauthorized
+from app.installation import FIRST_APP, publish_first_app
 from app.runs.keyring import end_key, make_key, mint, replace_key
 from app.runs.publications import Publications
 from app.runs.revision import NOTICED_S
-from app.serving import FIRST_APP, publish_first_app
 from app.store import accounts
 from app.store.accounts import Key, token_hash
 from app.store.engine import Tx

@@ -7,6 +7,7 @@ import json
 import random
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,7 +21,10 @@ from app.checkpoints import download
 from app.checkpoints.catalogue import SHIPPED_FOLDER
 from app.checkpoints.download import Download
 from app.checkpoints.sources import Hub, Remote, find_source
+from app.domain.resident import Resident
 from app.errors import AtelierError, InvalidParam, NotFound, Unavailable
+from app.serving import open_store
+from app.store.residents import replace_residents
 from tests.hub import Hub as Server
 from tests.hub import hub_running
 
@@ -286,6 +290,15 @@ def test_an_address_that_names_no_weights_needs_a_name(server, command):
     assert "--name something.safetensors" in command("pull", f"{server.address}/files/download")
     command("pull", f"{server.address}/files/download?id=7", "--name", "mine.safetensors")
     assert (command.folder / "mine.safetensors").read_bytes() == CONTENT
+
+
+def test_the_list_tells_what_workers_have_in_memory(command):
+    with open_store(settings.load_settings()) as store:
+        held = [Resident("atelier-shapes", 23_000_000, 0, 1.0, None)]
+        for worker in ("one", "two"):
+            store.commit_blocking(partial(replace_residents, worker_id=worker, held=held))
+    [shapes] = [line for line in command("list", "--quick").splitlines() if "atelier-shapes" in line and "MB" in line]
+    assert "23 MB x 2" in shapes
 
 
 def test_convert_makes_a_folder_of_another_precision(command):

@@ -9,7 +9,13 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    PNDMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from diffusers.loaders.single_file_utils import (
     convert_ldm_unet_checkpoint,
     convert_ldm_vae_checkpoint,
@@ -114,11 +120,13 @@ def test_diffusers_paints_with_a_folder_of_ours_and_we_have_its_modules(small):
         assert all(torch.equal(weight, weights[name]) for name, weight in mine.state_dict().items())
 
 
-@pytest.mark.parametrize("family", ["sd1", "sd2"])
+@pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
 def test_a_folder_is_painted_as_diffusers_paints_it(family, small, engine, ask):
-    """Stable Diffusion 2 by velocity, with what OpenCLIP says of the prompt."""
+    """Stable Diffusion 2 by velocity, with what OpenCLIP says of the prompt; SDXL with what two text encoders say."""
     folder = small(family).folder
-    theirs = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True, safety_checker=None)
+    kind = StableDiffusionXLPipeline if family == "sdxl" else StableDiffusionPipeline
+    theirs = kind.from_pretrained(folder, local_files_only=True)
+    theirs.scheduler = PNDMScheduler.from_config(theirs.scheduler.config)
     theirs.set_progress_bar_config(disable=True)
     request = ask(path=folder, weights=Weights(family, str(folder), family), sampler="pndm", width=32, height=32)
     picture = theirs(

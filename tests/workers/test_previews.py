@@ -13,7 +13,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from app.errors import CheckpointUnavailable
+from workers.diffusion.conditioning import Conditioning
+from workers.diffusion.denoiser import Drawing, Guidance
 from workers.diffusion.previews import Previewer, alpha_at, load_tiny_decoder, without_noise
+from workers.diffusion.schedulers import SAMPLERS
 from workers.diffusion.shapes.drawing import PALETTE, Scene, draw_scene
 
 SHIPPED = "app/checkpoints/shipped/atelier-shapes"
@@ -54,6 +57,20 @@ def test_noise_is_taken_off_again(prediction):
     seen = alpha**0.5 * clean + (1 - alpha) ** 0.5 * noise
     predicted = noise if prediction == "epsilon" else alpha**0.5 * noise - (1 - alpha) ** 0.5 * clean
     assert torch.allclose(without_noise(seen, predicted, alpha, prediction), clean, atol=1e-5)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("name", ["euler", "dpmpp_2m", "heun"])
+def test_at_the_last_step_a_watched_drawing_shows_what_it_is(name, prediction):
+    """Whatever the sampler and the prediction: there is no noise left to take off."""
+    scheduler = SAMPLERS[name].scheduler({"beta_schedule": "scaled_linear", "prediction_type": prediction}, 1)
+    latents, answer = torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    guidance = Guidance(Conditioning(torch.zeros(1, 77, 8)), None, 1.0)
+    drawing = Drawing(latents * scheduler.init_noise_sigma, scheduler, scheduler.timesteps, guidance, {})
+    drawing.is_watched = True
+    drawing.advance(answer)
+    assert drawing.is_done
+    assert torch.allclose(drawing.glimpse, drawing.latents, atol=1e-2 * float(drawing.latents.abs().max()))
 
 
 def test_between_two_timesteps_lies_what_is_between_them():

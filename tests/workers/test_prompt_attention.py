@@ -2,6 +2,7 @@
 
 import pytest
 
+from app.errors import NodeFailed
 from workers.diffusion.prompts.attention import Passage, passages
 
 
@@ -47,3 +48,9 @@ def test_break_parts_a_prompt_also_within_brackets():
 
 def test_neighbours_of_one_weight_are_one_passage():
     assert passages(r"a \(big cat\)") == [[Passage("a (big cat)")]]
+
+
+def test_brackets_may_not_nest_without_end():
+    assert passages("(" * 100 + "a" + ")" * 100 + "(b)" * 200)[0][1].text == "b" * 200
+    with pytest.raises(NodeFailed, match="nest too deeply"):
+        passages("(a" * 101)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
+import math
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+from PIL import Image
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -17,7 +22,7 @@ from workers.diffusion.prompts.attention import passages
 from workers.diffusion.prompts.chunks import chunks
 from workers.diffusion.prompts.encoder import Prompt, PromptEncoder
 from workers.diffusion.prompts.inversions import Inversion
-from workers.diffusion.tokenizer import tokenizer
+from workers.diffusion.tokenizer import CONFIGS, tokenizer
 
 PROMPT = "a photo of a cat, sitting on a red sofa, soft light"
 LONG = ", ".join(f"a {thing} of {stuff}" for thing in ("cup", "house", "river", "hat", "boat") for stuff in "abcdefgh")
@@ -144,11 +149,18 @@ def test_break_begins_a_new_chunk(sd1):
     assert tokens_of(chunks(passages("a BREAK BREAK b BREAK"), sd1.words, {})) == [1, 0, 1]
 
 
+def test_prompts_of_all_lengths_fit_together(sd1):
+    cuts = [chunks(passages("a " + "BREAK a " * i), sd1.words, {}) for i in range(24)]
+    assert [len(cut) for cut in cuts[:9]] == [1, 2, 3, 4, 6, 6, 8, 8, 12]
+    assert math.lcm(*(len(cut) for cut in cuts)) == 24
+    assert tokens_of(cuts[4]) == [1, 1, 1, 1, 1, 0]
+
+
 def test_a_prompt_that_is_much_too_long_is_refused(sd1):
-    with pytest.raises(NodeFailed, match="at most 1500 tokens"):
-        sd1.encoder.encode(Prompt("cat " * 1501))
+    with pytest.raises(NodeFailed, match="at most 1800 tokens"):
+        sd1.encoder.encode(Prompt("cat " * 1801))
     with pytest.raises(NodeFailed, match="too long"):
-        sd1.encoder.encode(Prompt("BREAK " * 21))
+        sd1.encoder.encode(Prompt("BREAK " * 25))
 
 
 def test_a_weight_multiplies_its_tokens_and_keeps_the_mean(sd1, sdxl):
@@ -291,3 +303,30 @@ def test_only_so_many_bytes_are_remembered(sd1):
     assert encoder.bytes == 3 * size
     assert encoder.encode(Prompt("3")) is first[3]
     assert encoder.encode(Prompt("0")) is not first[0]
+
+
+# through the engine's door
+
+
+def pixels(painted) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(painted.images[0].content)).convert("RGB")).astype(int)
+
+
+def test_prompts_of_every_kind_are_painted_together_as_each_alone(engine, ask, tmp_path):
+    width = json.loads((CONFIGS / "shapes/text_encoder/config.json").read_text())["hidden_size"]
+    save_file({"emb_params": torch.randn(2, width)}, tmp_path / "it.safetensors")
+    kinds = (
+        {"prompt": "a red star"},
+        {"prompt": "a (red:1.4) [star]"},
+        {"prompt": "a red star", "clip_skip": 2},
+        {"prompt": "a red star, " * 40},
+        {"prompt": "a red star BREAK a blue background BREAK small", "negative_prompt": ""},
+        {"prompt": "a red star, it", "embeddings": (("it", str(tmp_path / "it.safetensors")),)},
+    )
+    asked = [ask(**{"negative_prompt": "dim", "steps": 2, "seed": 7} | kind) for kind in kinds]
+    alone = [pixels(engine.paint(request)) for request in asked]
+    with ThreadPoolExecutor(len(asked)) as threads:
+        together = [pixels(painted) for painted in threads.map(engine.paint, asked)]
+    for one, other in zip(alone, together, strict=True):
+        assert np.abs(one - other).max() <= 1
+    assert all(np.abs(alone[0] - other).max() > 1 for other in alone[1:])

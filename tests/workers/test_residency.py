@@ -42,13 +42,22 @@ def models(tmp_path):
     return made
 
 
+class Loaded(SimpleNamespace):
+    """Of a pipeline what a residency looks at."""
+
+    held_bytes = 0
+
+    def give_back(self):
+        self.held_bytes = 0
+
+
 def loaded(weights: Weights):
     """Four layers; a and b have the same autoencoder but for its bias."""
     torch.manual_seed(ord(weights.name))
     layers = [nn.Linear(SIDE, SIDE).requires_grad_(False) for _ in range(4)]
     if weights.name in ("a", "b"):
         layers[3].weight.copy_(torch.arange(SIDE * SIDE).reshape(SIDE, SIDE))
-    return SimpleNamespace(components=Parts(nn.Sequential(*layers[:3]), layers[3]))
+    return Loaded(components=Parts(nn.Sequential(*layers[:3]), layers[3]))
 
 
 def new_residency(load=loaded, expected=SIZE, **limits) -> Residency:
@@ -74,6 +83,14 @@ def test_one_that_turns_out_larger_than_expected_pushes_out_others_too(models):
     for name in "ac":
         residency.bring(models[name])
         assert names(residency) == {name}
+
+
+def test_what_can_be_made_again_goes_before_a_checkpoint_does(models):
+    residency = new_residency(budget_bytes=int(2.5 * SIZE))
+    residency.pipeline(models["a"]).held_bytes = SIZE
+    assert residency.size == 2 * SIZE
+    residency.bring(models["c"])
+    assert (names(residency), residency.size) == ({"a", "c"}, 2 * SIZE)
 
 
 def test_one_larger_than_the_budget_comes_alone(models):

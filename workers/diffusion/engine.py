@@ -55,12 +55,12 @@ class Engine:
             torch.set_num_threads(count)
         self.device = torch.device(device) if device else best_device()
         self.dtype = torch.float32 if self.device.type == "cpu" else torch.float16
+        self._controls = ControlNets()
+        self._upscalers = Upscalers(self.device)
         limits = limits or Limits()
         if not limits.budget_bytes:
             limits = replace(limits, budget_bytes=memory_for_weights(self.device))
         self.residency = Residency(limits, self._pipeline, self._expected_bytes)
-        self._controls = ControlNets()
-        self._upscalers = Upscalers(self.device)
         self._loop = EngineLoop(self.residency)
         for logging in (diffusers_logging, transformers_logging):
             logging.set_verbosity_error()

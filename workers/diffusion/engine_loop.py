@@ -106,11 +106,13 @@ class EngineLoop:
         """What has come since; without any work it waits for some, or until a checkpoint's time is up. True for the
         end."""
         due_s = self._residency.let_go(self._busy())
+        waits = not self._has_work
         while True:
             try:
-                order = self._inbox.get(block=not self._has_work, timeout=due_s)
+                order = self._inbox.get(block=waits, timeout=due_s)
             except queue.Empty:
                 break
+            waits = False
             if order is None:
                 return True
             if isinstance(order, Ticket):

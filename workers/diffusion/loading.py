@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from safetensors import SafetensorError
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -21,13 +20,13 @@ from workers.diffusion.parts import (
     Part,
     PartMissing,
     Read,
-    Tensors,
     config_of,
     folder_part,
     text_part,
     unet_part,
     vae_part,
 )
+from workers.diffusion.reading import Tensors
 from workers.diffusion.request import Weights
 from workers.diffusion.tokenizer import CONFIGS, LENGTH, tokenizer
 
@@ -179,15 +178,14 @@ def _text_encoder(kind: str, part: Part, device: torch.device, dtype: torch.dtyp
 
 
 def _ready(module: nn.Module, read: Read, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """Gives the empty `module` its weights, one at a time, as copies: the file may be replaced while they are in use.
+    """Gives the empty `module` its weights, one at a time.
 
     They are cast where they will be: a GPU does that faster, and the way there is shorter in half precision.
     """
-    weights = {}
-    for name, empty in module.state_dict().items():
-        weight = _shaped(name, read(name), empty.shape)
-        on_device = weight if device.type == "cpu" else weight.to(device)
-        weights[name] = on_device.to(dtype, copy=on_device is weight, memory_format=torch.contiguous_format)
+    weights = {
+        name: _shaped(name, read(name), empty.shape).to(device).to(dtype).contiguous()
+        for name, empty in module.state_dict().items()
+    }
     module.load_state_dict(weights, assign=True)
     return module.to(device).eval().requires_grad_(False)
 
@@ -210,7 +208,7 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except PartMissing as error:
         raise CheckpointUnavailable(f"The checkpoint {path.name} {error}.", params="model_name") from error
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         if is_out_of_memory(error):
             raise
         reason = (str(error.args[0] if error.args else error).splitlines() or [type(error).__name__])[0][:200]

@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -81,33 +81,61 @@ def outfit(loras: Sequence[tuple[Lora, float]], module: int, known: Places) -> O
     It is made from the weights that the module has now, in float32, and rounded once.
     Raises CheckpointUnavailable for a file that can't be read or is for other weights.
     """
-    sums: dict[nn.Parameter, torch.Tensor] = {}
-    for lora, strength in loras:
-        with _explained(lora):
-            for parameter, change in _changes(Path(lora.path), module, known):
-                plain = sums[parameter] if parameter in sums else parameter.detach().float()
-                sums[parameter] = plain + strength * change
-    return Outfit([(parameter, total.to(parameter.dtype)) for parameter, total in sums.items()])
+    changes: dict[nn.Parameter, list[_Change]] = defaultdict(list)
+    with ExitStack() as files:
+        for lora, strength in loras:
+            with _explained(lora):
+                file = files.enter_context(safe_open(lora.path, framework="pt"))
+                for parameter, change in _changes(file, module, known):
+                    changes[parameter].append(_Change(lora, strength, change))
+        return Outfit([(parameter, _sum(parameter, several)) for parameter, several in changes.items()])
 
 
-def _changes(path: Path, module: int, known: Places) -> Iterator[tuple[nn.Parameter, torch.Tensor]]:
+class _Change(NamedTuple):
+    lora: Lora
+    strength: float
+    tensor: Callable[[], torch.Tensor]
+
+
+def _sum(parameter: nn.Parameter, changes: Sequence[_Change]) -> torch.Tensor:
+    """One weight at a time: all of them in float32 would need more memory than the checkpoint."""
+    total = parameter.detach().float()
+    for each in changes:
+        with _explained(each.lora):
+            total = total + each.strength * each.tensor()
+    return torch.empty_like(parameter.detach()).copy_(total)
+
+
+def _changes(file: Any, module: int, known: Places) -> Iterator[tuple[nn.Parameter, Callable[[], torch.Tensor]]]:
     """Which of the module's parameters change, and what is added to them at full strength (float32).
 
     Raises ValueError for a file for other weights.
     """
-    with safe_open(path, framework="pt") as file:
-        told = json.loads((file.metadata() or {}).get("lora_adapter_metadata") or "{}")
-        named = _named(file.keys())
-        _check(named, file, known)
-        for name, keys in named.items():
-            place = known.by_name.get(name)
-            if place is None or place.module != module:
-                continue
-            parts = {part: file.get_tensor(key).to(place.weight.device).float() for part, key in keys.items()}
-            if place.bias is not None and "bias" in parts:
-                yield place.bias, parts["bias"].reshape(place.bias.shape)
-            if parts.keys() - {"bias", "alpha"}:
-                yield place.weight, changed(place.weight.detach().float(), parts, _alpha(told, name))
+    told = json.loads((file.metadata() or {}).get("lora_adapter_metadata") or "{}")
+    named = _named(file.keys())
+    _check(named, file, known)
+    for name, keys in named.items():
+        place = known.by_name.get(name)
+        if place is None or place.module != module:
+            continue
+        if place.bias is not None and "bias" in keys:
+            yield place.bias, partial(_difference, file, keys["bias"], place.bias)
+        if keys.keys() - {"bias", "alpha"}:
+            yield place.weight, partial(_low_rank, file, keys, place.weight, _alpha(told, name))
+
+
+def _difference(file: Any, key: str, parameter: nn.Parameter) -> torch.Tensor:
+    return _read(file, key, parameter).reshape(parameter.shape)
+
+
+def _low_rank(file: Any, keys: Mapping[str, str], parameter: nn.Parameter, alpha: float | None) -> torch.Tensor:
+    tensors = {part: _read(file, key, parameter) for part, key in keys.items()}
+    return changed(parameter.detach().float(), tensors, alpha)
+
+
+def _read(file: Any, key: str, like: nn.Parameter) -> torch.Tensor:
+    tensor: torch.Tensor = file.get_tensor(key)
+    return tensor.to(like.device).float()
 
 
 def _named(keys: Iterable[str]) -> dict[str, dict[str, str]]:

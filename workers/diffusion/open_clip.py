@@ -40,12 +40,6 @@ class Place:
     third: int | None = None
     transposed: bool = False
 
-    def take(self, tensor: torch.Tensor) -> torch.Tensor:
-        """This weight, out of the tensor of that name."""
-        if self.third is not None:
-            return tensor.chunk(3)[self.third]
-        return tensor.T if self.transposed else tensor
-
 
 def place(name: str) -> Place:
     """transformers' name of a CLIP weight → its place among OpenCLIP's. Raises KeyError for a name of another kind."""

@@ -62,7 +62,7 @@ class Painting:
         Raises NodeFailed for values that can't be painted.
         """
         self._check(pipeline)
-        self._calls_before, self._pictures = {}, {}
+        self._pictures, self._calls_before = {}, {}
         self._began_s = time.monotonic()
         request, given = self.request, self.ticket.given
         if given.image is not None and request.strength == 0:

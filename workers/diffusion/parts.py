@@ -1,6 +1,5 @@
 """Where each module of a checkpoint has its configuration and its weights: in a folder, or in one file for all.
 
-    Tensors      one or several .safetensors files, by the names in them
     Part         a module's configuration, and how each of its weights is read
     unet_part, vae_part, text_part
 
@@ -12,17 +11,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import safe_open
 
 from workers.diffusion import names
 from workers.diffusion.open_clip import MARK, place
+from workers.diffusion.reading import Tensors
 
 Read = Callable[[str], torch.Tensor]
 CLIP_MARK = "final_layer_norm.weight"
@@ -31,31 +29,6 @@ _VARIANT = re.compile(r"(\.[a-z_0-9]+)(?:-\d+-of-\d+)?\.safetensors$")  # .fp16 
 
 class PartMissing(Exception):
     """A file without one of the modules. Its text completes a sentence that begins with the file's name."""
-
-
-class Tensors:
-    """The tensors of the files at `paths`, read one at a time from the disk's cache. `files` closes them."""
-
-    def __init__(self, paths: Sequence[Path], files: ExitStack, where: str = "it") -> None:
-        self._where = where
-        self._places: dict[str, Any] = {}
-        for path in paths:
-            file = files.enter_context(safe_open(path, framework="pt"))
-            self._places |= dict.fromkeys(file.keys(), file)
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._places
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
-
-    def first(self, *spellings: str) -> torch.Tensor:
-        """The tensor under the first of these names that is there. Raises KeyError with the first one."""
-        name = next((each for each in spellings if each in self._places), spellings[0])
-        if name not in self._places:
-            raise KeyError(f"{self._where} lacks weights, such as {name}")
-        tensor: torch.Tensor = self._places[name].get_tensor(name)
-        return tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +108,7 @@ def _clip_reader(tensors: Tensors, prefix: str) -> Read:
 def _open_clip_reader(tensors: Tensors, prefix: str) -> Read:
     def read(name: str) -> torch.Tensor:
         at = place(name)
-        return at.take(tensors.first(prefix + at.name))
+        tensor = tensors.first(prefix + at.name, third=at.third)
+        return tensor.T if at.transposed else tensor
 
     return read

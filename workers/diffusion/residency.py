@@ -112,7 +112,13 @@ class Residency:
         return min((left_s[weights] for weights in idle if weights in self._held), default=None)
 
     def unload(self, keep: Collection[Weights] = ()) -> None:
-        """Unloads all but `keep`, pinned ones too: for when the device has no memory left, whatever the budget says."""
+        """Unloads all but `keep`, pinned ones too: for when the device has no memory left, whatever the budget says.
+
+        Those that stay forget what they can make again.
+        """
+        for weights in keep:
+            if weights in self._held:
+                self._held[weights].pipeline.give_back()
         self._unload([weights for weights in self._held if weights not in keep])
 
     def _loaded(self, weights: Weights) -> Pipeline:
@@ -135,9 +141,15 @@ class Residency:
         self._publish()
 
     def _make_room(self, needed: int, keep: Weights | None = None) -> None:
-        """Unloads until so many bytes more are within the budget, or nothing is left that may leave."""
+        """Unloads until so many bytes more are within the budget, or nothing is left that may leave.
+
+        Before anything leaves, all forget what they can make again.
+        """
         leaving: list[Weights] = []
         staying = dict(self._held)
+        if _bytes_of(staying.values()) + needed > self._limits.budget_bytes:
+            for held in staying.values():
+                held.pipeline.give_back()
         for weights in self._held:
             if _bytes_of(staying.values()) + needed <= self._limits.budget_bytes:
                 break
@@ -165,15 +177,16 @@ class Residency:
         on_gpu = sum(size for (device, _), size in held.pieces.items() if device != "cpu")
         stays = keep_s is None or self._is_pinned(weights)
         ends_s = None if stays or keep_s is None else held.used_s + keep_s
-        return Resident(weights.name, sum(held.pieces.values()), on_gpu, held.since_s, ends_s)
+        size = sum(held.pieces.values())
+        return Resident(weights.name, size, on_gpu, held.since_s, ends_s)
 
 
 def _bytes_of(held: Collection[_Held]) -> int:
-    """Of all of them together: what they share counts once."""
+    """Of all of them together, with what they remember: what they share counts once."""
     pieces: Pieces = {}
     for each in held:
         pieces |= each.pieces
-    return sum(pieces.values())
+    return sum(pieces.values()) + sum(each.pipeline.held_bytes for each in held)
 
 
 def _stamp(weights: Weights) -> Stamp:

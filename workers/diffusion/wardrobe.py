@@ -58,10 +58,13 @@ class Wardrobe:
         self._worn = key
 
     def keep(self, key: Hashable, make: Callable[[], Outfit]) -> None:
-        """Makes the outfit of `key` ready to be worn."""
-        if key and key != self._worn:
-            self.undress()
-            self._outfits.get(key, make)
+        """Makes the outfit of `key` ready to be worn. The module may be plain afterwards."""
+        if key:
+            self._outfits.get(key, lambda: self._made(make))
+
+    def _made(self, make: Callable[[], Outfit]) -> Outfit:
+        self.undress()
+        return make()
 
     def undress(self) -> None:
         for parameter, plain in self._plain:

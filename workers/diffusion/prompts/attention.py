@@ -11,9 +11,13 @@ text. All this is as AUTOMATIC1111's web UI reads it, so that a prompt from ther
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from app.errors import NodeFailed
 
 STRESS = 1.1
+DEEPEST = 100  # brackets that are open at once
 
 _SIGN = re.compile(
     r"""
@@ -34,47 +38,51 @@ class Passage:
 
 
 def passages(prompt: str) -> list[list[Passage]]:
-    """The prompt's parts, as BREAK separates them; in each, passages whose neighbours have another weight."""
+    """The prompt's parts, as BREAK separates them; in each, passages whose neighbours have another weight.
+
+    Raises NodeFailed where brackets nest too deeply.
+    """
     parts: list[list[Passage]] = [[]]
-    for each in _Reading().read(prompt):
-        if each is None:
+    for text, weight in _Reading().read(prompt):
+        if text is None:
             parts.append([])
-        elif parts[-1] and parts[-1][-1].weight == each.weight:
-            parts[-1][-1] = replace(each, text=parts[-1][-1].text + each.text)
-        elif each.text:
-            parts[-1].append(each)
+        elif parts[-1] and parts[-1][-1].weight == weight:
+            parts[-1][-1] = Passage(parts[-1][-1].text + text, weight)
+        elif text:
+            parts[-1].append(Passage(text, weight))
     return parts
 
 
 class _Reading:
-    """Passages so far, None for each BREAK; and for each open bracket, with which passage it begins."""
+    """Texts so far with their weights, None for each BREAK; and for each open bracket, with which text it begins."""
 
     def __init__(self) -> None:
-        self._read: list[Passage | None] = []
+        self._texts: list[str | None] = []
+        self._weights: list[float] = []
         self._round: list[int] = []
         self._square: list[int] = []
 
-    def read(self, prompt: str) -> list[Passage | None]:
+    def read(self, prompt: str) -> Iterator[tuple[str | None, float]]:
         for sign in _SIGN.finditer(prompt):
             if sign["bracket"]:
                 self._bracket(sign["bracket"])
             elif sign["weighed"] and self._round:
                 self._weigh(self._round.pop(), float(sign["weight"]))
             elif sign["escaped"] is not None:
-                self._read.append(Passage(sign["escaped"]))
+                self._add(sign["escaped"])
             else:
                 self._text(sign[0])
         for begin in self._round:
             self._weigh(begin, STRESS)
         for begin in self._square:
             self._weigh(begin, 1 / STRESS)
-        return self._read
+        return zip(self._texts, self._weights, strict=True)
 
     def _bracket(self, sign: str) -> None:
-        if sign == "(":
-            self._round.append(len(self._read))
-        elif sign == "[":
-            self._square.append(len(self._read))
+        if sign in "([":
+            (self._round if sign == "(" else self._square).append(len(self._texts))
+            if len(self._round) + len(self._square) > DEEPEST:
+                raise NodeFailed(f"The prompt's brackets nest too deeply: at most {DEEPEST} may be open at once.")
         elif sign == ")" and self._round:
             self._weigh(self._round.pop(), STRESS)
         elif sign == "]" and self._square:
@@ -84,9 +92,15 @@ class _Reading:
 
     def _text(self, text: str) -> None:
         first, *others = _BREAK.split(text)
-        self._read.append(Passage(first))
+        self._add(first)
         for each in others:
-            self._read += [None, Passage(each)]
+            self._add(None)
+            self._add(each)
+
+    def _add(self, text: str | None) -> None:
+        self._texts.append(text)
+        self._weights.append(1.0)
 
     def _weigh(self, begin: int, weight: float) -> None:
-        self._read[begin:] = [each and replace(each, weight=each.weight * weight) for each in self._read[begin:]]
+        for i in range(begin, len(self._weights)):
+            self._weights[i] *= weight

@@ -14,7 +14,8 @@ from workers.diffusion.prompts.inversions import Inversion
 from workers.diffusion.tokenizer import LENGTH, clean
 
 ROOM = LENGTH - 2
-MOST = 20  # chunks of one prompt: 1,500 tokens
+COUNTS = (1, 2, 3, 4, 6, 8, 12, 24)  # chunks that a prompt may have
+MOST = COUNTS[-1]
 BACK = 20  # tokens that follow a comma this near to a chunk's end go into the next chunk with their phrase
 
 
@@ -33,7 +34,8 @@ Chunk = list[Place]
 def chunks(parts: Sequence[Sequence[Passage]], tokenizer: CLIPTokenizer, words: Mapping[str, Inversion]) -> list[Chunk]:
     """Each part's tokens in chunks of at most 75, where `words` (casefolded) stand for vectors.
 
-    There is at least one chunk. A part between two BREAKs is one, too, if nothing is in it.
+    A part between two BREAKs is a chunk, too, if nothing is in it. Empty chunks at the end make their number one of
+    COUNTS: prompts of any such lengths can be repeated to the same length, which is never more than 24 chunks.
     Raises NodeFailed for a prompt that is too long.
     """
     comma = tokenizer.convert_tokens_to_ids(",</w>")
@@ -45,7 +47,8 @@ def chunks(parts: Sequence[Sequence[Passage]], tokenizer: CLIPTokenizer, words: 
             cut += _cut(pieces, comma)
         if len(cut) > MOST:
             raise NodeFailed(f"The prompt is too long: at most {MOST * ROOM} tokens (about as many words) are read.")
-    return cut
+    count = next(count for count in COUNTS if count >= len(cut))
+    return cut + [[] for _ in range(count - len(cut))]
 
 
 def _pieces(

@@ -1,0 +1,152 @@
+"""A worker paints several steps side by side; of two workers, the one that has a checkpoint paints with it."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from app.checkpoints.catalogue import SHIPPED_FOLDER
+from tests.databases import PostgresDatabases
+from tests.servers import Atelier, running
+
+Run = Future[dict[str, Any]]
+PAINTERS = {"worker_module": "tests.chaos.painter", "painter_room": "3"}
+
+
+class Callers:
+    """Ask for pictures that are held until somebody releases them."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(16)
+
+    def ask(self, server: Atelier, prompt: str, **more: Any) -> Run:
+        return self._threads.submit(lambda: server.run({"prompt": prompt, "steps": 1, **more}).json()["data"])
+
+    def hold(self, server: Atelier, *names: str, **more: Any) -> list[Run]:
+        return [self.ask(server, f"hold {name}", **more) for name in names]
+
+    @staticmethod
+    def release(*servers: Atelier) -> None:
+        for server in servers:
+            for name in "abcdef":
+                (server.data_dir / f"release-{name}").touch()
+
+
+@pytest.fixture
+def callers() -> Callers:
+    return Callers()
+
+
+def statuses(*runs: Run) -> set[str]:
+    return {run.result(60)["status"] for run in runs}
+
+
+def rows(server: Atelier, statement: str) -> list[tuple[Any, ...]]:
+    url = server.env.get("DATABASE_URL")
+    if url:
+        with psycopg.connect(url) as database:
+            return database.execute(statement).fetchall()  # type: ignore[arg-type]
+    with contextlib.closing(sqlite3.connect(server.data_dir / "atelier.db")) as lite:
+        return lite.execute(statement).fetchall()
+
+
+def held(server: Atelier) -> dict[str, int]:
+    """The attempts that a worker holds, by the prompt of their step."""
+    found = rows(server, "SELECT inputs, attempt FROM steps WHERE status = 'running'")
+    return {inputs.split('"prompt":"')[1].split('"')[0]: attempt for inputs, attempt in found}
+
+
+def until_held(server: Atelier, **expected: int) -> None:
+    wanted = {f"hold {name}" if len(name) == 1 else name: attempt for name, attempt in expected.items()}
+    server.until(f"{wanted} are held", lambda: held(server) == wanted)
+
+
+def test_a_worker_takes_no_more_than_its_engine_has_room_for_and_a_stop_makes_room(
+    tmp_path: Path, callers: Callers
+) -> None:
+    with running(tmp_path, **PAINTERS) as server:
+        server.until_ready()
+        stopped, *others = callers.hold(server, "a", "b", "c")
+        until_held(server, a=1, b=1, c=1)
+        late = callers.hold(server, "d")
+        server.until("it waits", lambda: len(rows(server, "SELECT 1 FROM steps WHERE status = 'ready'")) == 1)
+        of_a = "SELECT task_id FROM runs JOIN steps ON run_id = runs.id WHERE steps.inputs LIKE '%hold a%'"
+        [(task_id,)] = rows(server, of_a)
+        server.http.post(f"/v1/workflows/tasks/{task_id}/stop", json={"user": "abc-123"})
+        assert statuses(stopped) == {"stopped"}
+        until_held(server, b=1, c=1, d=1)
+        callers.release(server)
+        assert statuses(*others, *late) == {"succeeded"}
+
+
+def test_a_stalled_picture_is_dropped_and_a_hanging_one_costs_its_neighbours_no_try(
+    tmp_path: Path, callers: Callers
+) -> None:
+    with running(tmp_path, **PAINTERS, step_stall_s="1", max_attempts="1") as server:
+        server.until_ready()
+        pid = server.worker_pid("tests.chaos.painter")
+        neighbour, stalls = callers.ask(server, "live a"), callers.ask(server, "stall")
+        assert statuses(stalls) == {"failed"}
+        assert server.worker_pid("tests.chaos.painter") == pid
+        hangs = callers.ask(server, "hang")
+        assert statuses(hangs) == {"failed"}
+        callers.release(server)
+        assert statuses(neighbour) == {"succeeded"}, "it was given back, and not counted as a try"
+
+
+@pytest.fixture
+def pair(tmp_path: Path, postgres: PostgresDatabases) -> Iterator[tuple[Atelier, Atelier]]:
+    """Two servers with a worker each on one database, and a second checkpoint."""
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+        shutil.copytree(SHIPPED_FOLDER / "atelier-shapes", folder / "checkpoints" / "other")
+    common: dict[str, Any] = {"env_too": {"DATABASE_URL": postgres.new()}, **PAINTERS, "affinity_wait_s": "60"}
+    with running(folders[0], **common) as one, running(folders[1], **common) as two:
+        one.until_ready()
+        two.until_ready()
+        yield one, two
+
+
+def residents(server: Atelier) -> dict[str, str]:
+    return dict(rows(server, "SELECT worker_id, checkpoint FROM residents"))
+
+
+def painters(server: Atelier) -> dict[str, set[str]]:
+    """Checkpoint → the workers that have taken steps of it."""
+    found: dict[str, set[str]] = {}
+    for checkpoint, worker_id in rows(server, "SELECT checkpoint, worker_id FROM steps"):
+        found.setdefault(checkpoint, set()).add(worker_id)
+    return found
+
+
+def test_each_step_goes_to_the_worker_that_has_its_checkpoint_while_that_lives(
+    pair: tuple[Atelier, Atelier], callers: Callers
+) -> None:
+    one, two = pair
+    first = callers.hold(one, "a", model_name="other")
+    until_held(one, a=1)
+    one.until("others know what is in memory", lambda: set(residents(one).values()) == {"other"})
+    [holder] = residents(one)
+    runs = [callers.ask(server, "p", model_name="other") for server in (one, two, two, one)]
+    assert statuses(*runs) == {"succeeded"}
+    assert painters(one)["other"] == {holder}
+    callers.release(one, two)
+    assert statuses(*first) == {"succeeded"}
+    killed, kept = (one, two) if holder_is(one, holder) else (two, one)
+    killed.kill()
+    kept.until("it is known to be gone", lambda: not residents(kept))
+    assert statuses(callers.ask(kept, "p", model_name="other")) == {"succeeded"}
+
+
+def holder_is(server: Atelier, worker_id: str) -> bool:
+    pid = server.worker_pid("tests.chaos.painter")
+    return worker_id.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
