@@ -13,7 +13,7 @@ ALONE := $(addprefix tests/chaos/,test_a_bad_day.py test_cluster.py test_matrix.
 GRAPHON := build/graphon
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster test check chaos-mutants soak bench docs clean
+.PHONY: help run cluster test check chaos-mutants soak bench bench-diffusion docs clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -55,6 +55,9 @@ check: $(STAMP)-dev ## Lint, types, import rules, migrations
 bench: $(STAMP)-dev ## Print the README's numbers, each a ratio measured side by side
 	@test -x $(GRAPHON)/bin/python || PYTHON=$(PYTHON) sh .ci/graphon.sh $(GRAPHON)
 	@$(BIN)/python -m bench
+
+bench-diffusion: $(STAMP)-dev ## Print the engine's numbers beside plain diffusers'; PARTS="alone crowds", DEVICE=cuda
+	@$(BIN)/python -W ignore -m bench.diffusion $(if $(DEVICE),--device $(DEVICE)) $(PARTS)
 
 docs: $(STAMP) ## Write the pages that are made from the code: docs/errors.md
 	@$(BIN)/python -m app.api.documents.errors
