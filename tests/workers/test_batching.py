@@ -112,6 +112,29 @@ def test_one_that_fails_on_its_way_takes_no_other_with_it(engine, ask, at_once, 
     assert furthest(fine.result(), engine.paint(ask(seed=3))) <= 1
 
 
+def test_one_that_fails_in_the_shared_call_takes_no_other_with_it(engine, ask, rows):
+    """Rows that the UNet chokes on are found by trying each request by itself."""
+    good, bad = ask(steps=20, width=112), ask(steps=20, width=112, prompt="poison")
+    pipeline = engine.residency.pipeline(good.weights)
+    poison = pipeline.encode(bad.prompt, bad).embedding[0]
+    refused = []
+
+    def choke(module, given):
+        if any(torch.equal(row, poison) for row in given[2]):
+            refused.append(len(given[0]))
+            raise ValueError("poison")
+
+    hook = pipeline.components.unet.register_forward_pre_hook(choke)
+    with ThreadPoolExecutor(1) as threads:
+        joined = []
+        fine = engine.paint(good, lambda told: joined or joined.append(threads.submit(engine.paint, bad)))
+        with pytest.raises(ValueError, match="poison"):
+            joined[0].result()
+    hook.remove()
+    assert refused == [4, 2]
+    assert furthest(fine, engine.paint(good)) <= 1
+
+
 def test_a_call_that_does_not_fit_is_made_in_halves(engine, ask, at_once):
     unet = engine.residency.pipeline(ask().weights).components.unet
     refused = []

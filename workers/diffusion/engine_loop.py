@@ -168,23 +168,29 @@ class EngineLoop:
         group = self._turns.next(groups)
         group.admit()
         paintings = {entry.painting.number: entry.painting for entry in group.active}.values()
-        try:
-            pipeline = self._residency.pipeline(group.weights)
-            self._outside_since.pop(group.weights, None)
-            pipeline.wear(group.key.loras)
-            self._turns.charge(group, group.tick(pipeline.components.unet))
-            failure = None
-        except Exception as error:
-            failure = error
+        failure = _failure_of(partial(self._dress, group))
         if failure is not None:
-            self._failed(group, failure)
+            group.fail(failure)
+        else:
+            failure = _failure_of(partial(self._call, group))
+            if failure is not None:
+                self._failed(group, failure)
         for painting in paintings:
             painting.tell_progress()
         self._done.extend((group.weights, entry) for entry in group.take_done())
 
+    def _dress(self, group: Group) -> None:
+        """Makes the group's checkpoint ready for its call."""
+        pipeline = self._residency.pipeline(group.weights)
+        self._outside_since.pop(group.weights, None)
+        pipeline.wear(group.key.loras)
+
+    def _call(self, group: Group) -> None:
+        self._turns.charge(group, group.tick(self._residency.pipeline(group.weights).components.unet))
+
     def _failed(self, group: Group, error: Exception) -> None:
         """A call that did not fit is made again with half of the drawings, and with a single one once more when all
-        else has left the memory. What else goes wrong ends all of them.
+        else has left the memory. What else goes wrong is the fault of one of them: each is tried by itself.
         """
         if is_out_of_memory(error):
             error.__traceback__ = None  # it holds the frames, and the frames hold the tensors
@@ -194,8 +200,10 @@ class EngineLoop:
             if group.active[0].take_last_chance():
                 self._residency.unload(keep=[group.weights])
                 return
-        for entry in group.active:
-            entry.painting.fail(error)
+        elif group.is_shared:
+            group.tick_apart(self._residency.pipeline(group.weights).components.unet)
+            return
+        group.fail(error)
 
     def _finish(self) -> None:
         """One drawing at a time, so that the others' next call does not wait for a row of decodings."""
@@ -273,3 +281,12 @@ class EngineLoop:
             return True
         since_s = self._outside_since.setdefault(weights, time.monotonic())
         return time.monotonic() - since_s > max(_PATIENCE * self._residency.load_s, _LEAST_PATIENCE_S)
+
+
+def _failure_of(work: Callable[[], None]) -> Exception | None:
+    """What went wrong, outside of the block that knows its traceback: that would keep the tensors of its frames."""
+    try:
+        work()
+    except Exception as error:
+        return error
+    return None

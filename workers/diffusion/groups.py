@@ -103,6 +103,23 @@ class Group:
         self.curve.note(self._batch.row_count, took_s)
         return took_s
 
+    @property
+    def is_shared(self) -> bool:
+        return any(entry.painting is not self.active[0].painting for entry in self.active)
+
+    def tick_apart(self, unet: UNet2DConditionModel) -> None:
+        """The same step once more, in a call for each painting: what fails then ends that one only."""
+        entries = self.active
+        for painting in {entry.painting.number: entry.painting for entry in entries}.values():
+            self.active = [entry for entry in entries if entry.painting is painting]
+            painting.guarded(partial(self.tick, unet))
+        self.active = entries
+
+    def fail(self, error: Exception) -> None:
+        """Ends the paintings of all active drawings."""
+        for entry in self.active:
+            entry.painting.fail(error)
+
     def take_done(self) -> list[Entry]:
         """The entries that leave: those whose pass is over, and those of paintings that have failed."""
         left = [entry for entry in self.active if entry.drawing.is_done or entry.painting.is_over]

@@ -118,7 +118,7 @@ class Painting:
         self._previewed_s = now_s
         return partial(self._previewer.jpeg, glimpse)
 
-    def guarded(self, work: Callable[[], None]) -> None:
+    def guarded(self, work: Callable[[], object]) -> None:
         """Does a part of the painting: what goes wrong in it ends this painting, and no other."""
         failure: Exception | None = None
         try:
