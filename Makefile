@@ -15,7 +15,11 @@ ALONE := $(addprefix tests/chaos/,test_a_bad_day.py test_cluster.py test_matrix.
 GRAPHON := build/graphon
 
 .DEFAULT_GOAL := help
+<<<<<<< HEAD
 .PHONY: help run cluster test check chaos-mutants soak bench gallery docs clean
+=======
+.PHONY: help run cluster test check chaos-mutants soak bench bench-diffusion docs clean
+>>>>>>> bench6
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -58,8 +62,13 @@ bench: $(STAMP)-dev ## Print the README's numbers, each a ratio measured side by
 	@test -x $(GRAPHON)/bin/python || PYTHON=$(PYTHON) sh .ci/graphon.sh $(GRAPHON)
 	@$(BIN)/python -m bench
 
+<<<<<<< HEAD
 gallery: $(STAMP) ## Paint the pictures of docs/gallery.md again; takes some minutes
 	@$(BIN)/python -m bench.gallery
+=======
+bench-diffusion: $(STAMP)-dev ## Print the engine's numbers beside plain diffusers'; PARTS="alone crowds", DEVICE=cuda
+	@$(BIN)/python -W ignore -m bench.diffusion $(if $(DEVICE),--device $(DEVICE)) $(PARTS)
+>>>>>>> bench6
 
 docs: $(STAMP) ## Write the pages that are made from the code: docs/errors.md
 	@$(BIN)/python -m app.api.documents.errors

@@ -253,7 +253,7 @@ class EngineLoop:
     def _resume(self, weights: Weights, painting: Painting, interlude: Interlude, result: Pixels | Exception) -> None:
         if isinstance(result, Exception):
             raise result
-        if not painting.is_over:
+        if not painting.is_over and painting.weights == weights:  # it has not begun again since
             self._add(weights, Entry(interlude.then(self._residency.pipeline(weights), result), painting))
 
     def _forget_ended(self) -> None:
