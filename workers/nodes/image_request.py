@@ -19,6 +19,7 @@ from app.runs.sizes import LARGEST, Size, size_of_change
 from workers.diffusion.request import Control, Enlargement, EnlargeRequest, Hires, ImageRequest, Lora, Weights
 
 _ORIENTATION = 0x0112  # EXIF's tag; from 5 on the picture lies on its side
+_TINY = "taesd"
 _BUILT_IN = frozenset({"latent", "lanczos"})
 _SAME_NAMES = ("variation_strength", "variation_seed", "clip_skip", "strength", "format", "quality", "previews")
 
@@ -57,7 +58,9 @@ class ImageRequests:
             hires=self._hires(inputs),
             enlarge=self._enlargement(inputs) if inputs.get("upscale", 1) != 1 else None,
             shown_size=None if painted == size else _shown(size, inputs),
+            preview_path=self._preview_path(checkpoint) if inputs.get("previews") else "",
             exclusive=bool(inputs.get("exclusive")),
+            preview_path=self.tiny_vae(checkpoint),
             **given,
         )
 
@@ -78,6 +81,13 @@ class ImageRequests:
             picture, path = self._artifacts.get(file["sha256"]), self._path("controlnet", net["name"])
             yield Control(net["name"], path, picture, net["weight"], *between)
 
+    def _preview_path(self, checkpoint: Checkpoint) -> str:
+        """Of the tiny autoencoder for the checkpoint's latents, which are Stable Diffusion 1's in 2 as well."""
+        kin = (checkpoint.family or "").partition("-")[0]
+        family = "sd1" if kin == "sd2" else kin
+        tiny = (each for each in self._catalogue.adapters.list("vae") if each.name.lower().startswith(_TINY))
+        return next((each.path for each in tiny if not each.problem and each.family == family), "")
+
     def _hires(self, inputs: Mapping[str, Any]) -> Hires | None:
         if "hires_scale" not in inputs:
             return None
@@ -92,6 +102,14 @@ class ImageRequests:
 
     def _path(self, kind: Kind, name: str) -> str:
         return self._catalogue.adapters.find(kind, name).path
+
+    def tiny_vae(self, checkpoint: Checkpoint) -> str:
+        """What shows the checkpoint's latents while they are painted; empty where none is installed for them."""
+        latents = "sdxl" if (checkpoint.family or "").startswith("sdxl") else "sd1"  # Stable Diffusion 2 has 1's
+        if not (checkpoint.family or "").startswith("sd"):
+            return ""
+        found = (each for each in self._catalogue.adapters.list("vae") if each.name.lower().startswith("taesd"))
+        return next((each.path for each in found if each.problem is None and each.family == latents), "")
 
     def _bytes(self, file: Mapping[str, Any] | None) -> bytes | None:
         return None if file is None else self._artifacts.get(file["sha256"])
