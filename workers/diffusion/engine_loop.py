@@ -254,7 +254,9 @@ class EngineLoop:
         if isinstance(result, Exception):
             raise result
         if not painting.is_over:
-            self._add(weights, Entry(interlude.then(self._residency.pipeline(weights), result), painting))
+            drawing = interlude.then(self._residency.pipeline(weights), result)
+            if drawing is not None:
+                self._add(weights, Entry(drawing, painting))
 
     def _forget_ended(self) -> None:
         ended = [painting for painting in self._open if painting.is_over]
