@@ -29,13 +29,10 @@ PREVIEW_EVERY_S = 0.2
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Interlude:
-    """Between two passes: `work` for another thread, and the drawing that `then` goes on with its result.
-
-    None, where the painting has begun all over again meanwhile.
-    """
+    """Between two passes: `work` for another thread, and the drawing that `then` goes on with its result."""
 
     work: Callable[[], Pixels]
-    then: Callable[[Pipeline, Pixels], Drawing | None]
+    then: Callable[[Pipeline, Pixels], Drawing]
 
 
 class Painting:
@@ -95,7 +92,7 @@ class Painting:
         pixels = pipeline.to_pixels(drawing.latents)
         return Interlude(
             work=partial(self.ticket.enlarge, pixels, hires.upscaler, hires_size(self.request)),
-            then=partial(self._after_interlude, i, drawing),
+            then=partial(self._second_drawing, i),
         )
 
     def tell_progress(self) -> None:
@@ -182,9 +179,6 @@ class Painting:
             hints=self.ticket.given.hints[size],
         )
         return Pass(pipeline, request, self._guidance, subject)
-
-    def _after_interlude(self, i: int, first: Drawing, pipeline: Pipeline, larger: Pixels) -> Drawing | None:
-        return self._second_drawing(i, pipeline, pixels=larger) if self._drawings[i] is first else None
 
     def _second_drawing(
         self, i: int, pipeline: Pipeline, pixels: Pixels | None = None, latents: torch.Tensor | None = None
