@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
+from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
 from safetensors.torch import save_file
 
 from app.errors import CheckpointUnavailable
@@ -112,6 +113,8 @@ def test_files_of_all_forms_are_the_same_net(unet, tmp_path):
     net.save_pretrained(tmp_path / "folder")
     save_file({name: weight.contiguous() for name, weight in net.state_dict().items()}, tmp_path / "plain.safetensors")
     theirs = original_names(net, unet)
+    read = convert_controlnet_checkpoint(dict(theirs), net.config)
+    assert all(torch.equal(weight, read[name]) for name, weight in net.state_dict().items()), "as diffusers reads them"
     save_file(theirs, tmp_path / "original.safetensors")
     torch.save({name.removeprefix("control_model."): weight for name, weight in theirs.items()}, tmp_path / "net.pth")
     for name in ("folder", "plain.safetensors", "original.safetensors", "net.pth"):
