@@ -14,7 +14,6 @@ from transformers.utils import logging as transformers_logging
 
 from app.errors import NodeFailed
 from workers.diffusion import files
-from workers.diffusion.controls import ControlNets
 from workers.diffusion.engine_loop import EngineLoop
 from workers.diffusion.files_ahead import expected_bytes
 from workers.diffusion.given import given_with
@@ -58,7 +57,6 @@ class Engine:
             torch.set_num_threads(count)
         self.device = torch.device(device) if device else best_device()
         self.dtype = torch.float32 if self.device.type == "cpu" else torch.float16
-        self._controls = ControlNets()
         self._upscalers = Upscalers(self.device)
         limits = limits or Limits()
         if not limits.budget_bytes:
@@ -130,7 +128,7 @@ class Engine:
         self._loop.join()
 
     def _pipeline(self, weights: Weights) -> Pipeline:
-        return Pipeline(load(weights, self.device, self._dtype(weights)), self._controls)
+        return Pipeline(load(weights, self.device, self._dtype(weights)))
 
     def _expected_bytes(self, weights: Weights) -> int:
         return expected_bytes(weights, self._dtype(weights).itemsize)
