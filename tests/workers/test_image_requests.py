@@ -12,6 +12,7 @@ from PIL import Image as Picture
 from app.artifacts.disk import DiskArtifacts
 from app.artifacts.store import ArtifactStore
 from app.checkpoints.catalogue import SHIPPED_FOLDER, Catalogue
+from app.checkpoints.checkpoint import Checkpoint
 from app.errors import NodeFailed
 from app.graph.nodes.kind import WorkerCall
 from app.runs.settle import SettleImages
@@ -130,3 +131,14 @@ def test_a_picture_that_would_be_too_large_is_refused(folder: Path, artifacts: A
 def test_what_is_no_picture_fails_the_step(folder: Path, artifacts: ArtifactStore) -> None:
     with pytest.raises(NodeFailed, match="The image can't be read"):
         request_of(folder, artifacts, image=file_of(artifacts, b"no picture"))
+
+
+@pytest.mark.parametrize(
+    ("family", "file"), [("sd1", "taesd"), ("sd2", "taesd"), ("sdxl", "taesdxl_decoder"), ("shapes", "")]
+)
+def test_a_tiny_autoencoder_shows_the_checkpoints_it_was_made_for(family: str, file: str, tmp_path: Path) -> None:
+    for name in ("taesd", "taesdxl_decoder"):
+        write(tmp_path / f"vae/{name}.safetensors", {"1.weight": [64, 4, 3, 3], "3.conv.0.weight": [64, 64, 3, 3]})
+    requests = ImageRequests(Catalogue([tmp_path]), DiskArtifacts(tmp_path / "artifacts", 60))
+    path = requests.tiny_vae(Checkpoint("it", "it.safetensors", family, None, 512, 7.5, 0))
+    assert path == (f"{tmp_path}/vae/{file}.safetensors" if file else "")

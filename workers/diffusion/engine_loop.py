@@ -121,7 +121,7 @@ class EngineLoop:
                 painting = Painting(self._number, order, self._in_full.get(weights, weights))
                 self._open.append(painting)
                 self._lobby.append(painting)
-                if not self._residency.has(weights):
+                if len(self._open) > 1 and not self._residency.has(weights):
                     read_ahead(weights)
             else:
                 order()
@@ -253,7 +253,7 @@ class EngineLoop:
     def _resume(self, weights: Weights, painting: Painting, interlude: Interlude, result: Pixels | Exception) -> None:
         if isinstance(result, Exception):
             raise result
-        if not painting.is_over:
+        if not painting.is_over and painting.weights == weights:  # it has not begun again since
             self._add(weights, Entry(interlude.then(self._residency.pipeline(weights), result), painting))
 
     def _forget_ended(self) -> None:

@@ -16,7 +16,7 @@ from workers.diffusion.images import Pixels, from_unit
 from workers.diffusion.loading import Components
 from workers.diffusion.prompts.encoder import Prompt, PromptEncoder
 from workers.diffusion.request import ImageRequest, Lora
-from workers.diffusion.tiling import MOST_PIXELS, tiled
+from workers.diffusion.tiling import within_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +98,16 @@ class Pipeline:
 
 def _decoded(vae: AutoencoderKL, latents: torch.Tensor) -> torch.Tensor:
     pixels_per_latent = 2 ** (len(vae.config.block_out_channels) - 1)
-    size = latents.shape[-2] * latents.shape[-1] * pixels_per_latent**2
-    with tiled(vae, size > MOST_PIXELS):
+
+    def decode() -> torch.Tensor:
         picture: torch.Tensor = vae.decode(latents.to(vae.dtype), return_dict=False)[0]
-    return picture
+        return picture
+
+    return within_memory(vae, latents.shape[-2] * latents.shape[-1] * pixels_per_latent**2, decode)
 
 
 def _encoded(vae: AutoencoderKL, picture: torch.Tensor) -> DiagonalGaussianDistribution:
-    with tiled(vae, picture.shape[-2] * picture.shape[-1] > MOST_PIXELS):
+    def encode() -> DiagonalGaussianDistribution:
         return vae.encode(picture.to(vae.dtype)).latent_dist
+
+    return within_memory(vae, picture.shape[-2] * picture.shape[-1], encode)

@@ -60,6 +60,7 @@ class ImageRequests:
             shown_size=None if painted == size else _shown(size, inputs),
             preview_path=self._preview_path(checkpoint) if inputs.get("previews") else "",
             exclusive=bool(inputs.get("exclusive")),
+            preview_path=self.tiny_vae(checkpoint),
             **given,
         )
 
@@ -101,6 +102,14 @@ class ImageRequests:
 
     def _path(self, kind: Kind, name: str) -> str:
         return self._catalogue.adapters.find(kind, name).path
+
+    def tiny_vae(self, checkpoint: Checkpoint) -> str:
+        """What shows the checkpoint's latents while they are painted; empty where none is installed for them."""
+        latents = "sdxl" if (checkpoint.family or "").startswith("sdxl") else "sd1"  # Stable Diffusion 2 has 1's
+        if not (checkpoint.family or "").startswith("sd"):
+            return ""
+        found = (each for each in self._catalogue.adapters.list("vae") if each.name.lower().startswith("taesd"))
+        return next((each.path for each in found if each.problem is None and each.family == latents), "")
 
     def _bytes(self, file: Mapping[str, Any] | None) -> bytes | None:
         return None if file is None else self._artifacts.get(file["sha256"])
