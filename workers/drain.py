@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 from app.domain.resident import Resident
 from app.domain.run import Step
@@ -39,6 +40,7 @@ class Drain:
         self._settings = settings
         self._told = Told()
         self._waits_for_room = False
+        self._expected: str | None = None  # the checkpoint that is read ahead
         self._passed_on: str | None = None  # the step that another worker was told of last
 
     def serve(self, work_class: str, lanes: Lanes, memory: Memory) -> None:
@@ -51,11 +53,12 @@ class Drain:
                 lanes.take()
                 held = self._tell_residents(memory)
                 self._waits_for_room = not memory.has_room()
+                claimer = self._claimer(work_class, held)
                 if self._waits_for_room:
                     lanes.give()
+                    self._look_ahead(claimer, memory)
                     self._link.wait_for_work(_LOOK_SOON_S)
                     continue
-                claimer = self._claimer(work_class, held)
                 step = self._claim(claimer)
                 if step is None:
                     lanes.give()
@@ -89,6 +92,14 @@ class Drain:
     def _claimer(self, work_class: str, held: tuple[Resident, ...]) -> Claimer:
         resident = tuple(each.checkpoint for each in held)
         return Claimer(self._worker_id, work_class, self._settings.lease_s, resident, self._settings.affinity_wait_s)
+
+    def _look_ahead(self, claimer: Claimer, memory: Memory) -> None:
+        """While there is no room, the memory may prepare for what comes next."""
+        with suppress(Unavailable):
+            cold = self._store.read_blocking(lambda tx: steps.next_cold(tx, claimer))
+            if cold is not None and cold != self._expected:
+                memory.expect(cold)
+            self._expected = cold
 
     def _wait(self, claimer: Claimer) -> None:
         """Until there may be work again. What is left to another worker may have been rung for here alone."""

@@ -22,6 +22,10 @@ class Memory(Protocol):
         """Whether one step more would be worked on, and not only held."""
         ...
 
+    def expect(self, checkpoint: str) -> None:
+        """This one will be needed before long; called once for each in a row."""
+        ...
+
     def until_inside(self, step: Future[None]) -> None:
         """Waits until the step has come to the engine or has ended, but not for long."""
         ...
@@ -35,6 +39,9 @@ class NoMemory:
 
     def has_room(self) -> bool:
         return True
+
+    def expect(self, checkpoint: str) -> None:
+        return
 
     def until_inside(self, step: Future[None]) -> None:
         return

@@ -5,11 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from app import clock
+from app.checkpoints.catalogue import Catalogue
 from app.domain.resident import Resident
-from workers.diffusion.request import EnlargeRequest, Image, ImageRequest, Painted, Progress
+from app.errors import AtelierError
+from workers.diffusion.files_ahead import read_ahead
+from workers.diffusion.request import EnlargeRequest, Image, ImageRequest, Painted, Progress, Weights
 
 if TYPE_CHECKING:
     from workers.diffusion.engine import Engine
@@ -20,8 +24,9 @@ _ARRIVAL_S = 0.25
 class Studio:
     """Knows when a step that was claimed has come to the engine: only then the engine can say whether it has room."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, catalogue: Catalogue) -> None:
         self._engine = engine
+        self._catalogue = catalogue
         self._arrived = threading.Event()
 
     def paint(
@@ -48,6 +53,12 @@ class Studio:
 
     def has_room(self) -> bool:
         return self._engine.has_room
+
+    def expect(self, checkpoint: str) -> None:
+        """Has its files read ahead, while the engine is busy. One that can't be found is somebody else's trouble."""
+        with suppress(AtelierError):
+            found = self._catalogue.get(checkpoint)
+            read_ahead(Weights(found.name, found.path, found.family or "", vae_path=found.vae_path))
 
     def until_inside(self, step: Future[None]) -> None:
         step.add_done_callback(lambda ended: self._arrived.set())

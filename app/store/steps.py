@@ -96,6 +96,13 @@ _claim = _claim_of((), steps.c.ready_at)
 _claim_near = _claim_of(
     (or_(steps.c.checkpoint.is_(None), ~_waits_for_another),), steps.c.ready_at - _costs_no_loading_s
 )
+_next_cold = (
+    select(steps.c.checkpoint)
+    .select_from(READY_AND_KEY)
+    .where(*_is_for_claimer, steps.c.checkpoint.is_not(None), ~_is_resident, ~_waits_for_another)
+    .order_by(FIRST_BY_PRIORITY, THEN_BY_KEY, steps.c.ready_at, steps.c.run_id)
+    .limit(1)
+)
 _first_elsewhere = (
     select(steps.c.id).where(*_is_for_claimer, _waits_for_another).order_by(steps.c.ready_at, steps.c.run_id).limit(1)
 )
@@ -251,6 +258,12 @@ def claim(tx: Tx, claimer: Claimer) -> Step | None:
 def first_elsewhere(tx: Tx, claimer: Claimer) -> str | None:
     """The oldest step that is left to another worker for now, because that one has its checkpoint."""
     row = tx.row(_first_elsewhere, claimer.values()) if claimer.paints else None
+    return row[0] if row else None
+
+
+def next_cold(tx: Tx, claimer: Claimer) -> str | None:
+    """The checkpoint that the claimer will have to load first for the steps that wait, if for any."""
+    row = tx.row(_next_cold, claimer.values()) if claimer.paints else None
     return row[0] if row else None
 
 

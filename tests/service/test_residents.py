@@ -83,6 +83,19 @@ def test_what_waits_for_another_is_passed_over_whatever_its_priority(house: Hous
     assert second.run_id == urgent
 
 
+def test_the_checkpoint_that_is_needed_next_is_known(house: House) -> None:
+    houses(house, "w2", "b")
+    for checkpoint in ("b", "d", "e"):
+        run_id = house.submit()
+        house.sql("UPDATE steps SET checkpoint = :name WHERE run_id = :run", name=checkpoint, run=run_id)
+
+    def next_cold(*resident: str) -> str | None:
+        claimer = steps.Claimer("w1", "gpu", 60, resident, **PATIENT)
+        return house.store.read_blocking(lambda tx: steps.next_cold(tx, claimer))
+
+    assert (next_cold("a"), next_cold("d"), next_cold("d", "e")) == ("d", "e", None)
+
+
 def test_a_worker_that_is_gone_has_nothing_in_memory(house: House) -> None:
     houses(house, "w2", "c")
     house.submit()

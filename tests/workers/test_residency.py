@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +15,7 @@ from torch import nn
 
 from app.errors import CheckpointUnavailable
 from workers.diffusion.engine import Engine
-from workers.diffusion.files_ahead import expected_bytes
+from workers.diffusion.files_ahead import expected_bytes, read_ahead
 from workers.diffusion.memory import memory_for_weights
 from workers.diffusion.request import Limits, Weights
 from workers.diffusion.residency import Residency
@@ -172,6 +173,24 @@ def test_what_is_unloaded_goes_back_to_the_system(models):
     assert anchor.sum() == 16 * 1024
 
 
+def test_weights_of_one_family_come_into_the_memory_that_others_leave(models):
+    """The system gives no new pages for them, as it does when the memory has gone back to it in between."""
+    below = []
+
+    def load(weights):
+        pipeline = loaded(weights)
+        pipeline.more = [torch.ones(16 * 1024) for _ in range(1000)]
+        below.append(torch.ones(16 * 1024))
+        return pipeline
+
+    residency = new_residency(load, budget_bytes=int(1.5 * SIZE))
+    residency.bring(models["a"])
+    swapped = new_pages(lambda: residency.bring(models["c"]))
+    replaced = new_pages(lambda: residency.bring(replace(models["a"], family="sd1")))
+    assert swapped < 0.3 * replaced
+    assert replaced > 10_000
+
+
 def test_a_file_that_is_not_there_pushes_nobody_out(models, tmp_path):
     residency = new_residency(budget_bytes=SIZE)
     residency.bring(models["a"])
@@ -199,15 +218,29 @@ def test_what_a_checkpoint_will_take_is_known_from_its_header(engine, ask):
     for weights in (ask().weights, ask(path=str(ask().weights.path) + "-file.safetensors").weights):
         engine.warm(weights)
         [held] = [each for each in engine.residents if each.name == weights.name]
-        assert expected_bytes(weights, torch.float32) == pytest.approx(held.size, rel=0.01)
-        assert expected_bytes(weights, torch.float16) == pytest.approx(held.size / 2, rel=0.01)
-    assert expected_bytes(Weights("none", "/nowhere", "shapes"), torch.float16) == 0
+        assert expected_bytes(weights, 4) == pytest.approx(held.size, rel=0.01)
+        assert expected_bytes(weights, 2) == pytest.approx(held.size / 2, rel=0.01)
+    assert expected_bytes(Weights("none", "/nowhere", "shapes"), 2) == 0
+
+
+def test_a_file_is_read_ahead(tmp_path):
+    file = tmp_path / "large.safetensors"
+    size = 32 * 2**20
+    with file.open("wb") as content:
+        content.write(b"weights." * (size // 8))
+        content.flush()
+        os.fsync(content.fileno())
+        os.posix_fadvise(content.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    if is_in_memory(file, size - 4096):
+        pytest.skip("the files of this folder are always in memory")
+    read_ahead(Weights("large", str(file), "shapes"))
+    until(lambda: is_in_memory(file, size - 4096))
 
 
 def test_checkpoints_beyond_the_budget_paint_the_same_one_after_the_other(engine, ask, tiny, tmp_path):
     other = tmp_path / "other.safetensors"
     save_file({name: tensor * 1.01 for name, tensor in load_file(tiny.file).items()}, other)
-    narrow = Engine(device="cpu", limits=Limits(budget_bytes=expected_bytes(ask().weights, torch.float32)))
+    narrow = Engine(device="cpu", limits=Limits(budget_bytes=expected_bytes(ask().weights, 4)))
     for path in (tiny.folder, other, tiny.folder):
         request = ask(path=path, steps=1)
         assert narrow.paint(request).images == engine.paint(request).images
@@ -218,15 +251,43 @@ def test_checkpoints_beyond_the_budget_paint_the_same_one_after_the_other(engine
 def test_the_engine_lets_go_while_it_has_nothing_to_do(ask):
     engine = Engine(device="cpu", limits=Limits(keep_alive_s=0))
     assert engine.paint(ask(steps=1)).load_s > 0
-    ends_s = time.monotonic() + 20
-    while engine.residents:
-        assert time.monotonic() < ends_s
+    until(lambda: not engine.residents)
+    engine.close()
+
+
+def test_an_engine_is_told_to_unload(ask):
+    engine = Engine(device="cpu", limits=Limits(pinned=frozenset({"tiny"})))
+    engine.warm(ask().weights)
+    engine.unload("tiny")
+    assert engine.residents == ()
     engine.close()
 
 
 def test_a_share_of_the_machine_is_the_budget_where_nobody_says_one():
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     assert 0.01 * machine < memory_for_weights(torch.device("cpu")) <= 0.5 * machine
+
+
+def until(holds) -> None:
+    ends_s = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < ends_s
+        time.sleep(0.01)
+
+
+def is_in_memory(file, place) -> bool:
+    """Can the page be read without waiting for the disk?"""
+    with file.open("rb") as content:
+        try:
+            return os.preadv(content.fileno(), [bytearray(1)], place, os.RWF_NOWAIT) == 1
+        except BlockingIOError:
+            return False
+
+
+def new_pages(work) -> int:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    work()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 
 def resident_bytes() -> int:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 
 import torch
 from diffusers.utils import logging as diffusers_logging
@@ -37,6 +38,8 @@ from workers.diffusion.speed import arrange
 from workers.diffusion.threads import thread_count
 from workers.diffusion.ticket import Enlarge, Ticket
 from workers.diffusion.upscalers import LANCZOS, Upscalers
+
+T = TypeVar("T")
 
 
 def best_device() -> torch.device:
@@ -71,6 +74,10 @@ class Engine:
     def residents(self) -> tuple[Resident, ...]:
         """The checkpoints in memory, least recently loaded first."""
         return self.residency.residents
+
+    def unload(self, name: str) -> None:
+        """Takes a checkpoint out of memory; whoever is at work with it has it loaded again."""
+        self.between_turns(lambda: self.residency.drop(name))
 
     @property
     def waiting(self) -> int:
@@ -127,15 +134,15 @@ class Engine:
         return Pipeline(arrange(load(weights, self.device, self._dtype(weights))), self._controls)
 
     def _expected_bytes(self, weights: Weights) -> int:
-        return expected_bytes(weights, self._dtype(weights))
+        return expected_bytes(weights, self._dtype(weights).itemsize)
 
     def _dtype(self, weights: Weights) -> torch.dtype:
         return torch.float32 if weights.in_full else self.dtype
 
-    def between_turns(self, work: Callable[[], float]) -> float:
+    def between_turns(self, work: Callable[[], T]) -> T:
         """Does `work` on the engine's thread. Raises what it raises."""
         done = threading.Event()
-        results: list[float] = []
+        results: list[T] = []
         failures: list[Exception] = []
 
         def order() -> None:

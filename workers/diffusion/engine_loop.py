@@ -123,7 +123,7 @@ class EngineLoop:
                 painting = Painting(self._number, order, self._in_full.get(weights, weights))
                 self._open.append(painting)
                 self._lobby.append(painting)
-                if not self._residency.has(weights):
+                if len(self._open) > 1 and not self._residency.has(weights):
                     read_ahead(weights)
             else:
                 order()

@@ -10,25 +10,28 @@ from contextlib import suppress
 from math import prod
 from pathlib import Path
 
-import torch
-
+from workers.diffusion.parts import weight_files
 from workers.diffusion.request import Weights
 
+PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
+_PIECE = 1024 * 1024  # of a larger one Linux reads only the beginning: as much as the disk takes in one request
 _HEADER_MOST = 100 * 1024 * 1024
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
 _TWINS = ("model_ema.",)  # beside the weights that are loaded
 
 
-def expected_bytes(weights: Weights, dtype: torch.dtype) -> int:
-    """What the weights will take, by the headers of their files; 0 where those tell nothing.
+def expected_bytes(weights: Weights, number_bytes: int) -> int:
+    """What the weights will take at so many bytes a number, by the headers of their files; 0 where those tell nothing.
 
     An autoencoder or text encoder that is replaced by another counts, too: too much is on the safe side.
     """
-    return sum(_numbers_in(file) for file in _files(weights)) * dtype.itemsize
+    return sum(_numbers_in(file) for file in _files(weights)) * number_bytes
 
 
 def read_ahead(weights: Weights) -> None:
     """Lets the system read the files while the device is busy. Returns at once; a file that is gone is no harm."""
+    if not hasattr(os, "posix_fadvise"):  # macOS
+        return
     threading.Thread(target=_advise, args=(list(_files(weights)),), name="read-ahead", daemon=True).start()
 
 
@@ -37,7 +40,8 @@ def _advise(files: list[Path]) -> None:
         with suppress(OSError):
             descriptor = os.open(file, os.O_RDONLY)
             try:
-                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
+                for start in range(0, os.fstat(descriptor).st_size, _PIECE):
+                    os.posix_fadvise(descriptor, start, _PIECE, os.POSIX_FADV_WILLNEED)
             finally:
                 os.close(descriptor)
 
@@ -48,12 +52,12 @@ def _files(weights: Weights) -> Iterator[Path]:
 
 
 def _weight_files(path: Path) -> list[Path]:
-    """Those that are loaded of a file or folder: each component in full precision, where it is there twice."""
-    if not path.is_dir():
-        return [path]
-    files = sorted(path.rglob("*.safetensors"))
-    full = {file.parent for file in files if not file.stem.endswith(".fp16")}
-    return [file for file in files if file.parent not in full or not file.stem.endswith(".fp16")]
+    """Those that are loaded of a file or folder: of a diffusers folder, not its safety checker, nor each twice."""
+    folders = [folder for part in PARTS if (folder := path / part).is_dir()] or [path]
+    try:
+        return [file for folder in folders for file in weight_files(folder)] if path.is_dir() else [path]
+    except OSError:
+        return []
 
 
 def _numbers_in(file: Path) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection
@@ -44,6 +45,7 @@ class Residency:
         self._expected: dict[Weights, int] = {}  # of those that wait
         self.residents: tuple[Resident, ...] = ()
         self.load_s = 0.0  # how long the last load took
+        self._owes_memory = False  # some was freed, and is not given back to the system yet
 
     @property
     def held(self) -> list[Weights]:
@@ -89,7 +91,7 @@ class Residency:
         self._held.pop(weights, None)  # a file that was replaced: the old weights go before the new come
         held = None
         self._expected.pop(weights, 0)
-        self._make_room(self._expected_bytes(weights))
+        self._make_way(weights)
         self._hold(weights, stamp, self._loaded(weights))
         self.load_s = time.monotonic() - began_s
         return self.load_s
@@ -97,8 +99,10 @@ class Residency:
     def let_go(self, busy: Collection[Weights]) -> float | None:
         """Unloads whatever nobody uses and has been kept long enough; returns in how many seconds the next one is due.
 
-        A checkpoint that is busy is in use all the time.
+        A checkpoint that is busy is in use all the time. To be called once a turn.
         """
+        if self._owes_memory:
+            self._give_back_memory()
         keep_s, now_s = self._limits.keep_alive_s, time.monotonic()
         if keep_s is None:
             return None
@@ -121,6 +125,23 @@ class Residency:
                 self._held[weights].pipeline.give_back()
         self._unload([weights for weights in self._held if weights not in keep])
 
+    def drop(self, name: str) -> None:
+        """Unloads the checkpoint of that name, pinned or not; whoever is at work with it has it loaded again."""
+        self._unload([weights for weights in self._held if weights.name == name])
+
+    def _make_way(self, weights: Weights) -> None:
+        """For one that is about to be loaded.
+
+        One of the same family has tensors of the same sizes: they are read into the memory that the old ones leave,
+        which costs the system nothing. For those of another family the memory goes back to it first.
+        """
+        leaving = self._too_many(self._expected_bytes(weights))
+        self._forget(leaving)
+        if any(each.family != weights.family for each in leaving):
+            self._give_back_memory()
+        elif leaving:
+            gc.collect()
+
     def _loaded(self, weights: Weights) -> Pipeline:
         """Where memory runs out, once more without the others. Raises what loading raises."""
         try:
@@ -135,15 +156,14 @@ class Residency:
         shelf, now_s = Shelf(pipeline.components), time.monotonic()
         saved = shelf.share(held.shelf for held in self._held.values())
         self._held[weights] = _Held(stamp, pipeline, shelf, shelf.pieces(), now_s, now_s)
-        if saved:
-            give_back_memory()
-        self._make_room(0, keep=weights)  # it may have turned out larger than expected
+        self._owes_memory |= saved > 0
+        self._unload(self._too_many(0, keep=weights))  # it may have turned out larger than expected
         self._publish()
 
-    def _make_room(self, needed: int, keep: Weights | None = None) -> None:
-        """Unloads until so many bytes more are within the budget, or nothing is left that may leave.
+    def _too_many(self, needed: int, keep: Weights | None = None) -> list[Weights]:
+        """Who has to leave so that so many bytes more are within the budget, as far as anybody may.
 
-        Before anything leaves, all forget what they can make again.
+        Before anybody does, all forget what they can make again.
         """
         leaving: list[Weights] = []
         staying = dict(self._held)
@@ -156,14 +176,22 @@ class Residency:
             if weights != keep and not self._is_pinned(weights):
                 leaving.append(weights)
                 del staying[weights]
-        self._unload(leaving)
+        return leaving
 
     def _unload(self, leaving: Collection[Weights]) -> None:
+        self._forget(leaving)
         if leaving:
-            for weights in leaving:
-                del self._held[weights]
-            give_back_memory()
-            self._publish()
+            self._give_back_memory()
+
+    def _forget(self, leaving: Collection[Weights]) -> None:
+        for weights in leaving:
+            del self._held[weights]
+            self._owes_memory = True
+        self._publish()
+
+    def _give_back_memory(self) -> None:
+        give_back_memory()
+        self._owes_memory = False
 
     def _is_pinned(self, weights: Weights) -> bool:
         return weights.name in self._limits.pinned

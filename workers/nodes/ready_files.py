@@ -32,10 +32,10 @@ class ReadyFiles:
         began_s = clock.monotonic()
         steps = request.steps if isinstance(request, ImageRequest) else 1
         ready = self._ready(_signs(job, steps, began_s))
-        try:
-            return _with_upscaler(_with_paths(request, ready) if isinstance(request, ImageRequest) else request, ready)
-        finally:
+        found = _with_upscaler(_with_paths(request, ready) if isinstance(request, ImageRequest) else request, ready)
+        if found != request:
             job.watch.load_s += clock.monotonic() - began_s
+        return found
 
     def weights(self, weights: Weights) -> Weights:
         """The same for a checkpoint that nobody has asked for yet."""

@@ -101,7 +101,8 @@ Argument = Constant | Mixed | Json | Variable
 class ToolCall(NodeKind, frozen=True):
     """`arguments` in the order of the document; what is null there is absent here.
 
-    `info` is told of each run. `model` is what the document asks for of somebody else's models, where it says so.
+    `info` is told of each run. `model` is what the document asks for of somebody else's models, where it says so, and
+    `loras` are those that it names.
     """
 
     kind: ClassVar[str] = "tool"
@@ -110,6 +111,7 @@ class ToolCall(NodeKind, frozen=True):
     arguments: tuple[tuple[str, Argument], ...]
     info: Mapping[str, Any] = {}
     model: str = ""
+    loras: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, configuration: Configuration) -> Self:
@@ -120,7 +122,7 @@ class ToolCall(NodeKind, frozen=True):
             configuration.problem(f"tool '{provider} {name}': {other}" if other else why_unknown(provider, name))
             return cls(TEXT_TO_IMAGE, ())
         arguments, review = _read_arguments(tool, configuration)
-        return cls(tool, tuple(arguments.items()), _info(configuration), review.model)
+        return cls(tool, tuple(arguments.items()), _info(configuration), review.model, review.loras)
 
     @property
     def selectors(self) -> Iterable[Selector]:

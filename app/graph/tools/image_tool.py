@@ -61,11 +61,13 @@ class ImageTool(msgspec.Struct, frozen=True):
                 draw(sketch, known[name], constants[name])
             except InvalidParam as error:
                 problems.append(error.message)
+        loras: tuple[str, ...] = ()
         try:
             sketch.choose_sampler()
+            loras = sketch.loras
         except InvalidParam as error:
             problems.append(error.message)
-        return Review(tuple(problems), tuple(sketch.notes), self._fixed_model(sketch, set(written)))
+        return Review(tuple(problems), tuple(sketch.notes), self._fixed_model(sketch, set(written)), loras)
 
     def _fixed_model(self, sketch: Sketch, written: Set[str]) -> str:
         """What each run will ask for, as far as the document says it."""
