@@ -1,4 +1,4 @@
-"""python -m bench.gallery [FOLDER [NAME…]]: paints docs/gallery/*.png, or those; FOLDER keeps the files made on the way."""
+"""python -m bench.gallery [FOLDER [NAME…]]: paints docs/gallery/*.png, or those; FOLDER keeps the files made for it."""
 
 from __future__ import annotations
 

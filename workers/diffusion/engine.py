@@ -33,6 +33,7 @@ from workers.diffusion.request import (
     Weights,
 )
 from workers.diffusion.residency import Residency
+from workers.diffusion.speed import arrange
 from workers.diffusion.threads import thread_count
 from workers.diffusion.ticket import Enlarge, Ticket
 from workers.diffusion.upscalers import LANCZOS, Upscalers
@@ -62,7 +63,7 @@ class Engine:
         if not limits.budget_bytes:
             limits = replace(limits, budget_bytes=memory_for_weights(self.device))
         self.residency = Residency(limits, self._pipeline, self._expected_bytes)
-        self._loop = EngineLoop(self.residency)
+        self._loop = EngineLoop(self.residency, self.device)
         for logging in (diffusers_logging, transformers_logging):
             logging.set_verbosity_error()
             logging.disable_progress_bar()
@@ -128,7 +129,7 @@ class Engine:
         self._loop.join()
 
     def _pipeline(self, weights: Weights) -> Pipeline:
-        return Pipeline(load(weights, self.device, self._dtype(weights)))
+        return Pipeline(arrange(load(weights, self.device, self._dtype(weights))))
 
     def _expected_bytes(self, weights: Weights) -> int:
         return expected_bytes(weights, self._dtype(weights).itemsize)

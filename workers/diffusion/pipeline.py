@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,7 @@ from workers.diffusion.images import Pixels, from_unit
 from workers.diffusion.loading import Components
 from workers.diffusion.prompts.encoder import Prompt, PromptEncoder
 from workers.diffusion.request import ImageRequest, Lora
+from workers.diffusion.speed import recorded_unet
 from workers.diffusion.tiling import within_memory
 
 
@@ -41,6 +43,13 @@ class Pipeline:
         self._controls = ControlNets(components.unet)
         self._dressing = Dressing(components.unet, components.text_encoders)
         self._prompts = PromptEncoder(components.tokenizers, components.text_encoders, self._dressing)
+        self._recorded = recorded_unet(components)
+
+    @property
+    def unet(self) -> Callable[..., tuple[torch.Tensor]]:
+        """What a UNet call goes to: the module, or on a GPU its recordings."""
+        plain: Callable[..., tuple[torch.Tensor]] = self.components.unet
+        return self._recorded or plain
 
     @property
     def held_bytes(self) -> int:
@@ -52,6 +61,8 @@ class Pipeline:
         self._prompts.forget()
         self._dressing.forget()
         self._controls.forget()
+        if self._recorded:
+            self._recorded.forget()
 
     def wear(self, loras: tuple[Lora, ...]) -> None:
         """From now on the UNet has these changes and no others. Raises CheckpointUnavailable."""
