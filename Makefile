@@ -7,13 +7,19 @@ STAMP := $(VENV)/.installed
 SERVERS := postgres redis-server nginx setpriv
 S3RVER := build/s3rver
 OLD_CLIENT := build/dify-client
-# They run whole clusters: beside others they would measure those. One thread for each engine: several that want all
-# processors stand in each other's way, and spin.
+# One thread for each engine: several that want all processors stand in each other's way, and spin. And hundreds of
+# processes are started: they keep what they compile, whatever the environment says.
+EACH := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
+# They run whole clusters: beside others they would measure those.
 ALONE := $(addprefix tests/chaos/,test_a_bad_day.py test_cluster.py test_matrix.py)
 GRAPHON := build/graphon
 
 .DEFAULT_GOAL := help
-.PHONY: help run cluster test check chaos-mutants soak bench docs clean
+<<<<<<< HEAD
+.PHONY: help run cluster test check chaos-mutants soak bench gallery docs clean
+=======
+.PHONY: help run cluster test check chaos-mutants soak bench bench-diffusion docs clean
+>>>>>>> bench6
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -31,10 +37,10 @@ test: $(STAMP)-dev ## Run all the tests, three files at a time but for those tha
 	@test -d $(OLD_CLIENT)/dify_client || $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $(OLD_CLIENT) dify-client==0.1.10
 	@test -x $(GRAPHON)/bin/python || PYTHON=$(PYTHON) sh .ci/graphon.sh $(GRAPHON)
 ifdef TESTS
-	@$(BIN)/python -m pytest $(TESTS)
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest $(TESTS)
 else
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ALONE:%=--ignore %)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ALONE)
+	@$(EACH) $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ALONE:%=--ignore %)
+	@$(EACH) $(BIN)/python -m pytest $(ALONE)
 endif
 
 chaos-mutants: $(STAMP)-dev ## Break Atelier on purpose: the chaos tests must notice each of the mutants
@@ -55,6 +61,14 @@ check: $(STAMP)-dev ## Lint, types, import rules, migrations
 bench: $(STAMP)-dev ## Print the README's numbers, each a ratio measured side by side
 	@test -x $(GRAPHON)/bin/python || PYTHON=$(PYTHON) sh .ci/graphon.sh $(GRAPHON)
 	@$(BIN)/python -m bench
+
+<<<<<<< HEAD
+gallery: $(STAMP) ## Paint the pictures of docs/gallery.md again; takes some minutes
+	@$(BIN)/python -m bench.gallery
+=======
+bench-diffusion: $(STAMP)-dev ## Print the engine's numbers beside plain diffusers'; PARTS="alone crowds", DEVICE=cuda
+	@$(BIN)/python -W ignore -m bench.diffusion $(if $(DEVICE),--device $(DEVICE)) $(PARTS)
+>>>>>>> bench6
 
 docs: $(STAMP) ## Write the pages that are made from the code: docs/errors.md
 	@$(BIN)/python -m app.api.documents.errors

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import httpx
+import msgspec
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -157,19 +160,32 @@ def pull(
         found = find_source(client, hub, source, folder=folder)
         shelf = settings.checkpoints_dir / ("" if into == "checkpoints" else into)
         target = shelf / _file_name(found, name)
+        if sha256 and found.is_folder:
+            raise InvalidParam("--sha256 is for a single file; a folder has many.")
         if found.licence:
             _tell(f"Licence: {found.licence}")
         if target.exists() and not force:
             raise InvalidParam(f"{target} is there already. Replace it with --force, or give the new one a --name.")
-        digests = [
-            _fetch(client, hub, _expecting(remote, sha256, found), target / remote.path if found.is_folder else target)
-            for remote in found.files
-        ]
-    if not found.is_folder:
-        Hashes(settings.hashes_file).note(target, digests[0])
-        _tell(f"sha256: {digests[0]}")
+        if found.is_folder:
+            _fetch_folder(client, hub, found, target)
+        else:
+            digest = _fetch(client, hub, _expecting(found.files[0], sha256), target)
+            Hashes(settings.hashes_file).note(target, digest)
+            _tell(f"sha256: {digest}")
     _tell(f"{target} is there.")
     _judge(settings, into, target)
+
+
+def _fetch_folder(client: httpx.Client, hub: Hub, source: Source, target: Path) -> None:
+    """Files that came with an earlier call are not fetched again; nobody sees the folder before it is whole."""
+    coming = target.with_name(f".{target.name}.part")
+    for remote in source.files:
+        file = coming / remote.path
+        if not file.exists() or file.stat().st_size != (remote.size or file.stat().st_size):
+            _fetch(client, hub, remote, file)
+    if target.exists():
+        shutil.rmtree(target)
+    coming.replace(target)
 
 
 def _fetch(client: httpx.Client, hub: Hub, remote: Remote, target: Path) -> str:
@@ -192,16 +208,12 @@ def _judge(settings: Settings, into: Shelf, target: Path) -> None:
             Conversions(settings.converted_dir).ready(target, told)
 
 
-def _expecting(remote: Remote, sha256: str, source: Source) -> Remote:
+def _expecting(remote: Remote, sha256: str) -> Remote:
     """With the hash that was given in place of the one that the server tells."""
-    if not sha256:
-        return remote
-    if source.is_folder:
-        raise InvalidParam("--sha256 is for a single file; a folder has many.")
     wanted = sha256.lower().strip()
-    if len(wanted) != 64 or set(wanted) - set("0123456789abcdef"):
+    if wanted and not re.fullmatch(r"[0-9a-f]{64}", wanted):
         raise InvalidParam(f"--sha256 is 64 hex digits, not {sha256!r}.")
-    return Remote(remote.url, remote.filename, remote.path, wanted, remote.size, remote.page)
+    return msgspec.structs.replace(remote, sha256=wanted) if wanted else remote
 
 
 def _file_name(source: Source, name: str) -> str:

@@ -130,7 +130,7 @@ class Settings(BaseSettings):
         -1.0, description="how long an unused checkpoint stays in memory; 0: not at all; negative: until others need it"
     )
     device: str = Field("", description="cuda, cuda:1, mps or cpu; empty: the best there is")
-    torch_threads: int = Field(0, ge=0, description="CPU threads of the worker's engine; 0: torch decides")
+    torch_threads: int = Field(0, ge=0, description="CPU threads of the worker's engine; 0: the cores it may use")
 
     llm_endpoints: Annotated[dict[str, LlmEndpoint], NoDecode] = Field(
         {},

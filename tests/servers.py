@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
+from app.cli import main
 from app.errors import answers
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,6 +39,41 @@ def errors_have_the_envelope(answer: httpx.Response) -> None:
     assert (said["code"], said["status"]) in IN_THE_TABLE, answer.text
     assert said["status"] == answer.status_code
     assert said["request_id"] == answer.headers["x-request-id"]
+
+
+_ONE_COMMAND = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of a command."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+def run_command(env: Mapping[str, str], *words: str) -> Done:
+    """`atelier` with these words, in an environment.
+
+    It runs in this process: a process of its own would import for a second what is here already. Those tests that show
+    how the command begins and ends as a process start one.
+    """
+    said, warned = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+    with _ONE_COMMAND, pytest.MonkeyPatch.context() as here, redirect_stdout(said), redirect_stderr(warned):
+        here.setattr(sys, "argv", ["atelier", *words])
+        for name in [name for name in os.environ if name.startswith(OURS)]:
+            here.delenv(name)
+        for name, value in env.items():
+            if name.startswith(OURS):
+                here.setenv(name, value)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        if isinstance(ended.value.code, str):  # as Python does it at the end of a process
+            print(ended.value.code, file=sys.stderr)
+    status = ended.value.code
+    texts = (text.buffer.getvalue().decode() for text in (said, warned))  # type: ignore[attr-defined]
+    return Done(status if isinstance(status, int) else int(status is not None), *texts)
 
 
 @dataclass
@@ -65,9 +104,8 @@ class Atelier:
 
     def cli(self, *words: str) -> str:
         """What the `atelier` command prints in this server's environment."""
-        command = [sys.executable, "-m", "app", *words]
-        done = subprocess.run(command, env=self.env, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S)
-        assert done.returncode == 0, done.stderr
+        done = run_command(self.env, *words)
+        assert done.status == 0, done.stderr
         return done.stdout.strip()
 
     def app_key(self, document: Path, name: str | None = None) -> str:

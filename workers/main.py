@@ -79,13 +79,13 @@ def _engine(settings: Settings, catalogue: Catalogue) -> Engine:
     from workers.diffusion.engine import Engine  # noqa: PLC0415 - a worker of the cpu class needs no torch
 
     gc.freeze()  # the libraries are there to stay: no collection looks at them again
-    pinned = {*settings.pinned_checkpoints, *(each.name for each in catalogue.list() if each.pinned)}
+    pinned = catalogue.pinned(settings.pinned_checkpoints)
     keep_s = settings.keep_alive_s if settings.keep_alive_s >= 0 else None
     limits = Limits(settings.memory_budget_mb * 2**20, keep_s, frozenset(pinned))
     engine = Engine(settings.device or None, settings.torch_threads, limits)
     warm = partial(_warm, engine, catalogue, ReadyFiles(Conversions(settings.converted_dir)))
     warm(catalogue.default)
-    finds = [partial(catalogue.get, name) for name in sorted(pinned)]
+    finds = [partial(catalogue.get, name) for name in pinned]
     threading.Thread(target=warm, args=finds, name="warming", daemon=True).start()
     return engine
 

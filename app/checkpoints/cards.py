@@ -49,7 +49,7 @@ def read_card(path: Path) -> Card:
     except OSError as error:
         raise BadCard(f"{path.name} can't be read: {error.strerror or error}.") from error
     except msgspec.MsgspecError as error:
-        raise BadCard(f"{path.name} is wrong: {_place_first(str(error))}.") from error
+        raise BadCard(f"{path.name} is wrong: {_explained(str(error))}.") from error
     if (card.width is None) != (card.height is None):
         raise BadCard(f"{path.name} is wrong: width and height go together; `size` is one number for both.")
     return card
@@ -76,7 +76,9 @@ def values_of(card: Card) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value not in (None, "", (), False)}
 
 
-def _place_first(message: str) -> str:
-    """msgspec's `Expected … - at `$.steps`` with the field in front, as people read."""
+def _explained(message: str) -> str:
+    """What msgspec says (`Expected … - at `$.steps``), with the field in front, as people read."""
     said, _, place = message.partition(" - at ")
+    if said.startswith("Object contains unknown field"):
+        return f"there is no field {said.rpartition(' ')[2]}. There are: {', '.join(Card.__struct_fields__)}"
     return f"{place.strip('`').removeprefix('$.')}: {said}" if place else said

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -59,6 +59,7 @@ class Catalogue:
         self.adapters = Adapters(self._folders[0] if self._folders else SHIPPED_FOLDER)
         self._mtimes_ns: list[int] | None = None  # of the folders, when `_paths` was made; None: not to be trusted
         self._paths: dict[str, Path] = {}
+        self._cards: dict[str, Path] = {}
         self._known: dict[Path, tuple[Fingerprint, Checkpoint]] = {}
         self._hashes = hashes or Hashes()
 
@@ -68,8 +69,8 @@ class Catalogue:
         return [checkpoint for checkpoint in found if checkpoint]
 
     def get(self, name: str) -> Checkpoint:
-        """The usable checkpoint of that name, which may end in `.safetensors`. Raises CheckpointUnavailable."""
-        checkpoint = self._find(name) or self._find(name.removesuffix(".safetensors"))
+        """The usable checkpoint of that name, which may end as its file does. Raises CheckpointUnavailable."""
+        checkpoint = self._find(name) or self._find(name.removesuffix(".safetensors").removesuffix(".ckpt"))
         if checkpoint is None:
             meant = self._aliases.get(name)
             stands = f" ({name!r} stands for it)" if meant else ""
@@ -81,6 +82,11 @@ class Catalogue:
                 f"The checkpoint {name!r} can't be used: {checkpoint.problem}", params="model_name"
             )
         return checkpoint
+
+    def pinned(self, also: Iterable[str] = ()) -> tuple[str, ...]:
+        """The names of those that stay in memory: because their card says so, or because they are named here."""
+        named = (found.name if (found := self._find(name)) else name for name in also)
+        return tuple(dict.fromkeys((*named, *(each.name for each in self.list() if each.pinned and not each.problem))))
 
     def default(self) -> Checkpoint:
         """What a request without a name gets. Raises CheckpointUnavailable when nothing fits."""
@@ -120,10 +126,10 @@ class Catalogue:
         path = paths.get(name)
         if path is None:
             return None
-        stamp, card = fingerprint(path), card_path(path, name)
+        stamp, card = fingerprint(path), self._cards.get(name)
         if not stamp:  # without a file left: it was deleted in place of its folder
             return None
-        stamp = (*stamp, *fingerprint(card))
+        stamp = (*stamp, *fingerprint(card)) if card else stamp
         known = self._known.get(path)
         if known is None or known[0] != stamp:
             known = self._known[path] = (stamp, _with_card(identify(path), card))
@@ -169,7 +175,7 @@ class Catalogue:
         mtimes_ns = [_mtime_ns(folder) for folder in self._folders]
         if mtimes_ns != self._mtimes_ns:
             at_rest = max(mtimes_ns, default=0) < time.time_ns() - _TICK_NS
-            self._paths = _paths_in(self._folders)
+            self._paths, self._cards = _listed(self._folders)
             self._mtimes_ns = mtimes_ns if at_rest else None
         return self._paths
 
@@ -188,18 +194,23 @@ def _mtime_ns(folder: Path) -> int:
         return 0
 
 
-def _paths_in(folders: Sequence[Path]) -> dict[str, Path]:
-    """Name → path. Of one name, the earlier folder counts, and within a folder a .safetensors file before others."""
+def _listed(folders: Sequence[Path]) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Name → path, and name → model card for those that have one.
+
+    Of one name, the earlier folder counts, and within a folder a .safetensors file before others.
+    """
     paths: dict[str, Path] = {}
+    there: set[Path] = set()
     for folder in folders:
         try:
             with os.scandir(folder) as entries:
                 found = [Path(entry.path) for entry in entries if not entry.name.startswith(".")]
         except OSError:
             continue
+        there.update(found)
         for path in sorted(filter(looks_like_checkpoint, found), key=_rank):
             paths.setdefault(path.name if path.is_dir() else path.stem, path)
-    return paths
+    return paths, {name: card for name, path in paths.items() if (card := card_path(path, name)) in there}
 
 
 def _rank(path: Path) -> tuple[int, str]:
@@ -223,8 +234,8 @@ def open_catalogue(settings: Settings) -> Catalogue:
     return Catalogue(folders, default, settings.checkpoint_aliases, settings.default_vae, Hashes(settings.hashes_file))
 
 
-def _with_card(checkpoint: Checkpoint, card: Path) -> Checkpoint:
-    if checkpoint.problem:
+def _with_card(checkpoint: Checkpoint, card: Path | None) -> Checkpoint:
+    if checkpoint.problem or card is None:
         return checkpoint
     try:
         values = values_of(read_card(card))

@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 from app import clock
 from app.checkpoints.header import Unreadable, find_tensors, is_pickled, tensor_shapes
-from app.checkpoints.identify import files_of, fingerprint
+from app.checkpoints.identify import fingerprint
 from app.checkpoints.pickles import SIZES
 from app.errors import CheckpointUnavailable, Unavailable
 
@@ -85,8 +85,12 @@ class Conversions:
     @contextmanager
     def _turn(self, on_progress: OnProgress) -> Iterator[None]:
         """Waits until nobody else converts here: side by side they would take each other's disk."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with (self._folder / ".lock").open("w") as lock:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            lock = (self._folder / ".lock").open("w")
+        except OSError as error:
+            raise Unavailable(f"{self._folder} can't be written: {error.strerror or error}.") from None
+        with lock:
             while not _is_locked(lock.fileno()):
                 on_progress(0, 0)
                 time.sleep(_LOOK_S)
@@ -101,6 +105,7 @@ def convert(source: Path, target: Path, kind: Kind, on_progress: OnProgress) -> 
     part = target.with_name(f"{target.name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        part.unlink(missing_ok=True)  # the child of somebody who was killed may still write into that one
         with source.open("rb") as given, part.open("wb") as made:
             most = _room_for(source, target, kind)
             _run_child((given.fileno(), made.fileno()), kind, most, on_progress)
@@ -118,15 +123,15 @@ def convert(source: Path, target: Path, kind: Kind, on_progress: OnProgress) -> 
 
 def convert_folder(source: Path, target: Path, kind: Kind, on_progress: OnProgress) -> None:
     """The same for a diffusers folder, each file of weights by itself; what else is in it is copied."""
-    part = target.with_name(f"{target.name}.part")
+    part = target.with_name(f".{target.name}.part")  # seen by nobody before it is whole
     shutil.rmtree(part, ignore_errors=True)
     try:
-        for file in files_of(source):
+        for file in [each for each in source.rglob("*") if each.is_file()]:
             copy = part / file.relative_to(source)
-            copy.parent.mkdir(parents=True, exist_ok=True)
             if file.suffix == ".safetensors":
                 convert(file, copy, kind, on_progress)
             elif file.suffix in _TEXTS:
+                copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, copy)
         part.replace(target)
     except OSError as error:

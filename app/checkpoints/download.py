@@ -6,13 +6,14 @@ connect to: no guard stands before it, and proxies of the environment are used.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -60,8 +61,9 @@ class Download:
         part = Part(target, remote)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            self._until_whole(remote, part, on_progress)
-            return part.finish(remote)
+            with _alone(target):
+                self._until_whole(remote, part, on_progress)
+                return part.finish(remote)
         except OSError as error:
             raise Unavailable(f"{part.path} can't be written: {error.strerror or error}.") from None
 
@@ -185,6 +187,21 @@ class Part:
         with suppress(OSError, msgspec.DecodeError):
             return msgspec.json.decode(self._note_path.read_bytes(), type=Note)
         return Note()
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """Two that write one part would spoil it. Raises InvalidParam for the second."""
+    place = target.with_name(f".{target.name}.lock")
+    with place.open("a") as lock:
+        try:
+            fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InvalidParam(f"{target.name} is being fetched by another command.") from None
+        try:
+            yield
+        finally:
+            place.unlink(missing_ok=True)
 
 
 def _require_room(part: Part, total: int | None) -> None:

@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 
 from app import clock, ids
 from app.artifacts.store import open_artifacts
+from app.checkpoints.adapters import KINDS
 from app.checkpoints.catalogue import open_catalogue
 from app.errors import AtelierError
 from app.queue.notes import open_redis
@@ -143,12 +144,20 @@ def _checkpoints(settings: Settings) -> Iterator[Finding]:
     found = catalogue.list()
     usable = [checkpoint.name for checkpoint in found if not checkpoint.problem]
     yield Finding("checkpoints", f"{', '.join(usable)}; without a model_name: {catalogue.default().name}")
+    mend = "Replace or remove it; the others work."
     for checkpoint in found:
         if checkpoint.problem:
-            mend = "Replace or remove it; the others work."
-            yield Finding("checkpoints", f"{checkpoint.name}: {checkpoint.problem}", mend, grave=False)
-    for name in filter(None, (settings.default_checkpoint, *settings.checkpoint_names.values())):
+            yield Finding(
+                "checkpoints", f"{checkpoint.name}: {checkpoint.problem.removesuffix('.')}", mend, grave=False
+            )
+    for adapter in (each for kind in KINDS for each in catalogue.adapters.list(kind)):
+        if adapter.problem:
+            yield Finding("checkpoints", f"{adapter.name}: {adapter.problem.removesuffix('.')}", mend, grave=False)
+    named = (*settings.checkpoint_names.values(), *settings.checkpoint_aliases.values(), *settings.pinned_checkpoints)
+    for name in filter(None, (settings.default_checkpoint, *named)):
         catalogue.get(name)
+    for name in settings.default_vae.values():
+        catalogue.adapters.find("vae", name)
 
 
 def _public_url(settings: Settings) -> Iterator[Finding]:

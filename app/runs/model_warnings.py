@@ -13,12 +13,12 @@ from app.graph.tools.text_to_image import PROVIDER
 
 
 def model_warnings(graph: Graph, catalogue: Catalogue, names: Mapping[str, str]) -> Iterator[str]:
-    """A sentence for each tool whose model is not there, and what paints instead, if anything does."""
+    """A sentence for each model and each LoRA that is not there, and what happens instead, if anything does."""
     for body in (graph, *graph.bodies.values()):
         for node in body.nodes.values():
-            said = _said_of(node.work, catalogue, names) if isinstance(node.work, ToolCall) else ""
-            if said:
-                yield problem_of(node.id, node.title, said)
+            if isinstance(node.work, ToolCall):
+                said = (_said_of(node.work, catalogue, names), *_said_of_loras(node.work, catalogue))
+                yield from (problem_of(node.id, node.title, each) for each in said if each)
 
 
 def _said_of(work: ToolCall, catalogue: Catalogue, names: Mapping[str, str]) -> str:
@@ -29,6 +29,15 @@ def _said_of(work: ToolCall, catalogue: Catalogue, names: Mapping[str, str]) -> 
         return _said_of_foreign(work.model, catalogue, names) if work.model else ""
     except CheckpointUnavailable as error:
         return f"its runs can't be painted: {error.message}"
+
+
+def _said_of_loras(work: ToolCall, catalogue: Catalogue) -> Iterator[str]:
+    for name in work.loras:
+        try:
+            catalogue.adapters.find("lora", bare_name(name))
+        except CheckpointUnavailable as error:
+            is_own = work.tool.provider == PROVIDER
+            yield f"its runs can't be painted: {error.message}" if is_own else f"{error.message} Runs leave it out."
 
 
 def _said_of_foreign(model: str, catalogue: Catalogue, names: Mapping[str, str]) -> str:

@@ -8,8 +8,9 @@ from typing import Any
 from app import ids
 from app.checkpoints.catalogue import Catalogue
 from app.checkpoints.checkpoint import Checkpoint
-from app.errors import InvalidParam
+from app.errors import CheckpointUnavailable, InvalidParam
 from app.graph.execute import WorkerCall
+from app.graph.tools.samplers import SCHEDULERS, choose_sampler
 from app.runs.fitting import Fitting
 from app.runs.movement import Settled
 from app.runs.sizes import LARGEST, painted_size, sides
@@ -59,7 +60,7 @@ class SettleImages:
             "steps": asked.get("steps") or checkpoint.steps or _STEPS,
             "guidance_scale": _or(asked.get("guidance_scale"), checkpoint.guidance_scale),
             "seed": _seed(asked.get("seed")),
-            "scheduler": asked.get("scheduler") or checkpoint.sampler or _SAMPLER,
+            "scheduler": asked.get("scheduler") or _sampler(checkpoint),
             **_variation(asked),
             **fitting.vae(asked.get("vae")),
             **fitting.loras(asked),
@@ -80,6 +81,18 @@ class SettleImages:
         if name := asked.get("asked_model"):
             return self._catalogue.stand_in(name, self._stand_ins)
         return self._catalogue.default()
+
+
+def _sampler(checkpoint: Checkpoint) -> str:
+    """What its model card names, in whichever spelling. Raises CheckpointUnavailable."""
+    choice = choose_sampler(checkpoint.sampler or _SAMPLER)
+    if choice is None or choice.note:
+        raise CheckpointUnavailable(
+            f"The model card of {checkpoint.name!r} names a sampler {checkpoint.sampler!r}, which is not here. "
+            f"There are: {', '.join(SCHEDULERS)}.",
+            params="model_name",
+        )
+    return choice.scheduler
 
 
 def _enlarging(asked: Mapping[str, Any], fitting: Fitting) -> dict[str, Any]:

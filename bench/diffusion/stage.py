@@ -66,7 +66,7 @@ class Stage:
 
 def open_stage(device: str | None) -> Stage:
     """The checkpoint that ships on a CPU, Stable Diffusion 1.5 of random weights in full size on a GPU."""
-    engine = Engine(device, resident=4)
+    engine = Engine(device)
     is_gpu = engine.device.type == "cuda"
     folder = random_stable_diffusion() if is_gpu else SHIPPED_FOLDER / "atelier-shapes"
     pixels, steps = (512, 30) if is_gpu else (64, 20)

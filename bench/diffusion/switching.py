@@ -82,7 +82,7 @@ def loading(stage: Stage) -> Iterator[Row]:
 
 def _load_s(stage: Stage, weights: Weights) -> float:
     """By an engine of its own, which has none yet."""
-    engine = Engine(str(stage.engine.device), resident=1)
+    engine = Engine(str(stage.engine.device))
     took_s = seconds(engine.warm, weights)
     engine.close()
     return took_s

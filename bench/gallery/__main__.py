@@ -1,4 +1,4 @@
-"""python -m bench.gallery [FOLDER]: paints docs/gallery/*.png; FOLDER keeps the files that are made on the way."""
+"""python -m bench.gallery [FOLDER [NAME…]]: paints docs/gallery/*.png, or those; FOLDER keeps the files made for it."""
 
 from __future__ import annotations
 
@@ -38,31 +38,30 @@ class Gallery:
     def words(self) -> list[Row]:
         prompts = (
             "a red heart on a white background",
-            "a small green ring at the top left on a purple background",
+            "a small green ring on the right on a purple background",
             "a big white cross on an orange background",
             "a purple triangle on a black background",
         )
         return [[self.one(prompt=prompt) for prompt in prompts]]
 
     def seeds(self) -> list[Row]:
-        return [self.paint(prompt="a green triangle on a black background", n=5, seed=11, steps=20)]
+        return [self.paint(prompt="a star", n=5, seed=11, steps=20)]
 
     def weights(self) -> list[Row]:
-        prompts = ("a red blue circle", "a (red:1.4) (blue:0.6) circle", "a (red:0.6) (blue:1.4) circle")
-        return [[self.one(prompt=f"{prompt} on a white background", seed=3) for prompt in prompts]]
+        weights = ((1.8, 0.2), (1.3, 0.7), (1, 1), (0.7, 1.3), (0.2, 1.8))
+        prompts = [f"(red circle:{red}) BREAK (blue star:{blue})" for red, blue in weights]
+        return [[self.one(prompt=prompt, seed=5) for prompt in prompts]]
 
     def samplers(self) -> list[Row]:
         names = ("euler", "euler_a", "dpmpp_2m_karras", "unipc", "ddim")
         return [[self.one(prompt=STAR, scheduler=name, steps=8) for name in names]]
 
     def variations(self) -> list[Row]:
-        prompt = "a purple star on a white background"
+        strengths = (0, 0.1, 0.2, 0.4, 1)
+        each = {"prompt": "a star", "variation_seed": 5, "seed": 13}
         return [
-            [
-                self.one(prompt=prompt, variation_strength=strength, variation_seed=5)
-                for strength in (0, 0.2, 0.4, 0.7, 1)
-            ],
-            self.paint(prompt=prompt, seed=7, variation_strength=0.3, variation_seed=100, n=5, steps=20),
+            [self.one(**each, variation_strength=strength) for strength in strengths],
+            self.paint(**each, variation_strength=0.15, n=5, steps=20),
         ]
 
     def image_to_image(self) -> list[Row]:
@@ -84,13 +83,12 @@ class Gallery:
         return [[begun, mask.convert("RGB"), painted, _difference(begun, painted)]]
 
     def hires(self) -> list[Row]:
-        prompt = "a small red star on a blue background"
-        direct = self.one(prompt=prompt, width=128, height=128)
+        direct = self.one(prompt=STAR, width=96, height=96)
         passes = [
-            self.one(prompt=prompt, hires_scale=2, hires_upscaler=upscaler, hires_strength=0.6)
+            self.one(prompt=STAR, hires_scale=1.5, hires_upscaler=upscaler, hires_strength=0.4)
             for upscaler in ("latent", "lanczos")
         ]
-        return [[self.one(prompt=prompt), direct, *passes]]
+        return [[self.one(prompt=STAR), direct, *passes]]
 
     def upscale(self) -> list[Row]:
         begun = self.one(prompt=STAR)
@@ -120,7 +118,7 @@ class Gallery:
         return [[self.one(prompt=prompt), self.one(prompt=prompt, vae="sepia")]]
 
     def clip_skip(self) -> list[Row]:
-        prompt = "a small red circle at the top left on a yellow background"
+        prompt = "a small red circle at the top right on a yellow background"
         return [[self.one(prompt=prompt), self.one(prompt=prompt, clip_skip=2)]]
 
     def controlnet(self) -> list[Row]:
@@ -168,7 +166,7 @@ def make_files(folder: Path) -> None:
         made.make_controlnet(parts, folder / "controlnet/silhouette", TRAINING_STEPS)
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, *names: str) -> None:
     make_files(folder)
     engine = Engine()
     gallery = Gallery(Studio(folder, engine))
@@ -189,15 +187,16 @@ def main(folder: Path) -> None:
         "controlnet": gallery.controlnet,
         "previews": gallery.previews,
     }
-    for name, paint in sheets.items():
-        save_sheet(paint(), OUT / f"{name}.png")
+    for name in names or sheets:
+        paint = sheets[name]
+        save_sheet(paint(), OUT / f"{name}.png", shown=256 if name == "upscale" else 192)
         print(OUT / f"{name}.png", flush=True)
     engine.close()
 
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        main(Path(sys.argv[1]))
+        main(Path(sys.argv[1]), *sys.argv[2:])
     else:
         with tempfile.TemporaryDirectory() as scratch:
             main(Path(scratch))

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ import yaml
 
 from app.graph.document import parse_document
 from tests.llm_server import llm_server
-from tests.servers import ROOT, Atelier, running
+from tests.servers import ROOT, Atelier, run_command, running
 from tests.sites import Page, site
 
 DOCUMENTS = ROOT / "tests" / "documents"
@@ -50,8 +48,7 @@ class House:
 
     def _import(self, paths: list[Path], *words: str) -> str:
         """What the command prints: a document that can't be run is told its problems, and the others are published."""
-        command = [sys.executable, "-m", "app", "workflows", "import", *map(str, paths), *words]
-        done = subprocess.run(command, env=self.server.env, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        done = run_command(self.server.env, "workflows", "import", *map(str, paths), *words)
         assert not done.stderr, done.stderr
         for name, key in re.findall(r"^The app (\S+) runs .*\n(?:.*warning: .*\n)*Key: (\S+)$", done.stdout, re.M):
             self.keys[name] = key

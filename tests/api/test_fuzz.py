@@ -29,7 +29,7 @@ from tests.databases import PostgresDatabases
 from tests.servers import IN_THE_TABLE, ROOT, Atelier, running
 
 SEED = int(os.environ.get("ATELIER_FUZZ_SEED", "20261121"))
-CASES = int(os.environ.get("ATELIER_FUZZ_CASES", "2000"))
+CASES = int(os.environ.get("ATELIER_FUZZ_CASES", "1200"))
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 ROUNDS = 2  # at least, so that ids which one operation tells reach all the others
 

@@ -162,6 +162,7 @@ def test_a_worker_with_a_clock_does_the_tools_for_dates(studio: Atelier, tmp_pat
             "model 'schnell' is not installed: 'atelier-shapes' paints instead",
         ),
         ("atelier/diffusion", "text_to_image", {"model_name": "gone"}, "There is no checkpoint 'gone'. Installed: "),
+        ("stablediffusion", "stable_diffusion", {"lora": "<lora:oil:1>"}, "There is no LoRA 'oil'. None is installed."),
     ],
 )
 def test_a_check_names_the_models_that_are_not_here(

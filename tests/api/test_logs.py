@@ -38,11 +38,16 @@ class Logged:
         return [json.loads(line) for line in self.text.splitlines()]
 
 
-@pytest.fixture(scope="module", params=["info", "debug"])
+ENGINES = {"info": "tests.chaos.painter", "debug": "workers.main"}
+"""The libraries of the real one say no less at debug."""
+
+
+@pytest.fixture(scope="module", params=ENGINES)
 def logged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Logged:
     """What a server wrote that was asked for pictures, well and badly, and has ended."""
     folder = tmp_path_factory.mktemp("logged")
-    with running(folder, folder / "log", log_format="json", log_level=request.param) as server:
+    settings = {"log_format": "json", "log_level": request.param, "worker_module": ENGINES[request.param]}
+    with running(folder, folder / "log", **settings) as server:
         server.until_ready()
         ask_for_everything(server, folder)
     return Logged(request.param, server.key, (folder / "log").read_text())

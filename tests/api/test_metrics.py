@@ -14,7 +14,7 @@ from prometheus_client.openmetrics import parser as strict_parser
 
 from app import ids
 from app.api.middleware import read_traceparent
-from tests.chaos.test_deaths import LONG, painting
+from tests.chaos.test_deaths import LONG, PAINTER, painting
 from tests.servers import ROOT, Atelier, running
 
 IDS = "0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -24,6 +24,14 @@ IDS = "0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 def fresh(tmp_path: Path) -> Iterator[Atelier]:
     """A server without a worker that has done nothing yet."""
     with running(tmp_path, worker="none") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def painter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Atelier]:
+    """A server whose worker paints without torch."""
+    with running(tmp_path_factory.mktemp("painter"), worker_module=PAINTER) as server:
+        server.until_ready()
         yield server
 
 
@@ -106,20 +114,20 @@ def test_both_formats_are_valid_and_every_metric_says_what_it_is(web: Atelier) -
         assert family.type in ("counter", "gauge", "histogram")
 
 
-def test_a_picture_shows_in_attempts_and_in_the_events_lag(atelier: Atelier) -> None:
-    before = value(atelier, "atelier_event_lag_seconds_count") or 0
-    assert atelier.run({"prompt": "a red ring", "steps": 2}, response_mode="streaming").status_code == 200
-    assert (value(atelier, "atelier_event_lag_seconds_count") or 0) > before
+def test_a_picture_shows_in_attempts_and_in_the_events_lag(painter: Atelier) -> None:
+    before = value(painter, "atelier_event_lag_seconds_count") or 0
+    assert painter.run({"prompt": "a red ring", "steps": 2}, response_mode="streaming").status_code == 200
+    assert (value(painter, "atelier_event_lag_seconds_count") or 0) > before
     # The worker lets go of its step a moment after the run has ended.
-    atelier.until("the attempt is counted", lambda: value(atelier, "atelier_attempt_seconds_count", kind="tool"))
-    assert (value(atelier, "atelier_attempt_seconds_sum", kind="tool") or 0) > 0
+    painter.until("the attempt is counted", lambda: value(painter, "atelier_attempt_seconds_count", kind="tool"))
+    assert (value(painter, "atelier_attempt_seconds_sum", kind="tool") or 0) > 0
 
 
 def test_a_lost_worker_shows_as_a_step_given_back(tmp_path: Path) -> None:
-    with running(tmp_path) as server:
+    with running(tmp_path, worker_module=PAINTER) as server:
         server.until_ready()
         with painting(server):
-            os.kill(server.worker_pid() or 0, signal.SIGKILL)
+            os.kill(server.worker_pid(PAINTER) or 0, signal.SIGKILL)
         given_back = lambda: value(server, "atelier_steps_given_back_total", reason="worker_lost") == 1  # noqa: E731
         server.until("the loss is counted", given_back)
 
@@ -129,14 +137,14 @@ def test_metrics_can_be_switched_off(tmp_path: Path) -> None:
         assert server.http.get("/metrics").status_code == 404
 
 
-def test_top_shows_what_runs_what_waits_and_what_has_ended(atelier: Atelier) -> None:
-    ended = atelier.run({"prompt": "a red ring", "steps": 2}).json()["workflow_run_id"]
+def test_top_shows_what_runs_what_waits_and_what_has_ended(painter: Atelier) -> None:
+    ended = painter.run({"prompt": "a red ring", "steps": 2}).json()["workflow_run_id"]
     with ExitStack() as at_the_end:
-        run_id = at_the_end.enter_context(painting(atelier))
-        waiting = begin(atelier)
-        shown = atelier.cli("top", "--once")
-        for task_id in (waiting, atelier.detail(run_id)["id"]):
-            atelier.http.post(f"/v1/workflows/tasks/{task_id}/stop", json={"user": "u"})
+        run_id = at_the_end.enter_context(painting(painter))
+        waiting = begin(painter)
+        shown = painter.cli("top", "--once")
+        for task_id in (waiting, painter.detail(run_id)["id"]):
+            painter.http.post(f"/v1/workflows/tasks/{task_id}/stop", json={"user": "u"})
     assert "runs running 2   steps waiting 1   running 1" in shown
     (waits,) = [line.split() for line in shown.splitlines() if line.startswith("gpu ")]
     assert waits[:3] == ["gpu", "atelier-shapes", "1"]

@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 
 from app.checkpoints.catalogue import SHIPPED_FOLDER
 from app.client import curl
+from tests.api.test_run_object import ARTIFACT_FIELDS, including, paint_of
 from tests.api.test_runs import events
 from tests.servers import Atelier
 from workers.diffusion.export import export_single_file
@@ -143,6 +144,33 @@ def test_a_workflow_branches_and_paints_its_template(atelier: Atelier, workflows
     assert data["status"] == "succeeded"
     assert "a red square" in data["outputs"]["prompt"]
     assert len(data["outputs"]["files"]) == 1
+
+
+def test_an_artifact_is_what_its_url_and_its_permalink_give(atelier: Atelier) -> None:
+    inputs = {"prompt": "a red ring", "steps": 2, "seed": 40, "n": 2, "width": 72, "height": 64}
+    run = including(atelier, atelier.run(inputs).json()["workflow_run_id"])
+    assert [(made["seed"], made["width"], made["height"]) for made in run["artifacts"]] == [(40, 72, 64), (41, 72, 64)]
+    for made, file in zip(run["artifacts"], run["outputs"]["files"], strict=True):
+        assert list(made) == ARTIFACT_FIELDS
+        assert (made["id"], made["node_id"]) == (file["related_id"], "paint")
+        assert made["url"].startswith(f"/files/tools/{made['id']}.png?timestamp=")
+        assert made["expires_at"] == int(made["url"].split("timestamp=")[1].split("&")[0]) + 300
+        content = atelier.http.get(made["url"], headers={"authorization": ""}).content
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (made["size"], made["sha256"])
+        sent_on = atelier.http.get(made["permalink"])
+        assert (sent_on.status_code, sent_on.headers["cache-control"]) == (302, "no-store")
+        assert atelier.http.get(sent_on.headers["location"], headers={"authorization": ""}).content == content
+
+
+def test_a_checkpoint_is_loaded_once_and_the_run_that_waited_for_it_says_so(atelier: Atelier) -> None:
+    shutil.copytree(SHIPPED_FOLDER / "atelier-shapes", atelier.checkpoints_dir / "another", dirs_exist_ok=True)
+    inputs = {"prompt": "a red ring", "steps": 1, "model_name": "another"}
+    first, second = (paint_of(including(atelier, atelier.run(inputs).json()["workflow_run_id"])) for _ in range(2))
+    assert first["checkpoint"] == second["checkpoint"] == "another"
+    assert first["timings"]["load_s"] > 0
+    assert second["timings"]["load_s"] == 0
+    assert second["timings"]["run_s"] > 0
+    assert second["timings"]["upload_s"] > 0
 
 
 class TestSignedUrls:

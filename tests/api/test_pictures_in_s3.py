@@ -16,6 +16,8 @@ from tests.flaky import Trouble, proxy_before
 from tests.s3 import BUCKET, MotoServer
 from tests.servers import Atelier, running
 
+PAINTER = {"worker_module": "tests.chaos.painter"}
+
 
 @pytest.fixture
 def s3() -> Iterator[MotoServer]:
@@ -31,7 +33,10 @@ def rows(server: Atelier, query: str) -> list[tuple[object, ...]]:
 
 
 def test_a_picture_lies_in_the_bucket_and_comes_from_there(tmp_path: Path, s3: MotoServer) -> None:
-    with proxy_before(s3.port) as proxy, running(tmp_path, env_too=s3.env | {"S3_ENDPOINT_URL": proxy.url}) as atelier:
+    with (
+        proxy_before(s3.port) as proxy,
+        running(tmp_path, env_too=s3.env | {"S3_ENDPOINT_URL": proxy.url}, **PAINTER) as atelier,
+    ):
         atelier.until_ready()
         (file,) = atelier.run({"prompt": "a red circle", "steps": 4, "seed": 5}).json()["data"]["outputs"]["files"]
         (row,) = rows(atelier, "SELECT sha256, size FROM artifacts")
@@ -59,7 +64,10 @@ def test_a_picture_lies_in_the_bucket_and_comes_from_there(tmp_path: Path, s3: M
 
 
 def test_a_bucket_that_fails_for_a_while_costs_an_attempt_and_no_run(tmp_path: Path, s3: MotoServer) -> None:
-    with proxy_before(s3.port) as proxy, running(tmp_path, env_too=s3.env | {"S3_ENDPOINT_URL": proxy.url}) as atelier:
+    with (
+        proxy_before(s3.port) as proxy,
+        running(tmp_path, env_too=s3.env | {"S3_ENDPOINT_URL": proxy.url}, **PAINTER) as atelier,
+    ):
         atelier.until_ready()
         proxy.troubles["PUT"] = [Trouble.ERROR] * 4
         run = atelier.run({"prompt": "a red circle", "steps": 2}).json()["data"]
@@ -69,7 +77,7 @@ def test_a_bucket_that_fails_for_a_while_costs_an_attempt_and_no_run(tmp_path: P
 
 def test_a_bucket_that_keeps_failing_ends_the_run_with_its_sentence(tmp_path: Path, s3: MotoServer) -> None:
     env = s3.env | {"S3_BUCKET": "missing"}
-    with running(tmp_path, env_too=env, max_attempts="2", retry_delay_s="0.1") as atelier:
+    with running(tmp_path, env_too=env, **PAINTER, max_attempts="2", retry_delay_s="0.1") as atelier:
         atelier.until_ready()
         run = atelier.run({"prompt": "a red circle", "steps": 2}).json()["data"]
         assert run["status"] == "failed"

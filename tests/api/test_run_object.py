@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +13,6 @@ import msgspec
 import pytest
 
 from app.api.dify.shapes import RunObject
-from app.checkpoints.catalogue import SHIPPED_FOLDER
 from tests.servers import Atelier, running
 
 PAINTER = "tests.chaos.painter"
@@ -180,33 +177,6 @@ def test_a_picture_that_lost_its_worker_took_two_attempts(painter: Atelier) -> N
     assert (paint["attempts"], paint["status"], paint["error"]) == (2, "succeeded", None)
     assert paint["worker"] not in (None, first)
     assert paint["timings"]["total_s"] >= sum(paint["timings"][part] for part in TIMES[:-1])
-
-
-def test_an_artifact_is_what_its_url_and_its_permalink_give(atelier: Atelier) -> None:
-    inputs = {"prompt": "a red ring", "steps": 2, "seed": 40, "n": 2, "width": 72, "height": 64}
-    run = including(atelier, atelier.run(inputs).json()["workflow_run_id"])
-    assert [(made["seed"], made["width"], made["height"]) for made in run["artifacts"]] == [(40, 72, 64), (41, 72, 64)]
-    for made, file in zip(run["artifacts"], run["outputs"]["files"], strict=True):
-        assert list(made) == ARTIFACT_FIELDS
-        assert (made["id"], made["node_id"]) == (file["related_id"], "paint")
-        assert made["url"].startswith(f"/files/tools/{made['id']}.png?timestamp=")
-        assert made["expires_at"] == int(made["url"].split("timestamp=")[1].split("&")[0]) + 300
-        content = atelier.http.get(made["url"], headers={"authorization": ""}).content
-        assert (len(content), hashlib.sha256(content).hexdigest()) == (made["size"], made["sha256"])
-        sent_on = atelier.http.get(made["permalink"])
-        assert (sent_on.status_code, sent_on.headers["cache-control"]) == (302, "no-store")
-        assert atelier.http.get(sent_on.headers["location"], headers={"authorization": ""}).content == content
-
-
-def test_a_checkpoint_is_loaded_once_and_the_run_that_waited_for_it_says_so(atelier: Atelier) -> None:
-    shutil.copytree(SHIPPED_FOLDER / "atelier-shapes", atelier.checkpoints_dir / "another", dirs_exist_ok=True)
-    inputs = {"prompt": "a red ring", "steps": 1, "model_name": "another"}
-    first, second = (paint_of(including(atelier, atelier.run(inputs).json()["workflow_run_id"])) for _ in range(2))
-    assert first["checkpoint"] == second["checkpoint"] == "another"
-    assert first["timings"]["load_s"] > 0
-    assert second["timings"]["load_s"] == 0
-    assert second["timings"]["run_s"] > 0
-    assert second["timings"]["upload_s"] > 0
 
 
 def test_a_permalink_is_for_keys_of_its_app_alone(painter: Atelier, workflows: Path) -> None:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.servers import ROOT, Atelier
+from tests.servers import ROOT, Atelier, run_command
 
 ECHO = (ROOT / "workflows" / "echo.yml").read_text()
 _DECLARED = """environment_variables:
@@ -27,9 +27,8 @@ SECRETIVE = (
 
 def refused(server: Atelier, *words: str) -> str:
     """What a command prints that ends with status 1."""
-    command = [sys.executable, "-m", "app", "workflows", *words]
-    done = subprocess.run(command, env=server.env, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1, done.stdout
+    done = run_command(server.env, "workflows", *words)
+    assert done.status == 1, done.stdout
     assert "Traceback" not in done.stderr
     return done.stdout + done.stderr
 

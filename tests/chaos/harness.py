@@ -20,7 +20,7 @@ import psycopg
 import redis
 
 from tests.clusters import RunningCluster, running_cluster, until
-from tests.servers import ROOT
+from tests.servers import ROOT, run_command
 
 QUICK = {"prompt": "a red circle", "steps": 5, "seed": 1}
 LONG = {"prompt": "a blue star", "steps": 60, "seed": 2}  # 1.2 s
@@ -74,11 +74,9 @@ class Arena:
 
     def cli(self, *words: str) -> str:
         """What the `atelier` command prints in the cluster's environment."""
-        env = {**os.environ, "DATABASE_URL": self.direct_url, "ATELIER_DATA_DIR": str(self.cluster.folder / "data")}
-        done = subprocess.run(
-            [sys.executable, "-m", "app", *words], env=env, cwd=ROOT, capture_output=True, text=True, timeout=60
-        )
-        assert done.returncode == 0, done.stderr
+        env = {"DATABASE_URL": self.direct_url, "ATELIER_DATA_DIR": str(self.cluster.folder / "data")}
+        done = run_command(env, *words)
+        assert done.status == 0, done.stderr
         return done.stdout.strip()
 
     def ask(

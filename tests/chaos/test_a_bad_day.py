@@ -28,7 +28,7 @@ from tests.flaky import Proxy, Trouble, proxy_before
 from tests.s3 import MotoServer
 from tests.servers import ROOT
 
-RUNS = int(os.environ.get("ATELIER_CHAOS_RUNS", "300"))
+RUNS = int(os.environ.get("ATELIER_CHAOS_RUNS", "204"))
 SEED = int(os.environ.get("ATELIER_CHAOS_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
 CLIENTS = 12
 FAULT_EVERY_S = 1.5

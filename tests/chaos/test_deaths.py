@@ -18,13 +18,16 @@ import pytest
 from tests.api.test_runs import events
 from tests.servers import Atelier, running, start
 
+PAINTER = "tests.chaos.painter"
+"""The engine of most tests here: what dies is everything around it, and another start of it costs no torch."""
+
 LONG = {"prompt": "a big blue star on a white background", "steps": 150, "width": 128, "height": 128, "seed": 3}
 
 
 @contextlib.contextmanager
-def painting(server: Atelier) -> Iterator[str]:
+def painting(server: Atelier, steps: int = 150) -> Iterator[str]:
     """The id of a run whose picture is being painted."""
-    body = {"inputs": LONG, "response_mode": "streaming", "user": "u"}
+    body = {"inputs": LONG | {"steps": steps}, "response_mode": "streaming", "user": "u"}
     with server.http.stream("POST", "/v1/workflows/run", json=body) as stream:
         for line in stream.iter_lines():
             if "node_progress" in line:
@@ -47,13 +50,13 @@ def facts(server: Atelier, run_id: str) -> list[str]:
 
 
 def test_a_killed_server_finishes_its_run_after_a_new_start(tmp_path: Path) -> None:
-    server = start(tmp_path)
+    server = start(tmp_path, worker_module=PAINTER)
     server.until_ready()
     with contextlib.suppress(httpx.TransportError), painting(server) as run_id:
-        worker = server.worker_pid()
+        worker = server.worker_pid(PAINTER)
         server.kill()
     assert worker is not None
-    with running(tmp_path) as again:
+    with running(tmp_path, worker_module=PAINTER) as again:
         run = again.until_ended(run_id)
         assert run["status"] == "succeeded"
         assert painted(again, run)
@@ -62,9 +65,10 @@ def test_a_killed_server_finishes_its_run_after_a_new_start(tmp_path: Path) -> N
 
 
 def test_a_killed_worker_is_replaced_and_the_run_goes_on(tmp_path: Path) -> None:
+    # The one with the real engine: its picture is begun again like any other's.
     with running(tmp_path) as server:
         server.until_ready()
-        with painting(server) as run_id:
+        with painting(server, steps=60) as run_id:
             os.kill(server.worker_pid() or 0, signal.SIGKILL)
         run = server.until_ended(run_id)
         assert run["status"] == "succeeded"
@@ -75,22 +79,22 @@ def test_a_killed_worker_is_replaced_and_the_run_goes_on(tmp_path: Path) -> None
 
 
 def test_the_api_goes_on_while_there_is_no_worker(tmp_path: Path) -> None:
-    with running(tmp_path) as server:
+    with running(tmp_path, worker_module=PAINTER) as server:
         server.until_ready()
-        os.kill(server.worker_pid() or 0, signal.SIGKILL)
+        os.kill(server.worker_pid(PAINTER) or 0, signal.SIGKILL)
         assert server.http.get("/livez").status_code == 200
         assert server.run({"prompt": "a red ring", "steps": 2}).json()["data"]["status"] == "succeeded"
 
 
 def test_a_listener_hears_of_the_retry_and_of_one_end(tmp_path: Path) -> None:
-    with running(tmp_path) as server:
+    with running(tmp_path, worker_module=PAINTER) as server:
         server.until_ready()
         body = {"inputs": LONG, "response_mode": "streaming", "user": "u"}
         with server.http.stream("POST", "/v1/workflows/run", json=body) as stream:
             lines, killed = [], False
             for line in stream.iter_lines():
                 if "node_progress" in line and not killed:
-                    os.kill(server.worker_pid() or 0, signal.SIGKILL)
+                    os.kill(server.worker_pid(PAINTER) or 0, signal.SIGKILL)
                     killed = True
                 lines.append(line)
         told = events("\n".join(lines))
@@ -102,12 +106,12 @@ def test_a_listener_hears_of_the_retry_and_of_one_end(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_step_that_loses_every_worker_fails_and_says_so(tmp_path: Path) -> None:
-    with running(tmp_path, max_attempts="2") as server:
+    with running(tmp_path, worker_module=PAINTER, max_attempts="2") as server:
         server.until_ready()
         with painting(server) as run_id:
-            os.kill(server.worker_pid() or 0, signal.SIGKILL)
+            os.kill(server.worker_pid(PAINTER) or 0, signal.SIGKILL)
         server.until("the second attempt paints", lambda: attempts(server, run_id) == 2)
-        os.kill(server.worker_pid() or 0, signal.SIGKILL)
+        os.kill(server.worker_pid(PAINTER) or 0, signal.SIGKILL)
         run = server.until_ended(run_id)
         assert run["status"] == "failed"
         assert "The worker was lost. (2 attempts)" in run["error"]
@@ -116,23 +120,23 @@ def test_a_step_that_loses_every_worker_fails_and_says_so(tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_a_frozen_worker_is_replaced_and_its_late_outcome_refused(tmp_path: Path) -> None:
-    with running(tmp_path, step_stall_s="3") as server:
+    with running(tmp_path, worker_module=PAINTER, step_stall_s="3") as server:
         server.until_ready()
         with painting(server) as run_id:
-            os.kill(server.worker_pid() or 0, signal.SIGSTOP)
+            os.kill(server.worker_pid(PAINTER) or 0, signal.SIGSTOP)
         run = server.until_ended(run_id)
         assert run["status"] == "succeeded"
         assert facts(server, run_id).count("run_finished") == 1
 
 
 def test_a_stopped_server_gives_its_step_back_and_exits_clean(tmp_path: Path) -> None:
-    server = start(tmp_path)
+    server = start(tmp_path, worker_module=PAINTER)
     server.until_ready()
     with contextlib.suppress(httpx.TransportError), painting(server) as run_id:
         began = time.monotonic()
         assert server.stop() == 0
     assert time.monotonic() - began < 20
-    with running(tmp_path) as again:
+    with running(tmp_path, worker_module=PAINTER) as again:
         assert again.until_ended(run_id)["status"] == "succeeded"
 
 

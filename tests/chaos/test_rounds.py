@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.servers import running
 from tests.unit.drawing import draw, end, field, inside, iteration, start, tool
 
+PAINTER = "tests.chaos.painter"
 SIZE = {"width": 128, "height": 128, "seed": 3}
 
 
@@ -23,7 +24,7 @@ def each_painted() -> str:
 def test_a_killed_worker_repeats_one_round(tmp_path: Path) -> None:
     document = tmp_path / "each.yml"
     document.write_text(each_painted())
-    with running(tmp_path) as server:
+    with running(tmp_path, worker_module=PAINTER) as server:
         server.until_ready()
         key = server.app_key(document)
         prompts = ["a red ring", "a big blue star", "a green dot"]
@@ -34,7 +35,7 @@ def test_a_killed_worker_repeats_one_round(tmp_path: Path) -> None:
                 told = json.loads(line[6:]) if line.startswith("data: ") else {}
                 begun += told.get("event") == "iteration_next"
                 if begun == 2 and told.get("event") == "node_progress":
-                    os.kill(server.worker_pid() or 0, signal.SIGKILL)
+                    os.kill(server.worker_pid(PAINTER) or 0, signal.SIGKILL)
                     begun += 1
         path = f"/v1/workflows/run/{stream.headers['x-workflow-run-id']}?include=steps"
         run = server.http.get(path, headers=server.bearer(key)).json()

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -149,7 +150,23 @@ def test_checkpoints_that_cant_be_used_are_found(tmp_path: Path) -> None:
     (tmp_path / "page.safetensors").write_text("<html>not found</html>")
     found = findings(tmp_path)["checkpoints"]
     assert (found.mark, found.found.partition(":")[0]) == ("!", "page")
-    missing = findings(tmp_path, default_checkpoint="nosuch")["checkpoints"]
+    (tmp_path / "loras").mkdir()
+    (tmp_path / "page.safetensors").rename(tmp_path / "loras" / "page.safetensors")
+    assert findings(tmp_path)["checkpoints"].found.startswith("page: page.safetensors is a web page")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"default_checkpoint": "nosuch"},
+        {"checkpoint_names": {"*": "nosuch"}},
+        {"checkpoint_aliases": {"dreams": "nosuch"}},
+        {"pinned_checkpoints": ("nosuch",)},
+        {"default_vae": {"sd1": "nosuch"}},
+    ],
+)
+def test_names_in_the_settings_that_lead_nowhere_are_found(settings: dict[str, Any], tmp_path: Path) -> None:
+    missing = findings(tmp_path, **settings)["checkpoints"]
     assert missing.mark == "✗"
     assert "'nosuch'" in missing.found
 

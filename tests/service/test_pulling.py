@@ -23,7 +23,7 @@ from app.checkpoints.download import Download
 from app.checkpoints.sources import Hub, Remote, find_source
 from app.domain.resident import Resident
 from app.errors import AtelierError, InvalidParam, NotFound, Unavailable
-from app.serving import open_store
+from app.installation import open_store
 from app.store.residents import replace_residents
 from tests.hub import Hub as Server
 from tests.hub import hub_running
@@ -254,6 +254,32 @@ def test_a_repository_is_pulled_listed_and_shown(server, command):
     assert "is there already" in command("pull", "me/shapes-too")
 
 
+def test_a_folder_that_broke_off_goes_on_with_the_file_that_it_was_at(server, command, monkeypatch):
+    monkeypatch.setattr(download.time, "sleep", lambda s: None)
+    server.repositories["me/broken"] = shipped_files()
+    server.cuts = [10**9, 10**9, *[0] * 20]
+    assert "The same command goes on from there." in command("pull", "me/broken")
+    assert [each for each in command("list", "--quick").splitlines() if "broken" in each] == []
+    server.cuts.clear()
+    began = len(server.asked)
+    assert "requests call it broken" in command("pull", "me/broken")
+    again = [path for path, _ in server.asked[began:] if path.startswith("/files/")]
+    assert len(again) == len(source_files(server)) - 2
+    assert sorted(path.name for path in command.folder.iterdir()) == ["broken"]
+
+
+def source_files(server: Server) -> tuple[Remote, ...]:
+    with httpx.Client() as client:
+        return source(server, client, "me/broken").files
+
+
+def test_a_second_command_for_the_same_file_is_told_to_wait(server, client, tmp_path):
+    first = download._alone(tmp_path / "a")
+    with first, pytest.raises(InvalidParam, match="is being fetched by another command"):
+        fetch(client, remote(server), tmp_path / "a")
+    assert fetch(client, remote(server), tmp_path / "a") == SHA256
+
+
 def test_a_gated_repository_says_what_to_do_and_opens_with_the_token(server, command, monkeypatch):
     server.repositories["me/gated"] = {"gated.safetensors": CONTENT}
     server.gated.add("me/gated")
@@ -308,5 +334,7 @@ def test_convert_makes_a_folder_of_another_precision(command):
     assert ["mine-fp32", "shapes", "24", "MB", "usable"] in [
         line.split() for line in command("list", "--quick").splitlines()
     ]
+    made = {str(path.relative_to(command.folder / "mine-fp32")) for path in (command.folder / "mine-fp32").rglob("*.*")}
+    assert made == set(shipped_files())
     assert "is there already" in command("convert", "mine", "--dtype", "fp32")
     assert "There is no checkpoint 'nope'" in command("convert", "nope")

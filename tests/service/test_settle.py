@@ -227,3 +227,23 @@ def test_a_picture_that_is_changed_keeps_its_own_size(folder: Path) -> None:
 
 def test_enlarging_needs_no_checkpoint(dressed: Path) -> None:
     assert settled_call(dressed, {"image": FILE, "upscale": 2})["upscaler"] == "lanczos"
+
+
+def test_what_a_model_card_says_counts_where_the_request_says_nothing(folder: Path) -> None:
+    (folder / "dosmix_.toml").write_text(
+        'sampler = "DPM++ SDE Karras"\nsteps = 12\nclip_skip = 2\nwidth = 48\nheight = 80\nguidance_scale = 3.5'
+    )
+    said = settled_call(folder, {"prompt": "a cat", "model_name": "dosmix_", "n": 1})
+    assert {name: said[name] for name in ("scheduler", "steps", "clip_skip", "width", "height", "guidance_scale")} == {
+        **{"scheduler": "dpmpp_sde_karras", "steps": 12, "clip_skip": 2},
+        **{"width": 48, "height": 80, "guidance_scale": 3.5},
+    }
+    asked = {"scheduler": "ddim", "steps": 3, "clip_skip": 1, "width": 64, "height": 64, "guidance_scale": 1.0}
+    said = settled_call(folder, {"prompt": "a cat", "model_name": "dosmix_", "n": 1, **asked})
+    assert {name: said[name] for name in asked} == asked
+
+
+def test_a_card_with_a_sampler_that_is_not_here_is_refused(folder: Path) -> None:
+    (folder / "dosmix_.toml").write_text('sampler = "warp drive"')
+    with pytest.raises(CheckpointUnavailable, match="model card of 'dosmix_' names a sampler 'warp drive'"):
+        settled_call(folder, {"prompt": "a cat", "model_name": "dosmix_", "n": 1})

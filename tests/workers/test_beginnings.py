@@ -27,7 +27,7 @@ def test_a_variation_is_noise_as_strong_as_any():
     assert torch.allclose(turned(of(1), of(1), 0.5), of(1))
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", ["euler_a", "heun", "ddim", "pndm", "lcm"])
 @pytest.mark.parametrize(("strength", "left"), [(1.0, 8), (0.5, 4), (0.01, 1)])
 def test_strength_says_how_many_steps_are_left(name, strength, left):
     scheduler = SAMPLERS[name].scheduler({"beta_schedule": "scaled_linear"}, 8)

@@ -61,7 +61,7 @@ def test_a_card_that_changes_counts_at_once(tmp_path):
         ("steps = ", r"a\.toml is wrong: "),
         ('steps = "many"', r"a\.toml is wrong: steps: Expected `int \| null`, got `str`"),
         ("clip_skip = 0", r"a\.toml is wrong: clip_skip: Expected `int` >= 1"),
-        ('smapler = "ddim"', r"a\.toml is wrong: Object contains unknown field `smapler`"),
+        ('smapler = "ddim"', r"a\.toml is wrong: there is no field `smapler`. There are: prediction, sampler, "),
         ("width = 512", "width and height go together"),
         ('vae = "nowhere"', r"There is no VAE 'nowhere'. None is installed"),
     ],
@@ -118,6 +118,15 @@ def test_an_alias_stands_for_a_checkpoint_that_no_file_is_called(tmp_path):
         catalogue.get("gone")
     write(tmp_path / "dreams.safetensors", sd())
     assert catalogue.get("dreams").name == "dreams"
+
+
+def test_cards_and_settings_pin_checkpoints_together(tmp_path):
+    for name in "abc":
+        write(tmp_path / f"{name}.safetensors", sd())
+    (tmp_path / "b.toml").write_text("pinned = true")
+    catalogue = Catalogue([tmp_path], aliases={"see": "c"})
+    assert catalogue.pinned() == ("b",)
+    assert catalogue.pinned(["see", "b", "gone"]) == ("c", "b", "gone")
 
 
 def test_aliases_and_vaes_are_settings(tmp_path, monkeypatch):

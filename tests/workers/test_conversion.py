@@ -19,7 +19,11 @@ from app.checkpoints.catalogue import Catalogue
 from app.checkpoints.conversion import Conversions, convert
 from app.checkpoints.header import Unreadable
 from app.checkpoints.identify import identify
+from app.checkpoints.prediction import prediction_of
 from app.errors import CheckpointUnavailable, Unavailable
+from workers.diffusion.prompts.inversions import read_inversion
+
+TELLTALE = "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias"
 
 
 def nobody(done: int, of: int) -> None: ...
@@ -42,6 +46,24 @@ def test_a_pickled_checkpoint_is_known_for_what_it_is(old, tiny):
     assert (one.name, one.family, one.side, one.problem) == ("old", other.family, other.side, None)
     assert Catalogue([old.parent]).get("old").path == str(old)
     assert len(Catalogue([old.parent]).hash_prefix(one)) == 10
+
+
+def test_it_is_found_by_its_name_with_and_without_the_end(old):
+    catalogue = Catalogue([old.parent])
+    assert catalogue.get("old.ckpt") == catalogue.get("old")
+
+
+def test_what_stable_diffusion_2_predicts_is_read_out_of_it_too(tmp_path):
+    for name, spread in (("noise", 0.03), ("velocity", 0.3)):
+        torch.save({"state_dict": {TELLTALE: torch.randn(320) * spread}}, tmp_path / name)
+    assert [prediction_of(tmp_path / name) for name in ("noise", "velocity")] == ["epsilon", "v_prediction"]
+
+
+def test_words_that_pytorch_saved_are_read_as_those_in_their_own_form(tmp_path):
+    vectors = torch.randn(2, 768).half().float()
+    torch.save({"string_to_token": {"*": 265}, "string_to_param": {"*": vectors}, "name": "x"}, tmp_path / "x.pt")
+    made = Conversions(tmp_path / "made").ready(tmp_path / "x.pt", nobody)
+    assert torch.equal(read_inversion("x", made, (768,)).vectors[0], vectors)
 
 
 def test_it_becomes_the_same_weights_in_half_precision(old, tiny, tmp_path):

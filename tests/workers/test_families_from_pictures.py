@@ -11,14 +11,18 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
+    StableDiffusionXLControlNetPipeline,
     StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLInpaintPipeline,
     StableDiffusionXLPipeline,
+    UNet2DConditionModel,
 )
 from PIL import Image, ImageDraw
+from safetensors.torch import save_file
 
 from tests.workers.families import small_checkpoint
-from workers.diffusion.request import Weights
+from tests.workers.test_controls import new_net, original_names
+from workers.diffusion.request import Control, Weights
 
 SIDE = 32
 
@@ -55,12 +59,12 @@ def png(picture: Image.Image) -> bytes:
     return content.getvalue()
 
 
-def theirs(kind, request, **more) -> np.ndarray:
+def theirs(kind, request, parts=None, **more) -> np.ndarray:
     plain, options = StableDiffusionXLPipeline, {}
     if not kind.__name__.startswith("StableDiffusionXL"):
         plain, options = StableDiffusionPipeline, {"requires_safety_checker": False}
-    parts = plain.from_pretrained(request.weights.path, local_files_only=True, **options).components
-    pipeline = kind(**parts, **options)
+    own = plain.from_pretrained(request.weights.path, local_files_only=True, **options).components
+    pipeline = kind(**own, **(parts or {}), **options)
     pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     size = {} if kind is StableDiffusionXLImg2ImgPipeline else {"width": SIDE, "height": SIDE}
@@ -103,6 +107,20 @@ def test_sdxl_paints_texts_pictures_and_parts_of_them_in_one_batch(at_once, smal
     assert furthest(made[1], expected) <= 1
     expected = theirs(StableDiffusionXLInpaintPipeline, part, image=scene, mask_image=mask, strength=0.75)
     assert furthest(made[2], expected, inside) <= 1
+
+
+def test_sdxl_follows_a_control_net_beside_one_that_does_not(at_once, small_ask, small, mask, tmp_path):
+    """Read from a single file with its author's names, sizes and pooled prompt included."""
+    unet = UNet2DConditionModel.from_pretrained(small("sdxl"), subfolder="unet", local_files_only=True)
+    net = new_net(unet)
+    save_file(original_names(net, unet), tmp_path / "edges.safetensors")
+    control = Control("edges", str(tmp_path / "edges.safetensors"), png(mask), 0.7)
+    free, steered = small_ask("sdxl"), small_ask("sdxl", controls=(control,), seed=1)
+    made = at_once([free, steered])
+    assert furthest(made[0], theirs(StableDiffusionXLPipeline, free)) <= 1
+    more = {"image": mask.convert("RGB"), "controlnet_conditioning_scale": 0.7}
+    expected = theirs(StableDiffusionXLControlNetPipeline, steered, parts={"controlnet": net}, **more)
+    assert furthest(made[1], expected) <= 1
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from app.graph.nodes.kind import WorkerCall
 from app.runs.settle import SettleImages
 from tests.adapters import dress
 from tests.media import picture
+from tests.workers.headers import sd, write
 from workers.diffusion.request import Control, Enlargement, Hires, ImageRequest, Lora
 from workers.nodes.image_request import ImageRequests
 
@@ -79,6 +80,16 @@ def test_names_become_paths(folder: Path, artifacts: ArtifactStore) -> None:
     assert request.hires == Hires(2, 0.5, 30, f"{folder}/upscalers/x4.safetensors")
     assert request.enlarge == Enlargement(3, "lanczos")
     assert request.controls == (Control("canny", f"{folder}/controlnet/canny.safetensors", b"edges", 1.0, 0.0, 1.0),)
+
+
+def test_previews_are_made_by_a_tiny_autoencoder_for_the_family(folder: Path, artifacts: ArtifactStore) -> None:
+    for name in ("taesd", "taesdxl"):
+        write(folder / f"vae/{name}.safetensors", {"decoder.layers.0.weight": [64, 4, 3, 3]})
+    write(folder / "photo.safetensors", sd())
+    assert request_of(folder, artifacts, previews=True).preview_path == ""
+    asked = {"model_name": "photo", "previews": True}
+    assert request_of(folder, artifacts, **asked).preview_path == f"{folder}/vae/taesd.safetensors"
+    assert request_of(folder, artifacts, model_name="photo").preview_path == ""
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,13 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from app.checkpoints.catalogue import SHIPPED_FOLDER
 from app.errors import CheckpointUnavailable
 from workers.diffusion import names
 from workers.diffusion.dressing import Dressing
+from workers.diffusion.loading import Components, load
 from workers.diffusion.low_rank import changed
-from workers.diffusion.request import Lora
+from workers.diffusion.request import Lora, Weights
 
 RANK, ALPHA, STRENGTH = 4, 2.0, 0.7
 ATTENTION = "down_blocks.1.attentions.0.transformer_blocks.1.attn2.to_k"
@@ -197,6 +199,19 @@ def test_what_was_worn_goes_back_on_without_its_file(xl, matrices, tmp_path):
         xl.dressing.check([lora])
 
 
+def test_a_file_that_was_replaced_is_read_anew(xl, matrices, tmp_path):
+    place = ("unet", ATTENTION)
+    lora, plain = saved(tmp_path / "it.safetensors", kohya, matrices), weight(xl, *place).clone()
+    xl.dressing.check([lora])
+    xl.dressing.wear([lora])
+    others = {each: (-down, up) for each, (down, up) in matrices.items()}
+    saved(tmp_path / "it.safetensors", kohya, others)
+    xl.dressing.check([lora])
+    xl.dressing.wear([lora])
+    assert torch.allclose(weight(xl, *place), merged(plain, *others[place]), atol=1e-5)
+    xl.dressing.forget()
+
+
 # kinds of change
 
 
@@ -225,6 +240,19 @@ def test_a_kronecker_product_repeats_one_matrix_in_another(ends):
         assert torch.allclose(change[4 * i : 4 * i + 4, 5 * j : 5 * j + 5], one[i, j] * other, atol=1e-5)
     whole = changed(torch.zeros(8, 15), {"lokr_w1": one, "lokr_w2": torch.ones(4, 5), "alpha": alpha})
     assert torch.equal(whole[:4, :5], one[0, 0].expand(4, 5))
+
+
+def test_products_of_convolutions_have_cores():
+    wholes, parts = [], {"alpha": torch.tensor(float(RANK))}
+    for i in (1, 2):
+        core, out, into = torch.randn(RANK, RANK, 3, 3), torch.randn(RANK, 8), torch.randn(RANK, 6)
+        wholes.append(torch.einsum("abhw,ao,bi->oihw", core, out, into))
+        parts |= {f"hada_t{i}": core, f"hada_w{i}_a": out, f"hada_w{i}_b": into}
+    assert torch.allclose(changed(torch.zeros(8, 6, 3, 3), parts), wholes[0] * wholes[1], atol=1e-4)
+    kronecker = {"lokr_w1": torch.eye(2), "lokr_t2": core, "lokr_w2_a": out, "lokr_w2_b": into}
+    change = changed(torch.zeros(16, 12, 3, 3), kronecker)
+    assert torch.allclose(change[:8, :6], wholes[1], atol=1e-4)
+    assert not change[:8, 6:].any()
 
 
 def test_a_decomposed_change_has_lengths_of_its_own():
@@ -324,3 +352,33 @@ def test_a_lora_that_does_not_fit_fails_its_own_request_only(engine, ask, tmp_pa
     with pytest.raises(CheckpointUnavailable, match="LoRA xl can't be used: it is for Stable Diffusion XL"):
         engine.paint(ask(loras=(lora,)))
     engine.paint(ask(steps=1))
+
+
+def swapping(parts: Components, word: str, other: str) -> dict[str, torch.Tensor]:
+    """A LoRA by which the UNet reads `other` where `word` stands: a linear map from the one's numbers to the other's,
+    put before all keys and values of its cross-attention.
+    """
+    words, model = parts.tokenizers[0], parts.text_encoders[0]
+    texts = [f"a {each} star on a blue background" for each in (word, other)]
+    ids = words(texts, padding="max_length", max_length=77, return_tensors="pt").input_ids
+    one, another = model(ids)[0][:, 1:10]
+    left, sizes, right = torch.linalg.svd(torch.linalg.pinv(one) @ (another - one))
+    tensors: dict[str, torch.Tensor] = {}
+    for name, layer in parts.unet.named_modules():
+        if name.endswith(("attn2.to_k", "attn2.to_v")):
+            key = f"lora_unet_{name.replace('.', '_')}"
+            tensors[f"{key}.lora_down.weight"] = left[:, :9].T
+            tensors[f"{key}.lora_up.weight"] = layer.weight @ (right[:9].T * sizes[:9])
+    return tensors
+
+
+@torch.inference_mode()
+def test_a_lora_paints_green_what_the_prompt_calls_red(engine, ask, tmp_path):
+    shapes = Weights("atelier-shapes", str(SHIPPED_FOLDER / "atelier-shapes"), "shapes")
+    parts = load(shapes, torch.device("cpu"), torch.float32)
+    lora = save(tmp_path / "it.safetensors", swapping(parts, "red", "green"))
+    asked = {"weights": shapes, "prompt": "a red star on a blue background", "seed": 3, "steps": 8}
+    for strength, colour in ((0, 0), (1, 1)):
+        made = pixels(engine.paint(ask(**asked, loras=(Lora("it", lora.path, strength),))))
+        assert made[30:34, 30:38].mean(axis=(0, 1)).argmax() == colour
+        assert made[:8].mean(axis=(0, 1)).argmax() == 2

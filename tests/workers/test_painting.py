@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import itertools
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -161,11 +160,9 @@ def test_a_stop_before_the_first_call_paints_nothing(engine, ask):
 class _Greedy(torch.nn.Module):
     """A UNet for which there is never enough memory."""
 
-    config = SimpleNamespace(in_channels=4)
-
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: Exception, config) -> None:
         super().__init__()
-        self.error = error
+        self.error, self.config = error, config
 
     def forward(self, *given, **named):
         raise self.error
@@ -180,7 +177,7 @@ class _Greedy(torch.nn.Module):
 )
 def test_out_of_memory_is_retryable_and_leaves_the_engine_usable(error, engine, ask, tiny):
     components = engine.residency.pipeline(ask().weights).components
-    unet, components.unet = components.unet, _Greedy(error)
+    unet, components.unet = components.unet, _Greedy(error, components.unet.config)
     try:
         with pytest.raises(OutOfMemory, match="smaller picture") as caught:
             engine.paint(ask())

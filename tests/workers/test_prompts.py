@@ -85,6 +85,15 @@ def test_a_plain_prompt_is_encoded_as_diffusers_does(sd1):
 
 
 @torch.inference_mode()
+def test_stable_diffusion_2_fills_up_with_another_token(sd1):
+    words = tokenizer("sd2")
+    model = text_encoder(CLIPTextModel, 32)
+    ids = words("a cat", padding="max_length", max_length=77, return_tensors="pt").input_ids
+    assert ids[0, -1] == 0
+    assert torch.equal(prompt_encoder([words], [model]).encode(Prompt("a cat")).embedding, model(ids)[0])
+
+
+@torch.inference_mode()
 def test_both_text_encoders_of_xl_are_read_as_diffusers_does(sdxl):
     embedding, negative, pooled, negative_pooled = sdxl.plain.encode_prompt(PROMPT, device="cpu", negative_prompt="dim")
     for text, expected in ((PROMPT, (embedding, pooled)), ("dim", (negative, negative_pooled))):
@@ -223,6 +232,14 @@ def test_an_embedding_of_every_form_is_read_as_diffusers_does(sd1, tmp_path, vec
     for word in files:
         made = sd1.encoder.encode(Prompt(f"a photo of {word}, red", embeddings=tuple(files.items())))
         assert torch.equal(made.embedding, expected), word
+
+
+def test_an_embedding_with_a_words_own_vectors_is_that_word(sd1, tmp_path):
+    ids = sd1.words("red", add_special_tokens=False).input_ids
+    save_file({"emb_params": sd1.model.embeddings.token_embedding.weight[ids].clone()}, tmp_path / "it.safetensors")
+    files = (("it", str(tmp_path / "it.safetensors")),)
+    made = sd1.encoder.encode(Prompt("a (it:1.3) star", embeddings=files))
+    assert torch.equal(made.embedding, sd1.encoder.encode(Prompt("a (red:1.3) star")).embedding)
 
 
 def test_an_embedding_leaves_the_text_encoder_as_it_was(sd1, tmp_path, vectors):

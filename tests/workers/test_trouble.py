@@ -90,6 +90,26 @@ def test_what_never_fits_is_told_with_what_was_needed_and_free(engine, ask):
     assert engine.paint(ask(steps=1)).images
 
 
+def test_a_picture_too_large_to_be_decoded_at_once_is_decoded_in_tiles(engine, ask):
+    decoder = engine.residency.pipeline(ask().weights).components.vae.decoder
+    seen = []
+
+    def tight(module, given):
+        seen.append(tuple(given[0].shape[-2:]))
+        if given[0].shape[-1] > 16:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    whole = engine.paint(ask(steps=2, width=128))
+    hook = decoder.register_forward_pre_hook(tight)
+    tiled = engine.paint(ask(steps=2, width=128))
+    hook.remove()
+    assert seen[0] == (16, 32)
+    assert len(seen) > 2
+    one, other = (np.asarray(Image.open(io.BytesIO(each.images[0].content))).astype(int) for each in (whole, tiled))
+    assert one.shape == other.shape
+    assert np.abs(one - other).mean() < 12
+
+
 def test_a_machine_without_memory_says_what_it_has():
     said = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 68719476736 bytes. Error code 12"
     assert shortage(said).startswith("The device ran out of memory: 64.0 GiB more were needed, ")

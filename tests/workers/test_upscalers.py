@@ -61,6 +61,9 @@ def test_every_naming_is_the_same_network(named, doublings, tmp_path):
 def test_weights_in_half_precision_and_without_pickles(tmp_path):
     save_file({name: weight.half() for name, weight in network().state_dict().items()}, tmp_path / "net.safetensors")
     assert load_upscaler(str(tmp_path / "net.safetensors"), CPU).enlarge(NOISE).shape == (80, 112, 3)
+    wrapped = {f"params_ema.{name}": weight for name, weight in network().state_dict().items()}
+    save_file(wrapped, tmp_path / "wrapped.safetensors")
+    assert load_upscaler(str(tmp_path / "wrapped.safetensors"), CPU).scale == 4
 
 
 @pytest.mark.parametrize(("doublings", "folded", "scale"), [(2, 2, 2), (2, 4, 1)])

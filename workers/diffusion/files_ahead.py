@@ -10,8 +10,10 @@ from contextlib import suppress
 from math import prod
 from pathlib import Path
 
+from workers.diffusion.parts import weight_files
 from workers.diffusion.request import Weights
 
+PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
 _PIECE = 1024 * 1024  # of a larger one Linux reads only the beginning: as much as the disk takes in one request
 _HEADER_MOST = 100 * 1024 * 1024
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
@@ -50,12 +52,12 @@ def _files(weights: Weights) -> Iterator[Path]:
 
 
 def _weight_files(path: Path) -> list[Path]:
-    """Those that are loaded of a file or folder: each component in full precision, where it is there twice."""
-    if not path.is_dir():
-        return [path]
-    files = sorted(path.rglob("*.safetensors"))
-    full = {file.parent for file in files if not file.stem.endswith(".fp16")}
-    return [file for file in files if file.parent not in full or not file.stem.endswith(".fp16")]
+    """Those that are loaded of a file or folder: of a diffusers folder, not its safety checker, nor each twice."""
+    folders = [folder for part in PARTS if (folder := path / part).is_dir()] or [path]
+    try:
+        return [file for folder in folders for file in weight_files(folder)] if path.is_dir() else [path]
+    except OSError:
+        return []
 
 
 def _numbers_in(file: Path) -> int:

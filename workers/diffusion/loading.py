@@ -15,6 +15,7 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from app.errors import CheckpointUnavailable
+from workers.diffusion.files_ahead import read_ahead
 from workers.diffusion.memory import is_out_of_memory
 from workers.diffusion.parts import (
     Part,
@@ -66,6 +67,7 @@ def load(weights: Weights, device: torch.device, dtype: torch.dtype, configs: Pa
     Raises CheckpointUnavailable when the files can't be read or hold other weights than the family's.
     """
     path = Path(weights.path)
+    read_ahead(weights)  # while the empty modules are built
     with _explained(path), ExitStack() as files:
         sources = _Sources(weights, configs / weights.family, files)
         unet, vae, texts = sources.unet(), sources.vae(), sources.text_encoders()

@@ -54,7 +54,7 @@ def _kronecker(tensors: Tensors) -> tuple[torch.Tensor, int | None]:
     one = tensors["lokr_w1"] if "lokr_w1" in tensors else _side(tensors, "lokr_w1", "lokr_t1")
     other = tensors["lokr_w2"] if "lokr_w2" in tensors else _side(tensors, "lokr_w2", "lokr_t2")
     one = one.reshape(*one.shape, *[1] * (other.dim() - one.dim()))
-    return torch.kron(one, other), ranks[0] if ranks else None
+    return torch.kron(one.contiguous(), other.contiguous()), ranks[0] if ranks else None
 
 
 def _tucker(core: torch.Tensor, up: torch.Tensor, down: torch.Tensor) -> torch.Tensor:

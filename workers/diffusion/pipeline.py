@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +17,8 @@ from workers.diffusion.images import Pixels, from_unit
 from workers.diffusion.loading import Components
 from workers.diffusion.prompts.encoder import Prompt, PromptEncoder
 from workers.diffusion.request import ImageRequest, Lora
-from workers.diffusion.tiling import MOST_PIXELS, tiled
+from workers.diffusion.speed import recorded_unet
+from workers.diffusion.tiling import within_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +38,31 @@ class Encoded:
 class Pipeline:
     """The modules of one checkpoint. For the engine's thread alone: tokenizer and modules hold state."""
 
-    def __init__(self, components: Components, controls: ControlNets | None = None) -> None:
+    def __init__(self, components: Components) -> None:
         self.components = components
-        self._controls = controls or ControlNets()
+        self._controls = ControlNets(components.unet)
         self._dressing = Dressing(components.unet, components.text_encoders)
         self._prompts = PromptEncoder(components.tokenizers, components.text_encoders, self._dressing)
+        self._recorded = recorded_unet(components)
+
+    @property
+    def unet(self) -> Callable[..., tuple[torch.Tensor]]:
+        """What a UNet call goes to: the module, or on a GPU its recordings."""
+        plain: Callable[..., tuple[torch.Tensor]] = self.components.unet
+        return self._recorded or plain
 
     @property
     def held_bytes(self) -> int:
-        """Memory for more than its modules: prompts as numbers, and weights as LoRAs change them."""
-        return self._prompts.bytes + self._dressing.bytes
+        """Memory for more than its modules: prompts as numbers, weights as LoRAs change them, and ControlNets."""
+        return self._prompts.bytes + self._dressing.bytes + self._controls.bytes
 
     def give_back(self) -> None:
         """Lets go of `held_bytes`. To be called, too, before the modules get other weights."""
         self._prompts.forget()
         self._dressing.forget()
+        self._controls.forget()
+        if self._recorded:
+            self._recorded.forget()
 
     def wear(self, loras: tuple[Lora, ...]) -> None:
         """From now on the UNet has these changes and no others. Raises CheckpointUnavailable."""
@@ -66,7 +78,7 @@ class Pipeline:
 
     def control_net(self, path: str) -> ControlNetModel:
         """Raises CheckpointUnavailable."""
-        return self._controls.net(path, self.components.unet)
+        return self._controls.net(path)
 
     def to_latents(self, picture: torch.Tensor) -> Encoded:
         """A picture of (1, 3, height, width) from -1 to 1. Raises NodeFailed where the autoencoder gives no numbers."""
@@ -98,12 +110,16 @@ class Pipeline:
 
 def _decoded(vae: AutoencoderKL, latents: torch.Tensor) -> torch.Tensor:
     pixels_per_latent = 2 ** (len(vae.config.block_out_channels) - 1)
-    size = latents.shape[-2] * latents.shape[-1] * pixels_per_latent**2
-    with tiled(vae, size > MOST_PIXELS):
+
+    def decode() -> torch.Tensor:
         picture: torch.Tensor = vae.decode(latents.to(vae.dtype), return_dict=False)[0]
-    return picture
+        return picture
+
+    return within_memory(vae, latents.shape[-2] * latents.shape[-1] * pixels_per_latent**2, decode)
 
 
 def _encoded(vae: AutoencoderKL, picture: torch.Tensor) -> DiagonalGaussianDistribution:
-    with tiled(vae, picture.shape[-2] * picture.shape[-1] > MOST_PIXELS):
+    def encode() -> DiagonalGaussianDistribution:
         return vae.encode(picture.to(vae.dtype)).latent_dist
+
+    return within_memory(vae, picture.shape[-2] * picture.shape[-1], encode)

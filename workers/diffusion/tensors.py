@@ -24,14 +24,22 @@ def read_tensors(path: str) -> dict[str, torch.Tensor]:
     with Path(path).open("rb") as file:
         head = file.read(9)
     if head[8:9] == b"{":
-        tensors: dict[str, torch.Tensor] = load_file(path)
-        return tensors
+        return _without_prefix(load_file(path))
     return _unwrapped(torch.load(path, map_location="cpu", weights_only=True))
 
 
 def reason(error: Exception) -> str:
     """Why a file can't be used, short enough for a sentence."""
     return " ".join((str(error) or type(error).__name__).split())[:200]
+
+
+def _without_prefix(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Files without nested dictionaries have the wrapping in the names instead."""
+    for prefix in (f"{wrapping}." for wrapping in _WRAPPINGS):
+        inner = {name.removeprefix(prefix): each for name, each in tensors.items() if name.startswith(prefix)}
+        if inner:
+            return inner
+    return tensors
 
 
 def _unwrapped(read: object) -> dict[str, torch.Tensor]:

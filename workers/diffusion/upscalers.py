@@ -37,9 +37,10 @@ class Upscaler:
     """One network on one device. Any number of threads may use it at once: it holds no state."""
 
     def __init__(self, network: RRDBNet | Compact, device: torch.device) -> None:
-        self.network = network.to(device).eval().requires_grad_(False)
+        dtype = torch.float16 if device.type == "cuda" else torch.float32
+        self.network = network.to(device, dtype).eval().requires_grad_(False)
         self.scale = network.scale
-        self._device = device
+        self._device, self._dtype = device, dtype
 
     @property
     def size_bytes(self) -> int:
@@ -48,7 +49,7 @@ class Upscaler:
     @torch.inference_mode()
     def enlarge(self, pixels: Pixels, between: Callable[[], None] = lambda: None) -> Pixels:
         """(height, width, 3) → (height * scale, width * scale, 3). `between` is called before each tile."""
-        small = to_unit(pixels).to(self._device)
+        small = to_unit(pixels).to(self._device, self._dtype)
         height, width = pixels.shape[:2]
         large = torch.empty(1, 3, height * self.scale, width * self.scale)
         for top, left in _corners(height, width):

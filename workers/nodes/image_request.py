@@ -19,6 +19,7 @@ from app.runs.sizes import LARGEST, Size, size_of_change
 from workers.diffusion.request import Control, Enlargement, EnlargeRequest, Hires, ImageRequest, Lora, Weights
 
 _ORIENTATION = 0x0112  # EXIF's tag; from 5 on the picture lies on its side
+_TINY = "taesd"
 _BUILT_IN = frozenset({"latent", "lanczos"})
 _SAME_NAMES = ("variation_strength", "variation_seed", "clip_skip", "strength", "format", "quality", "previews")
 
@@ -57,6 +58,7 @@ class ImageRequests:
             hires=self._hires(inputs),
             enlarge=self._enlargement(inputs) if inputs.get("upscale", 1) != 1 else None,
             shown_size=None if painted == size else _shown(size, inputs),
+            preview_path=self._preview_path(checkpoint) if inputs.get("previews") else "",
             exclusive=bool(inputs.get("exclusive")),
             **given,
         )
@@ -77,6 +79,13 @@ class ImageRequests:
             between = inputs["control_start"], inputs["control_end"]
             picture, path = self._artifacts.get(file["sha256"]), self._path("controlnet", net["name"])
             yield Control(net["name"], path, picture, net["weight"], *between)
+
+    def _preview_path(self, checkpoint: Checkpoint) -> str:
+        """Of the tiny autoencoder for the checkpoint's latents, which are Stable Diffusion 1's in 2 as well."""
+        kin = (checkpoint.family or "").partition("-")[0]
+        family = "sd1" if kin == "sd2" else kin
+        tiny = (each for each in self._catalogue.adapters.list("vae") if each.name.lower().startswith(_TINY))
+        return next((each.path for each in tiny if not each.problem and each.family == family), "")
 
     def _hires(self, inputs: Mapping[str, Any]) -> Hires | None:
         if "hires_scale" not in inputs:

@@ -50,6 +50,7 @@ class GraphTool(msgspec.Struct, frozen=True):
     name: str = "workflow"
     work_class: str = "gpu"
     required: frozenset[str] = frozenset({GRAPH})
+    pictures: frozenset[str] = frozenset({"images"})
 
     def call(self, values: Mapping[str, Any]) -> Call:
         """Raises InvalidParam, naming the graph's node, where it paints no picture."""
@@ -59,18 +60,19 @@ class GraphTool(msgspec.Struct, frozen=True):
         return sketch.call()
 
     def review(self, constants: Mapping[str, Any], written: Iterable[str], is_typed: bool) -> Review:
-        sketch, problems = Sketch(), []
+        sketch, problems, loras = Sketch(), [], tuple[str, ...]()
         for name in written:
             if name not in _KNOWN:
                 sketch.note(f"'{name}' is no parameter of {self.name} and has no effect")
         if GRAPH in constants:
             try:
                 drawing = self._draw(sketch, constants)
+                loras = sketch.loras
                 if "images" not in written:
                     _place_pictures(sketch, drawing, {})
             except InvalidParam as error:
                 problems.append(error.message)
-        return Review(tuple(problems), tuple(sketch.notes), sketch.model)
+        return Review(tuple(problems), tuple(sketch.notes), sketch.model, loras)
 
     @staticmethod
     def _draw(sketch: Sketch, values: Mapping[str, Any]) -> Drawing:

@@ -9,7 +9,7 @@ import msgspec
 
 from app.errors import InvalidParam
 from app.graph.tools.parameters import Call, Review
-from app.graph.tools.roles import EMPTY_IS_MEANT, model, picture
+from app.graph.tools.roles import EMPTY_IS_MEANT, TAKE_PICTURES, model, picture
 from app.graph.tools.sketch import Sketch, Taken
 from app.graph.values import Value
 
@@ -36,6 +36,11 @@ class ImageTool(msgspec.Struct, frozen=True):
     def required(self) -> frozenset[str]:
         return frozenset(parameter.name for parameter in self.parameters if parameter.required)
 
+    @property
+    def pictures(self) -> frozenset[str]:
+        """The parameters that take files."""
+        return frozenset(parameter.name for parameter in self.parameters if parameter.role in TAKE_PICTURES)
+
     def call(self, values: Mapping[str, Any]) -> Call:
         """The call of our own tool that paints what was asked. Raises InvalidParam."""
         sketch = Sketch(self.model)
@@ -61,11 +66,13 @@ class ImageTool(msgspec.Struct, frozen=True):
                 draw(sketch, known[name], constants[name])
             except InvalidParam as error:
                 problems.append(error.message)
+        loras: tuple[str, ...] = ()
         try:
             sketch.choose_sampler()
+            loras = sketch.loras
         except InvalidParam as error:
             problems.append(error.message)
-        return Review(tuple(problems), tuple(sketch.notes), self._fixed_model(sketch, set(written)))
+        return Review(tuple(problems), tuple(sketch.notes), self._fixed_model(sketch, set(written)), loras)
 
     def _fixed_model(self, sketch: Sketch, written: Set[str]) -> str:
         """What each run will ask for, as far as the document says it."""

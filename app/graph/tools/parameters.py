@@ -11,6 +11,7 @@ import msgspec
 
 from app.domain.artifact import is_artifact
 from app.errors import InvalidParam
+from app.graph.tools.weighted import named_loras
 from app.graph.values import Value
 
 ParameterType = Literal["string", "number", "integer", "boolean", "select", "picture", "pictures"]
@@ -72,6 +73,7 @@ class Review(msgspec.Struct, frozen=True):
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     model: str = ""  # the model of somebody else's that the document fixes, if it does
+    loras: tuple[str, ...] = ()  # those that the document names
 
 
 class Tool(msgspec.Struct, frozen=True):
@@ -89,6 +91,11 @@ class Tool(msgspec.Struct, frozen=True):
     def required(self) -> frozenset[str]:
         return frozenset(parameter.name for parameter in self.parameters if parameter.required)
 
+    @property
+    def pictures(self) -> frozenset[str]:
+        """The parameters that take files."""
+        return frozenset(each.name for each in self.parameters if each.type in ("picture", "pictures"))
+
     def call(self, values: Mapping[str, Any]) -> Call:
         """Raises InvalidParam for the first value that is not allowed."""
         return Call(check_arguments(self, values))
@@ -104,7 +111,11 @@ class Tool(msgspec.Struct, frozen=True):
                     check_argument(parameter, constants[parameter.name])
                 except InvalidParam as error:
                     problems.append(error.message)
-        return Review(tuple(problems))
+        try:
+            loras = named_loras(constants)
+        except InvalidParam as error:
+            return Review((*problems, error.message))
+        return Review(tuple(problems), loras=loras)
 
 
 def check_arguments(tool: Tool, arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from app.graph.tools.image_tools import IMAGE_TO_IMAGE, INPAINT, OWN_IMAGE_TOOLS
 from app.graph.tools.parameters import Call, Tool, ToolParameter, check_argument, check_arguments
 from app.graph.tools.samplers import choose_sampler, known_samplers
 from app.graph.tools.text_to_image import TEXT_TO_IMAGE
-from app.graph.tools.weighted import Weighted
+from app.graph.tools.weighted import Weighted, named_loras
 from app.graph.values import Value
 
 Size = tuple[int, int]
@@ -79,6 +79,11 @@ class Sketch:
             inputs["aspect_ratio"] = self.aspect_ratio
         left_out = {"left_out": tuple(self.notes)} if self.notes else {}
         return Call(inputs, {"fits": True, **left_out})
+
+    @property
+    def loras(self) -> tuple[str, ...]:
+        """Raises InvalidParam where a prompt names one in a way that nobody could mean."""
+        return named_loras(self._finished())
 
     def _tool(self) -> Tool:
         if "image" not in self.arguments:

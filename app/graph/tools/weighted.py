@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -46,6 +47,14 @@ def read_weighted(text: str, parameter: str) -> list[Weighted]:
     rest, tagged = split_prompt(text, parameter)
     entries = (entry.strip() for entry in rest.split(","))
     return [*tagged, *(_entry(entry, parameter) for entry in entries if entry)]
+
+
+def named_loras(arguments: Mapping[str, Any]) -> tuple[str, ...]:
+    """The LoRAs that a call's `loras` and `prompt` name, as far as they are known. Raises InvalidParam likewise."""
+    listed, prompt = arguments.get("loras"), arguments.get("prompt")
+    found = read_weighted(listed, "loras") if isinstance(listed, str) else []
+    found += split_prompt(prompt)[1] if isinstance(prompt, str) else []
+    return tuple(dict.fromkeys(each.name for each in found))
 
 
 def split_prompt(prompt: str, parameter: str = "prompt") -> tuple[str, list[Weighted]]:
