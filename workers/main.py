@@ -5,7 +5,6 @@ python -m workers.main PIPE_DESCRIPTOR WORKER_ID CLASS STEPS_ONE_AT_A_TIME
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import sys
@@ -78,7 +77,6 @@ def _engine(settings: Settings, catalogue: Catalogue) -> Engine:
     """The engine, with what a request without a name gets in memory: the first picture waits for no loading."""
     from workers.diffusion.engine import Engine  # noqa: PLC0415 - a worker of the cpu class needs no torch
 
-    gc.freeze()  # the libraries are there to stay: no collection looks at them again
     pinned = catalogue.pinned(settings.pinned_checkpoints)
     keep_s = settings.keep_alive_s if settings.keep_alive_s >= 0 else None
     limits = Limits(settings.memory_budget_mb * 2**20, keep_s, frozenset(pinned))

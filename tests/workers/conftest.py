@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +22,6 @@ from workers.diffusion.tokenizer import CONFIGS
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
     torch.set_num_threads(1)
-    gc.freeze()  # as the worker does
 
 
 @pytest.fixture(scope="session")

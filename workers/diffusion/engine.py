@@ -19,7 +19,7 @@ from workers.diffusion.files_ahead import expected_bytes
 from workers.diffusion.given import given_with
 from workers.diffusion.images import MOST_PIXELS, Pixels, Size, opened, pixels_as_they_are
 from workers.diffusion.loading import load
-from workers.diffusion.memory import as_told, memory_for_weights
+from workers.diffusion.memory import as_told, memory_for_weights, spare_libraries
 from workers.diffusion.pipeline import Pipeline
 from workers.diffusion.request import (
     EnlargeRequest,
@@ -56,6 +56,7 @@ class Engine:
     def __init__(self, device: str | None = None, threads: int = 0, limits: Limits | None = None) -> None:
         if count := thread_count(threads):
             torch.set_num_threads(count)
+        spare_libraries()
         self.device = torch.device(device) if device else best_device()
         self.dtype = torch.float32 if self.device.type == "cpu" else torch.float16
         self._upscalers = Upscalers(self.device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection
@@ -139,8 +138,6 @@ class Residency:
         self._forget(leaving)
         if any(each.family != weights.family for each in leaving):
             self._give_back_memory()
-        elif leaving:
-            gc.collect()
 
     def _loaded(self, weights: Weights) -> Pipeline:
         """Where memory runs out, once more without the others. Raises what loading raises."""
