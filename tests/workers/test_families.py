@@ -249,6 +249,18 @@ def test_a_file_without_text_encoders_takes_those_that_are_named(family, prefix,
         same_modules(loaded(lesser, family, it.configs, text_encoder_path=str(place)), whole)
 
 
+def test_a_named_part_that_is_not_in_its_file_or_damaged_is_told_apart_from_the_checkpoint(small, tmp_path):
+    sd1, sdxl = small("sd1"), small("sdxl")
+    part = without(sd1.file, names.VAE, tmp_path)
+    with pytest.raises(CheckpointUnavailable, match=r"can't have the VAE of lesser\.safetensors: there is none in it"):
+        loaded(sd1.file, "sd1", sd1.configs, vae_path=str(part))
+    part.write_bytes(part.read_bytes()[:-9])
+    with pytest.raises(CheckpointUnavailable, match=r"lesser\.safetensors is cut short"):
+        loaded(sd1.file, "sd1", sd1.configs, vae_path=str(part))
+    with pytest.raises(CheckpointUnavailable, match="with 2 text encoders, and text_encoder has 1"):
+        loaded(sdxl.file, "sdxl", sdxl.configs, text_encoder_path=str(sdxl.folder / "text_encoder"))
+
+
 @pytest.mark.parametrize(("family", "says"), [("sd1", "epsilon"), ("sd2", "v_prediction"), ("sd2-inpaint", "epsilon")])
 def test_what_the_unet_predicts_is_the_familys_unless_somebody_knows_better(family, says, small):
     it = small(family)
