@@ -27,18 +27,19 @@ class Studio:
     def __init__(self, engine: Engine, catalogue: Catalogue) -> None:
         self._engine = engine
         self._catalogue = catalogue
-        self._arrived = threading.Event()
+        self._has_arrived = False
+        self._news = threading.Condition()
 
     def paint(
         self, request: ImageRequest, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]
     ) -> Painted:
         """As the engine's own."""
-        self._arrived.set()
+        self._arrive()
         return self._engine.paint(request, on_progress, should_stop)
 
     def enlarge(self, request: EnlargeRequest, should_stop: Callable[[], bool]) -> Image:
         """As the engine's own."""
-        self._arrived.set()
+        self._arrive()
         return self._engine.enlarge(request, should_stop)
 
     def residents(self) -> tuple[Resident, ...]:
@@ -61,9 +62,20 @@ class Studio:
             read_ahead(Weights(found.name, found.path, found.family or "", vae_path=found.vae_path))
 
     def until_inside(self, step: Future[None]) -> None:
-        step.add_done_callback(lambda ended: self._arrived.set())
-        self._arrived.wait(_ARRIVAL_S)
-        self._arrived.clear()
+        # An earlier step's end wakes it too, and is no arrival.
+        step.add_done_callback(lambda ended: self._tell())
+        with self._news:
+            self._news.wait_for(lambda: self._has_arrived or step.done(), _ARRIVAL_S)
+            self._has_arrived = False
+
+    def _arrive(self) -> None:
+        with self._news:
+            self._has_arrived = True
+            self._news.notify_all()
+
+    def _tell(self) -> None:
+        with self._news:
+            self._news.notify_all()
 
 
 def _together(one: Resident, other: Resident) -> Resident:

@@ -105,6 +105,7 @@ def convert(source: Path, target: Path, kind: Kind, on_progress: OnProgress) -> 
     part = target.with_name(f"{target.name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        part.unlink(missing_ok=True)  # the child of somebody who was killed may still write into that one
         with source.open("rb") as given, part.open("wb") as made:
             most = _room_for(source, target, kind)
             _run_child((given.fileno(), made.fileno()), kind, most, on_progress)

@@ -1,4 +1,4 @@
-"""python -m bench.gallery [FOLDER]: paints docs/gallery/*.png; FOLDER keeps the files that are made on the way."""
+"""python -m bench.gallery [FOLDER [NAME…]]: paints docs/gallery/*.png, or those; FOLDER keeps the files made for it."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class Gallery:
         return [[self.one(prompt=prompt), self.one(prompt=prompt, vae="sepia")]]
 
     def clip_skip(self) -> list[Row]:
-        prompt = "a small red circle at the top left on a yellow background"
+        prompt = "a small red circle at the top right on a yellow background"
         return [[self.one(prompt=prompt), self.one(prompt=prompt, clip_skip=2)]]
 
     def controlnet(self) -> list[Row]:
@@ -166,7 +166,7 @@ def make_files(folder: Path) -> None:
         made.make_controlnet(parts, folder / "controlnet/silhouette", TRAINING_STEPS)
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, *names: str) -> None:
     make_files(folder)
     engine = Engine()
     gallery = Gallery(Studio(folder, engine))
@@ -187,15 +187,16 @@ def main(folder: Path) -> None:
         "controlnet": gallery.controlnet,
         "previews": gallery.previews,
     }
-    for name, paint in sheets.items():
-        save_sheet(paint(), OUT / f"{name}.png")
+    for name in names or sheets:
+        paint = sheets[name]
+        save_sheet(paint(), OUT / f"{name}.png", shown=256 if name == "upscale" else 192)
         print(OUT / f"{name}.png", flush=True)
     engine.close()
 
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        main(Path(sys.argv[1]))
+        main(Path(sys.argv[1]), *sys.argv[2:])
     else:
         with tempfile.TemporaryDirectory() as scratch:
             main(Path(scratch))

@@ -256,11 +256,17 @@ def test_environment_variables_are_in_the_pool():
     assert first_pool(graph, {}, {}).get(("env", "steps")) == 20
 
 
+FILE = {"__artifact__": "1", "filename": "a.png", "extension": ".png", "mime_type": "image/png", "sha256": "0"}
+GIVEN = {"number": 1, "file": {"transfer_method": "remote_url", "url": "https://x.example/a.png"}}
+
+
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_shipped_document_loads_and_reaches_an_end(path):
     graph = load_graph(path.read_text("utf-8"))
-    inputs = {variable.name: "a cat" for variable in graph.start.variables if variable.required}
-    states, done = run(graph, read_inputs(graph, inputs))
+    required = [variable for variable in graph.start.variables if variable.required]
+    inputs = {variable.name: GIVEN.get(variable.type, "a cat") for variable in required}
+    files = {name: FILE for name, value in inputs.items() if value is GIVEN["file"]}
+    states, done = run(graph, read_inputs(graph, inputs) | files)
     assert done.ended == "succeeded"
     assert any(end_id in states for end_id in graph.ends)
 

@@ -161,6 +161,14 @@ def test_of_several_pictures_the_first_is_painted_anew():
     assert "image" not in asked(painter, images=[])
 
 
+@pytest.mark.parametrize("written", ["{{#start.image#}}", "{{#start.image.url#}}"])
+def test_a_picture_may_be_written_as_its_address(written):
+    painter = call("siliconflow", "image_edit", prompt="a cat", image=written)
+    assert asked(painter, image=FILE)["image"] == FILE
+    painter["data"]["tool_parameters"]["image"] = {"type": "variable", "value": ["start", "image", "url"]}
+    assert asked(painter, image=FILE)["image"] == FILE
+
+
 @pytest.mark.parametrize("given", ["https://x.example/a.png", ["https://x.example/a.png"], "iVBORw0KGgo"])
 def test_a_picture_that_is_no_file_is_refused(given):
     with pytest.raises(InvalidParam, match="images takes a picture file of the workflow; addresses are not fetched"):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
+from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
 from safetensors.torch import save_file
 
 from app.errors import CheckpointUnavailable
 from workers.diffusion import names
-from workers.diffusion.controls import Steer, load_control, residuals
+from workers.diffusion.controls import ControlNets, Steer, load_control, residuals
 
 ROWS = 3
 
@@ -112,11 +113,29 @@ def test_files_of_all_forms_are_the_same_net(unet, tmp_path):
     net.save_pretrained(tmp_path / "folder")
     save_file({name: weight.contiguous() for name, weight in net.state_dict().items()}, tmp_path / "plain.safetensors")
     theirs = original_names(net, unet)
+    read = convert_controlnet_checkpoint(dict(theirs), net.config)
+    assert all(torch.equal(weight, read[name]) for name, weight in net.state_dict().items()), "as diffusers reads them"
     save_file(theirs, tmp_path / "original.safetensors")
     torch.save({name.removeprefix("control_model."): weight for name, weight in theirs.items()}, tmp_path / "net.pth")
     for name in ("folder", "plain.safetensors", "original.safetensors", "net.pth"):
         loaded = load_control(str(tmp_path / name), unet).state_dict()
         assert all(torch.equal(weight, loaded[key]) for key, weight in net.state_dict().items()), name
+
+
+def test_nets_are_kept_until_others_are_used_or_memory_is_short(unet, tmp_path):
+    paths = [tmp_path / str(i) for i in range(4)]
+    for path in paths:
+        new_net(unet).save_pretrained(path)
+    nets = ControlNets(unet)
+    first = nets.net(str(paths[0]))
+    size = nets.bytes
+    assert nets.net(str(paths[0])) is first
+    for path in paths[1:]:
+        nets.net(str(path))
+    assert nets.bytes == 3 * size > 0
+    assert nets.net(str(paths[0])) is not first
+    nets.forget()
+    assert nets.bytes == 0
 
 
 def test_a_file_of_something_else_is_named(unet, tiny, tmp_path):

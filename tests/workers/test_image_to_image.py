@@ -22,7 +22,7 @@ from diffusers import (
 from PIL import Image, ImageDraw
 
 from app.errors import CheckpointUnavailable, NodeFailed
-from workers.diffusion import pipeline
+from workers.diffusion import tiling
 from workers.diffusion.request import Control, Enlargement, EnlargeRequest, Hires, StopRequested
 from workers.diffusion.schedulers import SAMPLERS
 from workers.diffusion.upscalers import RRDBNet
@@ -280,7 +280,7 @@ def test_others_are_painted_while_a_picture_is_enlarged_between_its_passes(engin
 def test_large_pictures_go_through_the_autoencoder_in_tiles(engine, ask, scene, monkeypatch):
     request = ask(image=png(scene), width=96, height=96, strength=0.3)
     whole = painted(engine, request)
-    monkeypatch.setattr(pipeline, "MOST_PIXELS", 64 * 64)
+    monkeypatch.setattr(tiling, "MOST_PIXELS", 64 * 64)
     vae, tiles = engine.residency.pipeline(request.weights).components.vae, []
     hooks = [each.register_forward_hook(lambda *given: tiles.append(1)) for each in (vae.encoder, vae.decoder)]
     tiled = painted(engine, request)

@@ -57,6 +57,7 @@ def test_every_file_that_pytorch_saved_is_converted(files, pickled):
         controls=(Control("c", old, b"picture"),),
         hires=Hires(upscaler=old),
         enlarge=Enlargement(2, old),
+        preview_path=old,
     )
     ready = files.of(request, job([]))
     assert old not in repr(ready)

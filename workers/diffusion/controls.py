@@ -101,27 +101,28 @@ def load_control(path: str, unet: UNet2DConditionModel) -> ControlNetModel:
 
 
 class ControlNets:
-    """The last few nets that were used, for all checkpoints of one device. For the engine's thread alone."""
+    """The last few nets that were used with one UNet. For the engine's thread alone."""
 
-    def __init__(self) -> None:
-        self._held: OrderedDict[tuple[object, ...], ControlNetModel] = OrderedDict()
+    def __init__(self, unet: UNet2DConditionModel) -> None:
+        self._unet = unet
+        self._held: OrderedDict[tuple[str, int, int], ControlNetModel] = OrderedDict()
 
-    def net(self, path: str, unet: UNet2DConditionModel) -> ControlNetModel:
+    def net(self, path: str) -> ControlNetModel:
         """The net of `path`, loaded unless it is here and its file is as it was. Raises CheckpointUnavailable."""
-        key = (path, *_stamp(path), unet.config.cross_attention_dim, unet.dtype, unet.device)
+        key = (path, *_stamp(path))
         net = self._held.pop(key, None)
         if net is None:
-            self.drop(_MOST_NETS - 1)
-            net = load_control(path, unet)
+            self.forget(_MOST_NETS - 1)
+            net = load_control(path, self._unet)
         self._held[key] = net
         return net
 
     @property
-    def size_bytes(self) -> int:
+    def bytes(self) -> int:
         return sum(weight.nbytes for net in self._held.values() for weight in net.state_dict().values())
 
-    def drop(self, remaining: int = 0) -> None:
-        """Lets go of those that were not used for longest, until there are only so many."""
+    def forget(self, remaining: int = 0) -> None:
+        """All but so many, those first that were not used for longest. Drawings keep what they follow to their end."""
         while len(self._held) > remaining:
             self._held.popitem(last=False)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers import SchedulerMixin, UNet2DConditionModel
+from diffusers import SchedulerMixin
 
 from workers.diffusion.conditioning import Conditioning, as_rows
 from workers.diffusion.controls import Steer, residuals
@@ -121,7 +121,7 @@ class Batch:
     def row_count(self) -> int:
         return sum(self._counts)
 
-    def predict(self, unet: UNet2DConditionModel) -> tuple[torch.Tensor, ...]:
+    def predict(self, unet: Callable[..., tuple[torch.Tensor]]) -> tuple[torch.Tensor, ...]:
         """One UNet call: the noise that it sees in each drawing's rows."""
         inputs = torch.cat([drawing.input() for drawing in self.drawings])
         times = [drawing.timestep for drawing in self.drawings for _ in range(drawing.row_count)]

@@ -14,7 +14,6 @@ from transformers.utils import logging as transformers_logging
 
 from app.errors import NodeFailed
 from workers.diffusion import files
-from workers.diffusion.controls import ControlNets
 from workers.diffusion.engine_loop import EngineLoop
 from workers.diffusion.files_ahead import expected_bytes
 from workers.diffusion.given import given_with
@@ -34,6 +33,7 @@ from workers.diffusion.request import (
     Weights,
 )
 from workers.diffusion.residency import Residency
+from workers.diffusion.speed import arrange
 from workers.diffusion.threads import thread_count
 from workers.diffusion.ticket import Enlarge, Ticket
 from workers.diffusion.upscalers import LANCZOS, Upscalers
@@ -58,13 +58,12 @@ class Engine:
             torch.set_num_threads(count)
         self.device = torch.device(device) if device else best_device()
         self.dtype = torch.float32 if self.device.type == "cpu" else torch.float16
-        self._controls = ControlNets()
         self._upscalers = Upscalers(self.device)
         limits = limits or Limits()
         if not limits.budget_bytes:
             limits = replace(limits, budget_bytes=memory_for_weights(self.device))
         self.residency = Residency(limits, self._pipeline, self._expected_bytes)
-        self._loop = EngineLoop(self.residency)
+        self._loop = EngineLoop(self.residency, self.device)
         for logging in (diffusers_logging, transformers_logging):
             logging.set_verbosity_error()
             logging.disable_progress_bar()
@@ -130,7 +129,7 @@ class Engine:
         self._loop.join()
 
     def _pipeline(self, weights: Weights) -> Pipeline:
-        return Pipeline(load(weights, self.device, self._dtype(weights)), self._controls)
+        return Pipeline(arrange(load(weights, self.device, self._dtype(weights))))
 
     def _expected_bytes(self, weights: Weights) -> int:
         return expected_bytes(weights, self._dtype(weights).itemsize)

@@ -22,6 +22,7 @@ from workers.diffusion.memory import give_back_memory, is_out_of_memory
 from workers.diffusion.painting import Interlude, Painting
 from workers.diffusion.request import StopRequested, Weights
 from workers.diffusion.residency import Residency
+from workers.diffusion.stopwatch import Stopwatch
 from workers.diffusion.ticket import Errand, Ticket
 from workers.diffusion.turns import Turns
 
@@ -43,8 +44,9 @@ class EngineLoop:
     A turn: whoever is new begins, one group makes one UNet call, one finished drawing is decoded.
     """
 
-    def __init__(self, residency: Residency) -> None:
+    def __init__(self, residency: Residency, device: torch.device) -> None:
         self._residency = residency
+        self._stopwatch = Stopwatch(device)
         self._inbox: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self._curves: dict[tuple[Weights, int, int], Curve] = {}
         self._in_full: dict[Weights, Weights] = {}  # what overflowed in half precision
@@ -186,7 +188,12 @@ class EngineLoop:
         pipeline.wear(group.key.loras)
 
     def _call(self, group: Group) -> None:
-        self._turns.charge(group, group.tick(self._residency.pipeline(group.weights).components.unet))
+        with self._stopwatch.measure(partial(self._note, group, group.row_count)):
+            group.tick(self._residency.pipeline(group.weights).unet)
+
+    def _note(self, group: Group, rows: int, seconds: float) -> None:
+        group.curve.note(rows, seconds)
+        self._turns.charge(group, seconds)
 
     def _failed(self, group: Group, error: Exception) -> None:
         """A call that did not fit is made again with half of the drawings, and with a single one once more when all
@@ -201,7 +208,7 @@ class EngineLoop:
                 self._residency.unload(keep=[group.weights])
                 return
         elif group.is_shared:
-            group.tick_apart(self._residency.pipeline(group.weights).components.unet)
+            group.tick_apart(self._residency.pipeline(group.weights).unet)
             return
         group.fail(error)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from diffusers import UNet2DConditionModel
+import torch
 
 from workers.diffusion.curve import Curve
 from workers.diffusion.denoiser import Batch, Drawing
@@ -63,7 +63,7 @@ class Group:
 
     @property
     def expected_s(self) -> float:
-        return self.curve.expected_s(sum(entry.drawing.row_count for entry in self.active))
+        return self.curve.expected_s(self.row_count)
 
     def drop(self, painting: Painting) -> None:
         self.waiting = deque(entry for entry in self.waiting if entry.painting is not painting)
@@ -71,7 +71,7 @@ class Group:
 
     def admit(self) -> None:
         """Lets in whoever waits, until the call is as large as it should be."""
-        rows = sum(entry.drawing.row_count for entry in self.active)
+        rows = self.row_count
         cap = 1 if self.key.alone else self.curve.cap
         while self.waiting and (not self.active or rows + self.waiting[0].drawing.row_count <= cap):
             entry = self.waiting.popleft()
@@ -88,26 +88,27 @@ class Group:
         del self.active[half:]
         return True
 
-    def tick(self, unet: UNet2DConditionModel) -> float:
-        """One UNet call and one step of each active drawing; returns how many seconds it took.
+    @property
+    def row_count(self) -> int:
+        """Of its next UNet call."""
+        return sum(entry.drawing.row_count for entry in self.active)
+
+    def tick(self, unet: Callable[..., tuple[torch.Tensor]]) -> None:
+        """One UNet call and one step of each active drawing.
 
         Where the call fails no drawing has moved. A drawing whose own step fails takes its painting with it only.
         """
-        began_s = time.monotonic()
         drawings = tuple(entry.drawing for entry in self.active)
         if self._batch is None or self._batch.drawings != drawings:
             self._batch = Batch(drawings)
         for entry, noise in zip(self.active, self._batch.predict(unet), strict=True):
             entry.painting.guarded(partial(entry.drawing.advance, noise))
-        took_s = time.monotonic() - began_s
-        self.curve.note(self._batch.row_count, took_s)
-        return took_s
 
     @property
     def is_shared(self) -> bool:
         return any(entry.painting is not self.active[0].painting for entry in self.active)
 
-    def tick_apart(self, unet: UNet2DConditionModel) -> None:
+    def tick_apart(self, unet: Callable[..., tuple[torch.Tensor]]) -> None:
         """The same step once more, in a call for each painting: what fails then ends that one only."""
         entries = self.active
         for painting in {entry.painting.number: entry.painting for entry in entries}.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,7 @@ from workers.diffusion.images import Pixels, from_unit
 from workers.diffusion.loading import Components
 from workers.diffusion.prompts.encoder import Prompt, PromptEncoder
 from workers.diffusion.request import ImageRequest, Lora
+from workers.diffusion.speed import recorded_unet
 from workers.diffusion.tiling import within_memory
 
 
@@ -36,21 +38,31 @@ class Encoded:
 class Pipeline:
     """The modules of one checkpoint. For the engine's thread alone: tokenizer and modules hold state."""
 
-    def __init__(self, components: Components, controls: ControlNets | None = None) -> None:
+    def __init__(self, components: Components) -> None:
         self.components = components
-        self._controls = controls or ControlNets()
+        self._controls = ControlNets(components.unet)
         self._dressing = Dressing(components.unet, components.text_encoders)
         self._prompts = PromptEncoder(components.tokenizers, components.text_encoders, self._dressing)
+        self._recorded = recorded_unet(components)
+
+    @property
+    def unet(self) -> Callable[..., tuple[torch.Tensor]]:
+        """What a UNet call goes to: the module, or on a GPU its recordings."""
+        plain: Callable[..., tuple[torch.Tensor]] = self.components.unet
+        return self._recorded or plain
 
     @property
     def held_bytes(self) -> int:
-        """Memory for more than its modules: prompts as numbers, and weights as LoRAs change them."""
-        return self._prompts.bytes + self._dressing.bytes
+        """Memory for more than its modules: prompts as numbers, weights as LoRAs change them, and ControlNets."""
+        return self._prompts.bytes + self._dressing.bytes + self._controls.bytes
 
     def give_back(self) -> None:
         """Lets go of `held_bytes`. To be called, too, before the modules get other weights."""
         self._prompts.forget()
         self._dressing.forget()
+        self._controls.forget()
+        if self._recorded:
+            self._recorded.forget()
 
     def wear(self, loras: tuple[Lora, ...]) -> None:
         """From now on the UNet has these changes and no others. Raises CheckpointUnavailable."""
@@ -66,7 +78,7 @@ class Pipeline:
 
     def control_net(self, path: str) -> ControlNetModel:
         """Raises CheckpointUnavailable."""
-        return self._controls.net(path, self.components.unet)
+        return self._controls.net(path)
 
     def to_latents(self, picture: torch.Tensor) -> Encoded:
         """A picture of (1, 3, height, width) from -1 to 1. Raises NodeFailed where the autoencoder gives no numbers."""

@@ -70,6 +70,7 @@ def _with_paths(request: ImageRequest, ready: Callable[[str], str]) -> ImageRequ
         loras=tuple(replace(lora, path=ready(lora.path)) for lora in request.loras),
         embeddings=tuple((word, ready(path)) for word, path in request.embeddings),
         controls=tuple(replace(control, path=ready(control.path)) for control in request.controls),
+        preview_path=ready(request.preview_path),
         hires=replace(request.hires, upscaler=ready(request.hires.upscaler)) if request.hires else None,
     )
 

@@ -186,12 +186,20 @@ def _entries(entries: Mapping[str, Any], constant: str) -> dict[str, tuple[str, 
 
 def _argument(name: str, form: str, value: Value, tool: AnyTool, configuration: Configuration) -> Argument:
     if form == "variable":
-        return Variable(configuration.selector(value, f"'{name}'"), name in tool.required)
+        selector = configuration.selector(value, f"'{name}'")
+        return Variable(_of_file(selector) if name in tool.pictures else selector, name in tool.required)
     if form == "mixed" and isinstance(value, str):
         text = TextTemplate.of(value)
         if not any(text.selectors):
             return Constant(value)
+        if name in tool.pictures and len(text.parts) == 1:
+            return Variable(_of_file(*text.selectors), name in tool.required)
         return Json(text) if isinstance(tool, GraphTool) and name in tool.required else Mixed(text)
     if form not in ("mixed", "constant"):
         configuration.problem(f"'{name}' has the form '{form}'; known forms: mixed, variable, constant")
     return Constant(value)
+
+
+def _of_file(selector: Selector) -> Selector:
+    """Other services are given a picture by its URL; here the file itself is taken."""
+    return selector[:-1] if len(selector) > 2 and selector[-1] == "url" else selector

@@ -50,6 +50,7 @@ class GraphTool(msgspec.Struct, frozen=True):
     name: str = "workflow"
     work_class: str = "gpu"
     required: frozenset[str] = frozenset({GRAPH})
+    pictures: frozenset[str] = frozenset({"images"})
 
     def call(self, values: Mapping[str, Any]) -> Call:
         """Raises InvalidParam, naming the graph's node, where it paints no picture."""

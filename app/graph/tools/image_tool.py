@@ -9,7 +9,7 @@ import msgspec
 
 from app.errors import InvalidParam
 from app.graph.tools.parameters import Call, Review
-from app.graph.tools.roles import EMPTY_IS_MEANT, model, picture
+from app.graph.tools.roles import EMPTY_IS_MEANT, TAKE_PICTURES, model, picture
 from app.graph.tools.sketch import Sketch, Taken
 from app.graph.values import Value
 
@@ -35,6 +35,11 @@ class ImageTool(msgspec.Struct, frozen=True):
     @property
     def required(self) -> frozenset[str]:
         return frozenset(parameter.name for parameter in self.parameters if parameter.required)
+
+    @property
+    def pictures(self) -> frozenset[str]:
+        """The parameters that take files."""
+        return frozenset(parameter.name for parameter in self.parameters if parameter.role in TAKE_PICTURES)
 
     def call(self, values: Mapping[str, Any]) -> Call:
         """The call of our own tool that paints what was asked. Raises InvalidParam."""

@@ -91,6 +91,11 @@ class Tool(msgspec.Struct, frozen=True):
     def required(self) -> frozenset[str]:
         return frozenset(parameter.name for parameter in self.parameters if parameter.required)
 
+    @property
+    def pictures(self) -> frozenset[str]:
+        """The parameters that take files."""
+        return frozenset(each.name for each in self.parameters if each.type in ("picture", "pictures"))
+
     def call(self, values: Mapping[str, Any]) -> Call:
         """Raises InvalidParam for the first value that is not allowed."""
         return Call(check_arguments(self, values))

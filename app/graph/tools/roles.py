@@ -207,6 +207,9 @@ def mask(sketch: Sketch, taken: Taken, value: Value) -> None:
     sketch.put("mask", taken.name, _first_file(sketch, taken, value))
 
 
+TAKE_PICTURES = (picture, another_picture, mask)
+
+
 def _first_file(sketch: Sketch, taken: Taken, value: Value) -> Value:
     files = value if isinstance(value, list) else [value]
     if not is_artifact(files[0]):
