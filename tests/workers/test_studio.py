@@ -58,7 +58,5 @@ def test_a_step_for_an_unknown_checkpoint_loads_nothing(engine, tmp_path):
     requests = ImageRequests(catalogue, DiskArtifacts(tmp_path / "artifacts", 60))
     Studio(engine, catalogue).expect("unknown")
     with pytest.raises(CheckpointUnavailable, match="There is no checkpoint 'unknown'"):
-        ImageRequests(catalogue, open_artifacts(load_settings(data_dir=tmp_path))).painting(
-            {"prompt": "p", "model_name": "unknown"}
-        )
+        requests.painting({"prompt": "p", "model_name": "unknown"})
     assert engine.residents == before
