@@ -189,6 +189,15 @@ def test_a_second_pass_of_comfyui_begins_small():
     assert not [name for name in plain if "hires" in name]
 
 
+def test_novita_says_how_large_the_second_pass_is():
+    hires = {"hires_fix": "1024,1024,0.4", "width": 512, "clip_skip": 0}
+    painted = asked(call("novitaai", "novitaai_txt2img", hires, prompt="a cat"))
+    assert (painted["width"], painted["hires_scale"], painted["hires_strength"]) == (512, 2, 0.4)
+    assert "clip_skip" not in painted
+    (problem,) = problems(call("novitaai", "novitaai_txt2img", {"hires_fix": "1024"}, prompt="a cat"))
+    assert "hires_fix must be width,height,strength, got '1024'" in problem
+
+
 def test_the_files_format_is_as_asked():
     settings = {"output_format": "webp", "output_compression": 0}
     painted = asked(call("openai", "gpt_image_generate", settings, prompt="a cat"))
