@@ -154,6 +154,12 @@ def test_an_edit_with_a_mask_changes_nothing_else():
     assert any("orders are not understood" in warning for warning in warnings(painter))
 
 
+@pytest.mark.parametrize("nothing", [None, []])
+def test_an_edit_without_a_picture_is_refused(nothing):
+    with pytest.raises(InvalidParam, match=r"^image is required$"):
+        asked(given_file("openai", "gpt_image_edit", "image"), image=nothing)
+
+
 def test_of_several_pictures_the_first_is_painted_anew():
     painter = given_file("gemini_image", "image_generate", "images")
     assert asked(painter, images=[FILE, FILE])["image"] == FILE
