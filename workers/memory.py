@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
+from math import inf
 from typing import Protocol
 
 from app import clock
@@ -51,14 +52,18 @@ class Told:
     """What others have been told of the memory. An end that moves on a little with each use is not worth a word."""
 
     def __init__(self) -> None:
-        self._outline: object = frozenset[object]()
+        self._sizes: dict[str, tuple[int, int]] = {}
+        self._ends_s: dict[str, float] = {}
 
     def is_news(self, held: tuple[Resident, ...]) -> bool:
-        """Whether this differs from what was told last; it counts as told from now on."""
-        before, self._outline = self._outline, frozenset(map(_outline, held))
-        return before != self._outline
+        """Whether this differs from what was told last; if so it counts as told from now on."""
+        sizes = {each.checkpoint: (each.size, each.vram_size) for each in held}
+        ends_s = {each.checkpoint: clock.monotonic() + (inf if each.left_s is None else each.left_s) for each in held}
+        if sizes == self._sizes and all(_is_close(ends_s[name], self._ends_s[name]) for name in sizes):
+            return False
+        self._sizes, self._ends_s = sizes, ends_s
+        return True
 
 
-def _outline(each: Resident) -> tuple[object, ...]:
-    ends = None if each.left_s is None else round((clock.monotonic() + each.left_s) / _SAME_END_S)
-    return each.checkpoint, each.size, each.vram_size, ends
+def _is_close(one_s: float, other_s: float) -> bool:
+    return one_s == other_s or abs(one_s - other_s) < _SAME_END_S

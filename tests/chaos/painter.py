@@ -43,13 +43,14 @@ STEP_S = float(os.environ.get("ATELIER_PAINTER_STEP_S", "0.02"))
 
 
 class Painter:
-    """Paints ATELIER_PAINTER_ROOM requests side by side (1). Whatever it was asked for last stays in its memory."""
+    """Paints ATELIER_PAINTER_ROOM requests side by side (1). What it was asked for stays in its memory."""
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
         self._busy = 0
         self._lock = threading.Lock()
         self.residents: tuple[Resident, ...] = ()
+        self._bring("atelier-shapes")
 
     @property
     def has_room(self) -> bool:
@@ -64,12 +65,16 @@ class Painter:
         with self._lock:
             self._busy += 1
         assert request.weights is not None
-        self.residents = (Resident(request.weights.name, 1_000_000, 0, time.monotonic(), None),)
+        self._bring(request.weights.name)
         try:
             return self._paint(request, on_progress, should_stop)
         finally:
             with self._lock:
                 self._busy -= 1
+
+    def _bring(self, name: str) -> None:
+        if name not in {each.name for each in self.residents}:
+            self.residents += (Resident(name, 1_000_000, 0, time.monotonic(), None),)
 
     def _paint(
         self, request: ImageRequest, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]

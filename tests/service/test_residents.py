@@ -103,6 +103,15 @@ def test_a_worker_that_is_gone_has_nothing_in_memory(house: House) -> None:
     assert house.claim("w1", **PATIENT) is not None
 
 
+def test_nobody_waits_for_a_worker_that_has_let_a_lease_run_out(house: House) -> None:
+    houses(house, "w2", "c")
+    houses(house, "w3", "b")
+    house.submit()
+    assert house.claim("w2", lease_s=-1, **PATIENT) is not None
+    house.store.commit_blocking(residents.forget_silent)
+    assert [each.worker_id for each in house.store.read_blocking(residents.list_residents)] == ["w3"]
+
+
 def test_what_is_in_memory_is_listed_by_name(house: House) -> None:
     houses(house, "w2", "c", "a")
     houses(house, "w1", "b")

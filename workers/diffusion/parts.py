@@ -84,7 +84,7 @@ def vae_part(tensors: Tensors, config: names.Config) -> Part:
         return Part(config, lambda name: tensors.first(name, names.old_vae_name(name)))
     if "decoder.conv_in.weight" in tensors:
         return Part(config, lambda name: tensors.first(rename(name).removeprefix(names.VAE)))
-    raise PartMissing("has no VAE in it. Name one in its model card (vae), or for all in ATELIER_DEFAULT_VAE")
+    raise PartMissing(_missing(tensors, "VAE"))
 
 
 def text_part(tensors: Tensors, kind: str, config: names.Config) -> Part:
@@ -98,7 +98,13 @@ def text_part(tensors: Tensors, kind: str, config: names.Config) -> Part:
             return Part(config, _open_clip_reader(tensors, prefix))
         if any(prefix + name in tensors for name in names.text_encoder_names(CLIP_MARK)):
             return Part(config, _clip_reader(tensors, prefix))
-    raise PartMissing("has no text encoder in it. Name one in its model card (text_encoder)")
+    raise PartMissing(_missing(tensors, "text encoder"))
+
+
+def _missing(tensors: Tensors, part: str) -> str:
+    if tensors.where == "it":
+        return f"has no {part} in it, and its model card names none"
+    return f"can't have the {part} of {tensors.where}: there is none in it"
 
 
 def _clip_reader(tensors: Tensors, prefix: str) -> Read:
