@@ -19,7 +19,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 from rich.text import Text
 
-from app.checkpoints.adapters import KINDS, identify_adapter
+from app.checkpoints.adapters import KINDS, Adapters, identify_adapter
 from app.checkpoints.adapters import Kind as AdapterKind
 from app.checkpoints.catalogue import open_catalogue
 from app.checkpoints.checkpoint import Checkpoint
@@ -72,6 +72,7 @@ def list_checkpoints(
         row = (each.name, each.family or "", _megabytes(each.size_bytes), sha256[:10], loaded.get(each.name, ""), state)
         table.add_row(*map(Text, row))
     out.print(table)
+    _print_adapters(catalogue.adapters)
     try:
         out.print(f"\nA request without a model_name gets {escape(catalogue.default().name)}.")
     except InvalidParam as error:
@@ -80,6 +81,17 @@ def list_checkpoints(
         f"Put more into {settings.checkpoints_dir}: .safetensors or .ckpt files, or diffusers folders; or pull them.",
         markup=False,
     )
+
+
+def _print_adapters(adapters: Adapters) -> None:
+    """What goes with the checkpoints, if there is anything."""
+    table = Table("folder", "name", "family", "size", "state", box=None)
+    for each in (adapter for kind in KINDS for adapter in adapters.list(kind)):
+        row = (FOLDERS[each.kind], each.name, each.family or "", _megabytes(each.size_bytes), each.problem or "usable")
+        table.add_row(*map(Text, row))
+    if table.row_count:
+        out.print()
+        out.print(table)
 
 
 @checkpoints.command("show")

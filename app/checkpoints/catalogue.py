@@ -31,6 +31,7 @@ _MISSING = {
     "text_encoder": "has no text encoder in it. Get the full version of this checkpoint, or name another that has one: "
     "`text_encoder` in {name}.toml.",
 }
+_NOUNS = {"vae": "VAE", "text_encoder": "text encoder"}
 _HASH = re.compile(r"\s*\[[0-9a-fA-F]{6,64}\]$")
 
 
@@ -154,21 +155,22 @@ class Catalogue:
             return msgspec.structs.replace(checkpoint, problem=error.message)
 
     def _part(self, kind: Kind, name: str, checkpoint: Checkpoint) -> str:
-        """The path of what is named for the checkpoint; empty for none. Raises CheckpointUnavailable."""
+        """The path of what is named for the checkpoint, an adapter or else another checkpoint; empty for none.
+
+        Raises CheckpointUnavailable.
+        """
         file = Path(checkpoint.path).name
         if not name:
             if kind in checkpoint.lacks:
                 raise CheckpointUnavailable(f"{file} {_MISSING[kind].format(name=checkpoint.name)}")
             return ""
-        other = self._current_paths().get(name) if kind == "text_encoder" else None
-        if other is not None and str(other) != checkpoint.path:
-            return str(other)
+        other = self._current_paths().get(name)
         try:
             return self.adapters.find(kind, name).path
         except CheckpointUnavailable as error:
-            raise CheckpointUnavailable(
-                f"{file} is to have another {kind.replace('_', ' ')}. {error.message}"
-            ) from None
+            if other is not None and str(other) != checkpoint.path:
+                return str(other)
+            raise CheckpointUnavailable(f"{file} is to have another {_NOUNS[kind]}. {error.message}") from None
 
     def _current_paths(self) -> dict[str, Path]:
         """Name → path, listed again if a folder changed since."""

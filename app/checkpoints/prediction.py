@@ -1,7 +1,7 @@
 """What the UNet of a Stable Diffusion 2 file predicts, noise or velocity. No header says it.
 
-Training for velocity leaves one bias of the last attention block spread three times as wide; the threshold between the
-two is ComfyUI's (supported_models.py, SD20).
+Training for velocity leaves one bias of the last attention block spread wider. The test and its threshold are ComfyUI's
+(supported_models.py, SD20).
 """
 
 from __future__ import annotations

@@ -33,10 +33,6 @@ class Stage:
     def is_gpu(self) -> bool:
         return self.engine.device.type == "cuda"
 
-    @property
-    def unet(self) -> torch.nn.Module:
-        return self.engine.residency.pipeline(self.request.weights).components.unet
-
     def asked(self, number: int, **changes) -> ImageRequest:
         """Request `number`: a prompt and a seed of its own, so that nothing is painted from memory."""
         return replace(self.request, prompt=f"a red circle on a blue background, {number}", seed=number, **changes)

@@ -83,11 +83,13 @@ def test_settings_are_listed_with_their_defaults(tmp_path: Path) -> None:
 
 
 def test_checkpoints_are_listed_with_what_is_wrong(tmp_path: Path) -> None:
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "page.safetensors").write_text("<html>not found</html>")
-    listed = atelier(tmp_path, "checkpoints").stdout
+    (tmp_path / "checkpoints/loras").mkdir(parents=True)
+    (tmp_path / "checkpoints/page.safetensors").write_text("<html>not found</html>")
+    (tmp_path / "checkpoints/loras/style.safetensors").write_text("<html>not found</html>")
+    listed = atelier(tmp_path, "checkpoints", COLUMNS="200").stdout
     assert re.search(r"atelier-shapes +shapes .* usable", listed)
-    assert "page" in listed
+    assert re.search(r"page +0 MB +page\.safetensors is a web page", listed)
+    assert re.search(r"loras +style +0 MB +style\.safetensors is a web page", listed)
     assert str(tmp_path / "checkpoints") in listed
 
 

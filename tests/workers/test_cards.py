@@ -82,6 +82,9 @@ def test_a_file_without_a_vae_is_usable_once_one_is_named(tmp_path):
     assert (catalogue.get("a").vae, catalogue.get("a").vae_path) == ("one", one)
     (tmp_path / "a.toml").write_text('vae = "two"')
     assert catalogue.get("a").vae_path == two
+    whole = str(write(tmp_path / "whole.safetensors", sd()))
+    (tmp_path / "a.toml").write_text('vae = "whole"')
+    assert catalogue.get("a").vae_path == whole
 
 
 def test_the_default_vae_is_for_files_without_one(tmp_path):

@@ -35,11 +35,8 @@ from workers.diffusion.tokenizer import CONFIGS, tokenizer
 CPU = torch.device("cpu")
 PARAMETERS = {  # of the published checkpoints
     "sd1": [859_520_964, 83_653_863, 123_060_480],
-    "sd1-inpaint": [859_535_364, 83_653_863, 123_060_480],
     "sd2": [865_910_724, 83_653_863, 340_387_840],
-    "sd2-inpaint": [865_925_124, 83_653_863, 340_387_840],
     "sdxl": [2_567_463_684, 83_653_863, 123_060_480, 694_659_840],
-    "sdxl-inpaint": [2_567_478_084, 83_653_863, 123_060_480, 694_659_840],
 }
 
 
@@ -72,7 +69,7 @@ def same_modules(one, two):
             assert torch.equal(weight, weights[name]), name
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", PARAMETERS)
 def test_the_configurations_are_the_published_ones_to_the_parameter(family):
     home = CONFIGS / family
     with torch.device("meta"):
@@ -84,6 +81,16 @@ def test_the_configurations_are_the_published_ones_to_the_parameter(family):
             if (home / part).is_dir():
                 built.append(kind(CLIPTextConfig.from_dict(json.loads((home / part / "config.json").read_text()))))
     assert [sum(p.numel() for p in module.parameters()) for module in built] == PARAMETERS[family]
+
+
+@pytest.mark.parametrize("family", PARAMETERS)
+def test_an_inpainting_checkpoint_sees_five_channels_more_and_is_else_the_same(family):
+    for part in ("unet", "text_encoder"):
+        plain, inpaint = (
+            json.loads((CONFIGS / name / part / "config.json").read_text()) for name in (family, f"{family}-inpaint")
+        )
+        differ = {name for name in plain if plain[name] != inpaint[name]}
+        assert differ - {"sample_size", "upcast_attention"} == ({"in_channels"} if part == "unet" else set())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -242,14 +249,24 @@ def test_a_file_without_text_encoders_takes_those_that_are_named(family, prefix,
         same_modules(loaded(lesser, family, it.configs, text_encoder_path=str(place)), whole)
 
 
-@pytest.mark.parametrize(
-    ("family", "says"), [("sd1", "epsilon"), ("sd2", "v_prediction"), ("sd2-inpaint", "epsilon"), ("sdxl", "epsilon")]
-)
+def test_a_named_part_that_is_not_in_its_file_or_damaged_is_told_apart_from_the_checkpoint(small, tmp_path):
+    sd1, sdxl = small("sd1"), small("sdxl")
+    part = without(sd1.file, names.VAE, tmp_path)
+    with pytest.raises(CheckpointUnavailable, match=r"can't have the VAE of lesser\.safetensors: there is none in it"):
+        loaded(sd1.file, "sd1", sd1.configs, vae_path=str(part))
+    part.write_bytes(part.read_bytes()[:-9])
+    with pytest.raises(CheckpointUnavailable, match=r"lesser\.safetensors is cut short"):
+        loaded(sd1.file, "sd1", sd1.configs, vae_path=str(part))
+    with pytest.raises(CheckpointUnavailable, match="with 2 text encoders, and text_encoder has 1"):
+        loaded(sdxl.file, "sdxl", sdxl.configs, text_encoder_path=str(sdxl.folder / "text_encoder"))
+
+
+@pytest.mark.parametrize(("family", "says"), [("sd1", "epsilon"), ("sd2", "v_prediction"), ("sd2-inpaint", "epsilon")])
 def test_what_the_unet_predicts_is_the_familys_unless_somebody_knows_better(family, says, small):
     it = small(family)
     assert loaded(it.file, family, it.configs).schedule["prediction_type"] == says
-    for other in ("epsilon", "v_prediction"):
-        assert loaded(it.file, family, it.configs, prediction=other).schedule["prediction_type"] == other
+    other = "epsilon" if says == "v_prediction" else "v_prediction"
+    assert loaded(it.file, family, it.configs, prediction=other).schedule["prediction_type"] == other
 
 
 def test_a_folders_scheduler_and_a_marked_sdxl_file_know_better(small, tmp_path):

@@ -58,10 +58,10 @@ def header(entry):
         (header({"data_offsets": [0, 8]}), "cut short, or its header is damaged"),
         (header({"data_offsets": [-4, 0]}), "cut short, or its header is damaged"),
         (header({"data_offsets": [0, 40], "shape": [10]}), "cut short"),
-        (header({"data_offsets": 4}), "header can't be read"),
+        (header({"data_offsets": 4}), "the header of it can't be read"),
         (header({"dtype": "F4"}), "numbers of kind F4"),
-        ([1], "header can't be read"),
-        ({"a": 1}, "header can't be read"),
+        ([1], "the header of it can't be read"),
+        ({"a": 1}, "the header of it can't be read"),
     ],
 )
 def test_a_header_that_lies_is_refused(said, says, opened, tmp_path):

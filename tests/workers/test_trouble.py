@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from app.errors import NodeFailed, OutOfMemory
+from app.errors import CheckpointUnavailable, NodeFailed, OutOfMemory
 from workers.diffusion.engine import Engine
 from workers.diffusion.memory import shortage
 from workers.diffusion.request import StopRequested
@@ -126,3 +127,14 @@ def test_a_stop_during_the_last_call_skips_the_decoding(engine, ask):
     hook.remove()
     assert not decoded
     assert np.asarray(Image.open(io.BytesIO(engine.paint(ask(steps=1)).images[0].content))).std() > 0
+
+
+def test_a_damaged_file_fails_its_own_request_only(engine, ask, tiny, tmp_path):
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(tiny.file.read_bytes()[:-1000])
+    with ThreadPoolExecutor(2) as threads:
+        fine = threads.submit(engine.paint, ask(steps=5))
+        broken = threads.submit(engine.paint, ask(path=damaged))
+        with pytest.raises(CheckpointUnavailable, match=r"damaged\.safetensors"):
+            broken.result()
+        assert fine.result().images

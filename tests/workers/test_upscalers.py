@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from app.errors import CheckpointUnavailable
+from app.errors import CheckpointUnavailable, NodeFailed
 from workers.diffusion import upscalers
 from workers.diffusion.upscalers import Compact, RRDBNet, Upscaler, load_upscaler
 
@@ -85,10 +85,40 @@ def test_nobody_sees_the_tiles(monkeypatch):
     upscaler = Upscaler(network(blocks=1), CPU)
     picture = np.random.default_rng(1).integers(0, 256, (70, 90, 3), np.uint8)
     whole = upscaler.enlarge(picture)
-    monkeypatch.setattr(upscalers, "TILE", 32)
+    monkeypatch.setattr(upscalers, "SMALLER_TILES", (32,))
     tiles = []
     assert np.abs(upscaler.enlarge(picture, lambda: tiles.append(1)).astype(int) - whole).max() <= 1
     assert len(tiles) == 9
+
+
+def test_where_memory_runs_out_the_tiles_become_smaller():
+    upscaler, sides = Upscaler(network(blocks=1), CPU), []
+    picture = np.random.default_rng(1).integers(0, 256, (70, 160, 3), np.uint8)
+    whole = upscaler.enlarge(picture)
+
+    def short_of_memory(module, given):
+        sides.append(given[0].shape[-1])
+        if sides[-1] > 120:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    upscaler.network.register_forward_pre_hook(short_of_memory)
+    assert np.abs(upscaler.enlarge(picture).astype(int) - whole).max() <= 1
+    assert sides[:2] == [160, 152]
+    assert max(sides[2:]) == 112
+
+
+def test_a_network_that_overflows_in_half_precision_works_in_full_and_a_broken_one_is_told():
+    def overflow(module, given, answer):
+        return answer * (float("inf") if answer.dtype == torch.bfloat16 else 1)
+
+    broken, theirs = network(), network()
+    theirs.register_forward_hook(overflow)
+    expected = Upscaler(network(), CPU).enlarge(NOISE)
+    near = Upscaler(theirs, CPU, torch.bfloat16).enlarge(NOISE).astype(int)
+    assert np.abs(near - expected).max() < 10
+    broken.conv_last.weight.data[:] = float("nan")
+    with pytest.raises(NodeFailed, match="weights are damaged"):
+        Upscaler(broken, CPU).enlarge(NOISE)
 
 
 @pytest.mark.parametrize("size", [(112, 80), (50, 40), (30, 21), (300, 210), (28, 20)])

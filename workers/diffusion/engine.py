@@ -126,8 +126,7 @@ class Engine:
 
     def close(self) -> None:
         """Ends the thread after its turn. What has not been painted is never told."""
-        self._loop.give(None)
-        self._loop.join()
+        self._loop.close()
 
     def _pipeline(self, weights: Weights) -> Pipeline:
         return Pipeline(arrange(load(weights, self.device, self._dtype(weights))))

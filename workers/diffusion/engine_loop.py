@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import queue
 import threading
@@ -32,6 +33,7 @@ logger = logging.getLogger(__name__)
 # tenth of the device's time goes into loading.
 _PATIENCE = 10.0
 _LEAST_PATIENCE_S = 1.0
+_LAST_TURN_S = 30.0
 _JOIN_TOGETHER = 4  # requests that may come between two turns
 
 Order = Ticket | Callable[[], None] | None
@@ -54,13 +56,17 @@ class EngineLoop:
         self._clear()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
+        atexit.register(self.close)  # a thread that is inside torch when Python ends takes the process down with it
 
     def give(self, order: Order) -> None:
         """Called by any thread."""
         self._inbox.put(order)
 
-    def join(self) -> None:
-        self._thread.join()
+    def close(self) -> None:
+        """Ends the thread after its turn, and waits for that."""
+        atexit.unregister(self.close)
+        self.give(None)
+        self._thread.join(_LAST_TURN_S)
 
     @property
     def waiting(self) -> int:

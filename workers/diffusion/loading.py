@@ -107,19 +107,28 @@ class _Sources:
             return folder_part(named / "vae" if (named / "vae").is_dir() else named, self._files)
         if named is None and self._tensors is None:
             return folder_part(self._path / "vae", self._files)
-        tensors = Tensors([named], self._files) if named else self._tensors
-        assert tensors is not None
-        return vae_part(tensors, config_of(self._family / "vae/config.json"))
+        return vae_part(self._tensors_of(named), config_of(self._family / "vae/config.json"))
 
     def text_encoders(self) -> dict[str, Part]:
         """The text encoders by the names that their folders have."""
-        place = Path(self._weights.text_encoder_path or self._path)
-        if place.is_dir():
-            return self._text_folders(place)
-        tensors = Tensors([place], self._files) if self._weights.text_encoder_path else self._tensors
-        assert tensors is not None
         kinds = [kind for kind in TEXT_ENCODERS if (self._family / kind).is_dir()]
-        return {kind: text_part(tensors, kind, config_of(self._family / kind / "config.json")) for kind in kinds}
+        named = Path(self._weights.text_encoder_path) if self._weights.text_encoder_path else None
+        place = named or self._path
+        if place.is_dir():
+            parts = self._text_folders(place)
+        else:
+            tensors = self._tensors_of(named)
+            parts = {kind: text_part(tensors, kind, config_of(self._family / kind / "config.json")) for kind in kinds}
+        if len(parts) != len(kinds):
+            raise PartMissing(f"reads prompts with {len(kinds)} text encoders, and {place.name} has {len(parts)}")
+        return parts
+
+    def _tensors_of(self, named: Path | None) -> Tensors:
+        """Those of the file that is named for a part, else the checkpoint's own."""
+        if named is not None:
+            return Tensors([named], self._files, named.name)
+        assert self._tensors is not None
+        return self._tensors
 
     def _text_folders(self, folder: Path) -> dict[str, Part]:
         """Those of a whole diffusers folder, or the one that the folder itself is."""

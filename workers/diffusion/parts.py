@@ -10,7 +10,6 @@ published, or as people called them before 2023, is found out from the names tha
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,10 +20,10 @@ import torch
 from workers.diffusion import names
 from workers.diffusion.open_clip import MARK, place
 from workers.diffusion.reading import Tensors
+from workers.diffusion.weight_files import weight_files
 
 Read = Callable[[str], torch.Tensor]
 CLIP_MARK = "final_layer_norm.weight"
-_VARIANT = re.compile(r"(\.[a-z_0-9]+)(?:-\d+-of-\d+)?\.safetensors$")  # .fp16 · .non_ema · .fp16-00001-of-00002
 
 
 class PartMissing(Exception):
@@ -35,21 +34,6 @@ class PartMissing(Exception):
 class Part:
     config: names.Config
     read: Read  # the name of a weight in our module → the weight, of a shape that may have ones at its end
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The weights of one component's folder: those in full precision where both are there. Raises OSError for none.
-
-    A folder may hold them several times, told apart by what follows the first point, perhaps each in several files.
-    """
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise FileNotFoundError(f"{folder.name}/ has no .safetensors file")
-    variants: dict[str, list[Path]] = {}
-    for file in files:
-        found = _VARIANT.search(file.name)
-        variants.setdefault(found[1] if found else "", []).append(file)
-    return next(variants[each] for each in ("", ".fp16", *variants) if each in variants)
 
 
 def config_of(path: Path) -> names.Config:
@@ -84,7 +68,7 @@ def vae_part(tensors: Tensors, config: names.Config) -> Part:
         return Part(config, lambda name: tensors.first(name, names.old_vae_name(name)))
     if "decoder.conv_in.weight" in tensors:
         return Part(config, lambda name: tensors.first(rename(name).removeprefix(names.VAE)))
-    raise PartMissing("has no VAE in it. Name one in its model card (vae), or for all in ATELIER_DEFAULT_VAE")
+    raise PartMissing(_missing(tensors, "VAE"))
 
 
 def text_part(tensors: Tensors, kind: str, config: names.Config) -> Part:
@@ -98,7 +82,13 @@ def text_part(tensors: Tensors, kind: str, config: names.Config) -> Part:
             return Part(config, _open_clip_reader(tensors, prefix))
         if any(prefix + name in tensors for name in names.text_encoder_names(CLIP_MARK)):
             return Part(config, _clip_reader(tensors, prefix))
-    raise PartMissing("has no text encoder in it. Name one in its model card (text_encoder)")
+    raise PartMissing(_missing(tensors, "text encoder"))
+
+
+def _missing(tensors: Tensors, part: str) -> str:
+    if tensors.where == "it":
+        return f"has no {part} in it, and its model card names none"
+    return f"can't have the {part} of {tensors.where}: there is none in it"
 
 
 def _clip_reader(tensors: Tensors, prefix: str) -> Read:

@@ -34,18 +34,18 @@ class _Place:
 
 
 class Tensors:
-    """The tensors of all files at `paths`; `files` closes them.
+    """The tensors of all files at `paths`; `files` closes them. `where` is how a sentence calls the files.
 
     Raises ValueError for a file whose header is not in order, or that is not as long as its header says; OSError.
     """
 
     def __init__(self, paths: Sequence[Path], files: ExitStack, where: str = "it") -> None:
-        self._where = where
+        self.where = where
         self._places: dict[str, _Place] = {}
         for path in paths:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             files.callback(os.close, descriptor)
-            self._places |= _places(descriptor)
+            self._places |= _places(descriptor, where)
 
     def __contains__(self, name: str) -> bool:
         return name in self._places
@@ -61,45 +61,53 @@ class Tensors:
         name = next((each for each in spellings if each in self._places), spellings[0])
         place = self._places.get(name)
         if place is None:
-            raise KeyError(f"{self._where} lacks weights, such as {name}")
+            raise KeyError(f"{self.where} lacks weights, such as {name}")
         shape, start = place.shape, place.start
         if third is not None:
             shape = (shape[0] // 3, *shape[1:])
         tensor = torch.empty(shape, dtype=place.kind)
         content = tensor.reshape(-1).view(torch.uint8).numpy().data
-        _read(place.descriptor, content, start + (third or 0) * len(content))
+        if not _fill(content, place.descriptor, start + (third or 0) * len(content)):
+            raise ValueError(f"{self.where} is cut short")
         return tensor
 
 
-def _places(descriptor: int) -> dict[str, _Place]:
+def _places(descriptor: int, where: str) -> dict[str, _Place]:
     size = os.fstat(descriptor).st_size
     length = int.from_bytes(os.pread(descriptor, 8, 0), "little")
     if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
-        raise ValueError("its header can't be read")
+        raise ValueError(f"the header of {where} can't be read")
     try:
         header: dict[str, dict[str, Any]] = json.loads(os.pread(descriptor, length, 8))
         header.pop("__metadata__", None)
-        return {name: _place(descriptor, name, entry, (8 + length, size)) for name, entry in header.items()}
-    except (TypeError, LookupError, AttributeError) as error:
-        raise ValueError("its header can't be read") from error
+        return {name: _place(descriptor, entry, (8 + length, size)) for name, entry in header.items()}
+    except _Misfit as error:
+        raise ValueError(f"{where} {error}") from None
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise ValueError(f"the header of {where} can't be read") from error
 
 
-def _place(descriptor: int, name: str, entry: Mapping[str, Any], between: tuple[int, int]) -> _Place:
+class _Misfit(Exception):
+    """A tensor that can't be in the file as the header says."""
+
+
+def _place(descriptor: int, entry: Mapping[str, Any], between: tuple[int, int]) -> _Place:
     """`between`: where the tensors begin, and where the file ends."""
     start, end = (between[0] + offset for offset in entry["data_offsets"])
     kind, shape = _KINDS.get(entry["dtype"]), tuple(entry["shape"])
     if kind is None:
-        raise ValueError(f"{name} has numbers of kind {entry['dtype']}, which can't be read")
+        raise _Misfit(f"has numbers of kind {entry['dtype']}, which can't be read")
     if not between[0] <= start <= end <= between[1] or torch.Size(shape).numel() * kind.itemsize != end - start:
-        raise ValueError("it is cut short, or its header is damaged")
+        raise _Misfit("is cut short, or its header is damaged")
     return _Place(descriptor, start, kind, shape)
 
 
-def _read(descriptor: int, content: memoryview, start: int) -> None:
-    """Fills `content` with the file's bytes from `start` on."""
+def _fill(content: memoryview, descriptor: int, start: int) -> bool:
+    """Fills `content` with the file's bytes from `start` on; False where the file ends before."""
     done = 0
     while done < len(content):
         count = os.preadv(descriptor, [content[done:]], start + done)
         if count == 0:
-            raise ValueError("it is cut short")
+            return False
         done += count
+    return True

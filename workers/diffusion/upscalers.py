@@ -7,10 +7,12 @@ read from its weights. Large pictures go through in tiles that overlap, so that 
 
 from __future__ import annotations
 
+import itertools
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,12 +20,12 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate, leaky_relu, pixel_shuffle, pixel_unshuffle
 
-from app.errors import CheckpointUnavailable
+from app.errors import CheckpointUnavailable, NodeFailed
 from workers.diffusion.images import Pixels, Size, from_unit, resized, to_unit
-from workers.diffusion.memory import as_told, is_out_of_memory
+from workers.diffusion.memory import as_told, give_back_memory, is_out_of_memory
 from workers.diffusion.tensors import UNREADABLE, read_tensors, reason
 
-TILE = 256  # pixels of the small picture, a side
+SMALLER_TILES, LEAST_TILE = (256, 128), 64  # pixels of the small picture, a side: one after the other
 LANCZOS = "lanczos"
 OVERLAP = 24  # pixels of its surroundings that a tile sees on each side, and that are thrown away
 
@@ -36,31 +38,51 @@ Network = TypeVar("Network", bound=nn.Module)
 class Upscaler:
     """One network on one device. Any number of threads may use it at once: it holds no state."""
 
-    def __init__(self, network: RRDBNet | Compact, device: torch.device) -> None:
-        dtype = torch.float16 if device.type == "cuda" else torch.float32
+    def __init__(self, network: RRDBNet | Compact, device: torch.device, dtype: torch.dtype = torch.float32) -> None:
         self.network = network.to(device, dtype).eval().requires_grad_(False)
         self.scale = network.scale
         self._device, self._dtype = device, dtype
 
-    @property
-    def size_bytes(self) -> int:
-        return sum(weight.nbytes for weight in self.network.state_dict().values())
+    def enlarge(self, pixels: Pixels, between: Callable[[], None] = lambda: None) -> Pixels:
+        """(height, width, 3) → (height * scale, width * scale, 3). `between` is called before each tile.
+
+        Where memory runs out the tiles become smaller; where half precision does not reach, it is done again in full.
+        Raises NodeFailed for weights that give no numbers, and what torch raises when even small tiles don't fit.
+        """
+        try:
+            return self._enlarge(pixels, between)
+        except FloatingPointError as error:
+            if self._dtype == torch.float32:
+                raise NodeFailed("The upscaler gave no numbers (NaN): its weights are damaged.") from error
+        return Upscaler(deepcopy(self.network), self._device).enlarge(pixels, between)
+
+    def _enlarge(self, pixels: Pixels, between: Callable[[], None]) -> Pixels:
+        for tile in SMALLER_TILES:
+            try:
+                return self._in_tiles(tile, pixels, between)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            give_back_memory()  # the error is gone by now, and the tensors that its frames held
+        return self._in_tiles(LEAST_TILE, pixels, between)
 
     @torch.inference_mode()
-    def enlarge(self, pixels: Pixels, between: Callable[[], None] = lambda: None) -> Pixels:
-        """(height, width, 3) → (height * scale, width * scale, 3). `between` is called before each tile."""
+    def _in_tiles(self, side: int, pixels: Pixels, between: Callable[[], None]) -> Pixels:
+        """Raises FloatingPointError for what is no number."""
         small = to_unit(pixels).to(self._device, self._dtype)
         height, width = pixels.shape[:2]
         large = torch.empty(1, 3, height * self.scale, width * self.scale)
-        for top, left in _corners(height, width):
+        for top, left in itertools.product(range(0, height, side), range(0, width, side)):
             between()
-            bottom, right = min(top + TILE, height), min(left + TILE, width)
+            bottom, right = min(top + side, height), min(left + side, width)
             above, before = min(OVERLAP, top), min(OVERLAP, left)
             tile = self.network(small[:, :, top - above : bottom + OVERLAP, left - before : right + OVERLAP])
             y, x, scale = above * self.scale, before * self.scale, self.scale
             large[:, :, top * scale : bottom * scale, left * scale : right * scale] = tile[
                 :, :, y : y + (bottom - top) * scale, x : x + (right - left) * scale
             ]
+        if not torch.isfinite(large).all():
+            raise FloatingPointError
         return from_unit(large)
 
     def enlarge_to(self, pixels: Pixels, size: Size, between: Callable[[], None] = lambda: None) -> Pixels:
@@ -83,7 +105,7 @@ def load_upscaler(path: str, device: torch.device) -> Upscaler:
             f"The upscaler {Path(path).name} could not be loaded ({reason(error)}). It must be an ESRGAN file.",
             params="upscaler",
         ) from error
-    return Upscaler(network, device)
+    return Upscaler(network, device, torch.float16 if device.type == "cuda" else torch.float32)
 
 
 class Upscalers:
@@ -211,11 +233,6 @@ def _conv(channels: int, features: int) -> nn.Conv2d:
 
 def _leaky(given: torch.Tensor) -> torch.Tensor:
     return leaky_relu(given, 0.2, inplace=True)
-
-
-def _corners(height: int, width: int) -> Iterator[tuple[int, int]]:
-    """(top, left) of each tile."""
-    return ((top, left) for top in range(0, height, TILE) for left in range(0, width, TILE))
 
 
 def _filled(empty: Callable[[], Network], weights: Weights) -> Network:
