@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from itertools import pairwise
@@ -175,15 +176,20 @@ def test_a_check_names_the_models_that_are_not_here(
     assert said in warning
 
 
-WORKFLOWS = ROOT / "workflows"
+@pytest.fixture(scope="module")
+def keys(studio: Atelier) -> dict[str, str]:
+    """Of apps that are published together: the command takes its time to start."""
+    names = ("upscale", "inpaint", "web-picture", "lora")
+    told = studio.cli("workflows", "import", *(str(ROOT / f"workflows/{name}.yml") for name in names))
+    return dict(zip(names, re.findall(r"^Key: (app-\w+)$", told, re.MULTILINE), strict=True))
 
 
 def uploaded(server: Atelier, key: str, name: str = "cat.png") -> dict[str, Any]:
     return local(taken(upload(server, key, name, media.picture(size=(96, 72)))))
 
 
-def test_a_given_picture_goes_to_the_painter_and_comes_back_as_asked(studio: Atelier) -> None:
-    key = studio.app_key(WORKFLOWS / "upscale.yml")
+def test_a_given_picture_goes_to_the_painter_and_comes_back_as_asked(studio: Atelier, keys: dict[str, str]) -> None:
+    key = keys["upscale"]
     asked = {"image": uploaded(studio, key), "upscale": 2, "format": "webp"}
     data = studio.run(asked, key).json()["data"]
     assert data["status"] == "succeeded", data["error"]
@@ -193,8 +199,8 @@ def test_a_given_picture_goes_to_the_painter_and_comes_back_as_asked(studio: Ate
     assert given == media.picture(size=(96, 72))  # the painter enlarges nothing
 
 
-def test_a_picture_that_is_changed_is_shown_among_the_inputs_without_its_bytes(studio: Atelier) -> None:
-    key = studio.app_key(WORKFLOWS / "inpaint.yml")
+def test_a_picture_that_is_changed_is_shown_among_the_inputs(studio: Atelier, keys: dict[str, str]) -> None:
+    key = keys["inpaint"]
     asked = {"image": uploaded(studio, key), "mask": uploaded(studio, key, "mask.png"), "prompt": "a cat", "steps": 2}
     told = events(studio.run(asked, key, response_mode="streaming").text)
     (finished,) = [e["data"] for e in told if e["event"] == "node_finished" and e["data"]["node_id"] == "paint"]
@@ -203,8 +209,8 @@ def test_a_picture_that_is_changed_is_shown_among_the_inputs_without_its_bytes(s
     assert finished["outputs"]["json"][0]["model"] == "atelier-shapes"
 
 
-def test_progress_shows_previews_to_those_who_ask_for_them(studio: Atelier) -> None:
-    key = studio.app_key(WORKFLOWS / "web-picture.yml")
+def test_progress_shows_previews_to_those_who_ask_for_them(studio: Atelier, keys: dict[str, str]) -> None:
+    key = keys["web-picture"]
     told = events(studio.run({"prompt": "a cat", "steps": 2}, key, response_mode="streaming").text)
     previews = [e["data"].get("preview") for e in told if e["event"] == "node_progress"]
     assert "data:image/jpeg;base64,/9j/" in "".join(filter(None, previews))
@@ -212,8 +218,8 @@ def test_progress_shows_previews_to_those_who_ask_for_them(studio: Atelier) -> N
     assert not any("preview" in e["data"] for e in plain if e["event"] == "node_progress")
 
 
-def test_what_can_not_be_painted_is_refused_before_there_is_a_run(studio: Atelier) -> None:
-    key = studio.app_key(WORKFLOWS / "lora.yml")
+def test_what_can_not_be_painted_is_refused_before_there_is_a_run(studio: Atelier, keys: dict[str, str]) -> None:
+    key = keys["lora"]
     for given, said in (
         ({"loras": "oil"}, "There is no LoRA 'oil'. None is installed."),
         ({"loras": "oil:9"}, "loras: the weight of 'oil' must be a number from -5 to 5, got '9'"),

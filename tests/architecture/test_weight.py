@@ -15,3 +15,9 @@ def test_the_server_starts_without_torch_and_a_command_without_the_server(module
     program = f"import sys, {module}; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_worker_that_paints_nothing_carries_no_torch() -> None:
+    program = "import sys, workers.main; print([name for name in ('torch', 'diffusers') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -154,6 +154,12 @@ def test_an_edit_with_a_mask_changes_nothing_else():
     assert any("orders are not understood" in warning for warning in warnings(painter))
 
 
+@pytest.mark.parametrize("nothing", [None, []])
+def test_an_edit_without_a_picture_is_refused(nothing):
+    with pytest.raises(InvalidParam, match=r"^image is required$"):
+        asked(given_file("openai", "gpt_image_edit", "image"), image=nothing)
+
+
 def test_of_several_pictures_the_first_is_painted_anew():
     painter = given_file("gemini_image", "image_generate", "images")
     assert asked(painter, images=[FILE, FILE])["image"] == FILE
@@ -187,6 +193,15 @@ def test_a_second_pass_of_comfyui_begins_small():
     assert (painted["hires_strength"], painted["hires_upscaler"]) == (0.6, "latent")
     plain = asked(call("comfyui", "txt2img", prompt="a cat"))
     assert not [name for name in plain if "hires" in name]
+
+
+def test_novita_says_how_large_the_second_pass_is():
+    hires = {"hires_fix": "1024,1024,0.4", "width": 512, "clip_skip": 0}
+    painted = asked(call("novitaai", "novitaai_txt2img", hires, prompt="a cat"))
+    assert (painted["width"], painted["hires_scale"], painted["hires_strength"]) == (512, 2, 0.4)
+    assert "clip_skip" not in painted
+    (problem,) = problems(call("novitaai", "novitaai_txt2img", {"hires_fix": "1024"}, prompt="a cat"))
+    assert "hires_fix must be width,height,strength, got '1024'" in problem
 
 
 def test_the_files_format_is_as_asked():

@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from workers.diffusion import names
 from workers.diffusion.open_clip import to_open_clip
-from workers.diffusion.parts import config_of, weight_files
+from workers.diffusion.parts import config_of
+from workers.diffusion.weight_files import weight_files
 
 OPEN_CLIP = ("sd2", "sd2-inpaint")  # families whose first text encoder is OpenCLIP's
 

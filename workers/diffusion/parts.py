@@ -10,7 +10,6 @@ published, or as people called them before 2023, is found out from the names tha
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,10 +20,10 @@ import torch
 from workers.diffusion import names
 from workers.diffusion.open_clip import MARK, place
 from workers.diffusion.reading import Tensors
+from workers.diffusion.weight_files import weight_files
 
 Read = Callable[[str], torch.Tensor]
 CLIP_MARK = "final_layer_norm.weight"
-_VARIANT = re.compile(r"(\.[a-z_0-9]+)(?:-\d+-of-\d+)?\.safetensors$")  # .fp16 · .non_ema · .fp16-00001-of-00002
 
 
 class PartMissing(Exception):
@@ -35,21 +34,6 @@ class PartMissing(Exception):
 class Part:
     config: names.Config
     read: Read  # the name of a weight in our module → the weight, of a shape that may have ones at its end
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The weights of one component's folder: those in full precision where both are there. Raises OSError for none.
-
-    A folder may hold them several times, told apart by what follows the first point, perhaps each in several files.
-    """
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise FileNotFoundError(f"{folder.name}/ has no .safetensors file")
-    variants: dict[str, list[Path]] = {}
-    for file in files:
-        found = _VARIANT.search(file.name)
-        variants.setdefault(found[1] if found else "", []).append(file)
-    return next(variants[each] for each in ("", ".fp16", *variants) if each in variants)
 
 
 def config_of(path: Path) -> names.Config:

@@ -87,6 +87,8 @@ def draw(sketch: Sketch, parameter: Taken, value: Value) -> None:
     given = parameter.default if is_open(parameter, value) else value
     if given is not None:
         parameter.role(sketch, parameter, given)
+    elif parameter.required:
+        raise InvalidParam(f"{parameter.name} is required", params=parameter.name)
 
 
 def is_open(parameter: Taken, value: Value) -> bool:

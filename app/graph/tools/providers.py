@@ -14,6 +14,7 @@ from app.graph.tools.roles import (
     another_picture,
     file_format,
     file_quality,
+    hires_by_comma,
     ignored,
     loras,
     loras_by_semicolon,
@@ -32,6 +33,7 @@ from app.graph.tools.roles import (
     spacing,
     to,
     unheard,
+    unless_zero,
 )
 from app.graph.tools.sketch import Size, Taken
 
@@ -123,10 +125,11 @@ _STABLE_DIFFUSION = (
             Taken("guidance_scale", to("guidance_scale"), 7.5),
             Taken("sampler_name", sampler),
             Taken("loras", loras_by_semicolon),
-            Taken("clip_skip", to("clip_skip")),
+            Taken("clip_skip", unless_zero("clip_skip")),
             Taken("sd_vae", to("vae")),
             Taken("response_image_type", file_format),
-            *_unheard("embeddings", "hires_fix", "refiner_switch_at"),
+            Taken("hires_fix", hires_by_comma),
+            *_unheard("embeddings", "refiner_switch_at"),
             *_ignored("enabled_enterprise_plan", "enable_nsfw_detection", "nsfw_detection_level"),
         ),
     ),

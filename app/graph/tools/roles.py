@@ -17,6 +17,7 @@ _PIXELS = re.compile(r"\s*([0-9]{2,5})\s*[x×X*]\s*([0-9]{2,5})\s*")
 _RATIO = re.compile(r"\s*([0-9]{1,2})\s*[:x/]\s*([0-9]{1,2})\s*")
 _FLATTEST = 4  # times as wide as it is high, or the other way round
 _AUTO = frozenset({"auto", "automatic", "custom", "none"})
+_ZERO = frozenset({"0", "0.0"})
 _OFF = frozenset({"disabled", "none", "false", ""})
 
 
@@ -25,6 +26,16 @@ def to(argument: str) -> Role:
 
     def role(sketch: Sketch, taken: Taken, value: Value) -> None:
         sketch.put(argument, taken.name, value)
+
+    return role
+
+
+def unless_zero(argument: str) -> Role:
+    """The same of a parameter that says nothing by a 0."""
+
+    def role(sketch: Sketch, taken: Taken, value: Value) -> None:
+        if text_of(value).strip() not in _ZERO:
+            sketch.put(argument, taken.name, value)
 
     return role
 
@@ -94,7 +105,7 @@ def seed(sketch: Sketch, taken: Taken, value: Value) -> None:
 
 def seed_or_zero(sketch: Sketch, taken: Taken, value: Value) -> None:
     """0 is drawn, too."""
-    if text_of(value).strip() not in ("0", "0.0"):
+    if text_of(value).strip() not in _ZERO:
         seed(sketch, taken, value)
 
 
@@ -161,6 +172,17 @@ def second_pass(sketch: Sketch, taken: Taken, value: Value) -> None:
     """How ComfyUI enlarges latents between two passes; ours does it in one way."""
     if text_of(value).strip().lower() not in _OFF:
         sketch.arguments["hires_upscaler"] = "latent"
+
+
+def hires_by_comma(sketch: Sketch, taken: Taken, value: Value) -> None:
+    """Novita's `width,height,strength`, then perhaps an upscaler of its own."""
+    parts = [part.strip() for part in text_of(value).split(",")]
+    width = check_argument(parameter_of("width", name=taken.name, multiple_of=None), parts[0])
+    if width is None or len(parts) < 3:
+        raise InvalidParam(f"{taken.name} must be width,height,strength, got '{short(value)}'", params=taken.name)
+    sketch.hires_width = width
+    sketch.put("hires_strength", taken.name, parts[2])
+    sketch.arguments["hires_upscaler"] = "latent"
 
 
 def first_pass(sketch: Sketch, taken: Taken, value: Value) -> None:

@@ -29,7 +29,7 @@ class Sketch:
 
     `model` is a name that may mean nothing here. `denoise` is ComfyUI's strength, which counts its steps otherwise.
     `lora_names` and `lora_weights` belong together by their keys. `first_pass` is how large the first of two passes is,
-    as a part of the picture's sides.
+    as a part of the picture's sides; or `hires_width` how wide the second is.
     """
 
     def __init__(self, model: str = "") -> None:
@@ -40,6 +40,7 @@ class Sketch:
         self.spacing = ""
         self.denoise: float | None = None
         self.first_pass = 0.5
+        self.hires_width = 0
         self.lora_names: dict[int, Weighted] = {}
         self.lora_weights: dict[int, float] = {}
         self.notes: list[str] = []
@@ -104,6 +105,8 @@ class Sketch:
                 finished["steps"] = min(_MOST_STEPS, int(steps / self.denoise))
         if "hires_scale" in finished:
             return finished
+        if self.hires_width:
+            return finished | {"hires_scale": max(1, self.hires_width / finished.get("width", self.hires_width))}
         if "hires_upscaler" in finished and {"width", "height"} <= finished.keys():
             width, height = (_part(finished[side], self.first_pass) for side in ("width", "height"))
             return finished | {"hires_scale": finished["width"] / width, "width": width, "height": height}
