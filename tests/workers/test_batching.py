@@ -92,11 +92,13 @@ def test_who_is_exclusive_is_alone_in_every_call_and_the_same_bit_for_bit(engine
 def test_a_stop_of_one_leaves_the_others_alone(engine, ask):
     stop = threading.Event()
     with ThreadPoolExecutor(2) as threads:
-        stopped = threads.submit(engine.paint, ask(steps=150, seed=1), should_stop=stop.is_set)
-        other = threads.submit(engine.paint, ask(steps=30, seed=2), lambda progress: progress.step == 3 and stop.set())
+        stopped = threads.submit(engine.paint, ask(steps=150, seed=1, width=88), should_stop=stop.is_set)
+        other = threads.submit(
+            engine.paint, ask(steps=30, seed=2, width=88), lambda progress: progress.step == 3 and stop.set()
+        )
         with pytest.raises(StopRequested):
             stopped.result()
-        assert furthest(other.result(), engine.paint(ask(steps=30, seed=2))) <= 1
+        assert furthest(other.result(), engine.paint(ask(steps=30, seed=2, width=88))) <= 1
 
 
 def test_one_that_fails_on_its_way_takes_no_other_with_it(engine, ask, at_once, monkeypatch):
