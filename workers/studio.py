@@ -12,7 +12,7 @@ from app import clock
 from app.checkpoints.catalogue import Catalogue
 from app.domain.resident import Resident
 from app.errors import AtelierError
-from workers.diffusion.files_ahead import read_ahead
+from workers.diffusion.checkpoint.files_ahead import read_ahead
 from workers.diffusion.request import EnlargeRequest, Image, ImageRequest, Painted, Progress, Weights
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from bench.diffusion.stage import Stage, side_by_side
 from bench.diffusion.table import Row
-from workers.diffusion.denoiser import Batch
+from workers.diffusion.drawing.denoiser import Batch
 from workers.diffusion.request import ImageRequest
 
 ALONE_ROUNDS, CROWD_ROUNDS = 9, 2

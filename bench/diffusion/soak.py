@@ -20,10 +20,10 @@ from PIL import Image
 
 from bench.diffusion.table import Row
 from bench.diffusion.weights import cousins
+from workers.diffusion.drawing.schedulers import SAMPLERS
 from workers.diffusion.engine import Engine
 from workers.diffusion.memory import give_back_memory
 from workers.diffusion.request import ImageRequest, Limits, Weights
-from workers.diffusion.schedulers import SAMPLERS
 
 REQUESTS, FIRST, CALLERS, SAMPLE = 1000, 50, 12, 60
 BUDGET_BYTES = 75_000_000  # three of the four checkpoints

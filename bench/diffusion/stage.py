@@ -16,9 +16,9 @@ from diffusers.utils import logging as diffusers_logging
 
 from app.checkpoints.catalogue import SHIPPED_FOLDER
 from bench.diffusion.weights import random_stable_diffusion
+from workers.diffusion.drawing.schedulers import sampler
 from workers.diffusion.engine import Engine
 from workers.diffusion.request import ImageRequest, Weights
-from workers.diffusion.schedulers import sampler
 
 
 @dataclass(frozen=True, slots=True)

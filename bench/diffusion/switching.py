@@ -14,10 +14,10 @@ from diffusers import StableDiffusionPipeline
 from bench.diffusion.stage import Stage, seconds
 from bench.diffusion.table import Row
 from bench.diffusion.weights import cousins, single_file
+from workers.diffusion.checkpoint.tokenizer import CONFIGS
 from workers.diffusion.engine import Engine
 from workers.diffusion.memory import give_back_memory
 from workers.diffusion.request import Weights
-from workers.diffusion.tokenizer import CONFIGS
 
 ROUNDS, LOADS = 10, 4
 

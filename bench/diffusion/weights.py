@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from app.checkpoints.catalogue import SHIPPED_FOLDER
-from workers.diffusion.export import export_single_file
-from workers.diffusion.tokenizer import CONFIGS, tokenizer
+from workers.diffusion.checkpoint.export import export_single_file
+from workers.diffusion.checkpoint.tokenizer import CONFIGS, tokenizer
 
 KEPT = Path("build/bench-diffusion")
 

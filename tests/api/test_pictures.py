@@ -24,7 +24,7 @@ from app.client import curl
 from tests.api.test_run_object import ARTIFACT_FIELDS, including, paint_of
 from tests.api.test_runs import events
 from tests.servers import Atelier
-from workers.diffusion.export import export_single_file
+from workers.diffusion.checkpoint.export import export_single_file
 
 SEED_REQUEST = Path(__file__).with_name("seed_request.sh")
 FILE_KEYS = {

@@ -12,11 +12,11 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline
 
+from workers.diffusion.checkpoint.export import export_single_file
+from workers.diffusion.checkpoint.tokenizer import CONFIGS
 from workers.diffusion.engine import Engine
-from workers.diffusion.export import export_single_file
 from workers.diffusion.request import ImageRequest, Weights
 from workers.diffusion.shapes.train import BETAS, make_tokenizer, new_text_encoder, new_unet
-from workers.diffusion.tokenizer import CONFIGS
 
 
 @pytest.fixture(scope="session", autouse=True)

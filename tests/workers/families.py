@@ -14,8 +14,8 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from workers.diffusion.export import export_single_file
-from workers.diffusion.tokenizer import CONFIGS, tokenizer
+from workers.diffusion.checkpoint.export import export_single_file
+from workers.diffusion.checkpoint.tokenizer import CONFIGS, tokenizer
 
 FAMILIES = ("sd1", "sd1-inpaint", "sd2", "sd2-inpaint", "sdxl", "sdxl-inpaint")
 WIDTH = 32  # of a text encoder

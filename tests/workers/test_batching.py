@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from app.errors import OutOfMemory
+from workers.diffusion.drawing.schedulers import SAMPLERS
 from workers.diffusion.request import StopRequested
-from workers.diffusion.schedulers import SAMPLERS
 
 
 def pixels(painted) -> np.ndarray:

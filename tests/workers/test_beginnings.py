@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from workers.diffusion.beginnings import calls_left, noise, turned
-from workers.diffusion.schedulers import SAMPLERS
+from workers.diffusion.drawing.beginnings import calls_left, noise, turned
+from workers.diffusion.drawing.schedulers import SAMPLERS
 
 SHAPE = (1, 4, 16, 16)
 

@@ -9,8 +9,8 @@ from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
 from safetensors.torch import save_file
 
 from app.errors import CheckpointUnavailable
-from workers.diffusion import names
-from workers.diffusion.controls import ControlNets, Steer, load_control, residuals
+from workers.diffusion.checkpoint import names
+from workers.diffusion.drawing.controls import ControlNets, Steer, load_control, residuals
 
 ROWS = 3
 

@@ -27,10 +27,10 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from app.errors import CheckpointUnavailable
 from tests.workers.families import FAMILIES, small_checkpoint
-from workers.diffusion import names
-from workers.diffusion.loading import load
+from workers.diffusion.checkpoint import names
+from workers.diffusion.checkpoint.loading import load
+from workers.diffusion.checkpoint.tokenizer import CONFIGS, tokenizer
 from workers.diffusion.request import Weights
-from workers.diffusion.tokenizer import CONFIGS, tokenizer
 
 CPU = torch.device("cpu")
 PARAMETERS = {  # of the published checkpoints

@@ -22,10 +22,10 @@ from diffusers import (
 from PIL import Image, ImageDraw
 
 from app.errors import CheckpointUnavailable, NodeFailed
-from workers.diffusion import tiling
+from workers.diffusion.checkpoint import tiling
+from workers.diffusion.drawing.schedulers import SAMPLERS
+from workers.diffusion.pictures.upscalers import RRDBNet
 from workers.diffusion.request import Control, Enlargement, EnlargeRequest, Hires, StopRequested
-from workers.diffusion.schedulers import SAMPLERS
-from workers.diffusion.upscalers import RRDBNet
 
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
 SOME = ("euler", "euler_a", "heun", "ddim", "dpmpp_sde", "dpmpp_2m_karras", "unipc", "pndm", "lms")

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from app.errors import NodeFailed
-from workers.diffusion import images
+from workers.diffusion.pictures import images
 
 NOISE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
 

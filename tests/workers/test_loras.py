@@ -19,10 +19,10 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from app.checkpoints.catalogue import SHIPPED_FOLDER
 from app.errors import CheckpointUnavailable
-from workers.diffusion import names
-from workers.diffusion.dressing import Dressing
-from workers.diffusion.loading import Components, load
-from workers.diffusion.low_rank import changed
+from workers.diffusion.checkpoint import names
+from workers.diffusion.checkpoint.loading import Components, load
+from workers.diffusion.loras.dressing import Dressing
+from workers.diffusion.loras.low_rank import changed
 from workers.diffusion.request import Lora, Weights
 
 RANK, ALPHA, STRENGTH = 4, 2.0, 0.7

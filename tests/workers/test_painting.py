@@ -13,9 +13,9 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from app.errors import CheckpointUnavailable, NodeFailed, OutOfMemory
+from workers.diffusion.drawing.schedulers import SAMPLERS
 from workers.diffusion.engine import Engine
 from workers.diffusion.request import StopRequested
-from workers.diffusion.schedulers import SAMPLERS
 
 PLAIN = [name for name in SAMPLERS if not name.endswith(("_karras", "_exponential", "_sgm_uniform"))]
 

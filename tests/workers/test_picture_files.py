@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from PIL.ExifTags import IFD, Base
 
-from workers.diffusion import files
+from workers.diffusion.pictures import encoding
 from workers.diffusion.request import Control, Enlargement, EnlargeRequest, Hires, ImageRequest, Lora, Weights
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
@@ -25,7 +25,7 @@ def asked(**changes) -> ImageRequest:
 
 
 def painted(**changes) -> Image.Image:
-    return Image.open(io.BytesIO(files.encode(PIXELS, asked(**changes))))
+    return Image.open(io.BytesIO(encoding.encode(PIXELS, asked(**changes))))
 
 
 def written(image: Image.Image) -> tuple[str, dict]:
@@ -43,7 +43,7 @@ def test_the_pixels_are_not_touched():
 
 
 def test_parameters_are_written_as_automatic1111_does():
-    version = files.versions()["atelier"]
+    version = encoding.versions()["atelier"]
     assert painted().text["parameters"] == (
         "a cat, oil on canvas\nNegative prompt: blurry\nSteps: 30, Sampler: Euler a, CFG scale: 7.5, Seed: 7, "
         f"Size: 24x16, Model hash: 6ce0161689, Model: v1-5-pruned-emaonly, Version: atelier {version}"
@@ -72,7 +72,7 @@ def test_every_kind_of_file_says_the_same(format):
 
 def test_quality_costs_bytes():
     for format in ("jpeg", "webp"):
-        small, large = (len(files.encode(PIXELS, asked(format=format, quality=q))) for q in (20, 95))
+        small, large = (len(encoding.encode(PIXELS, asked(format=format, quality=q))) for q in (20, 95))
         assert small < large
 
 
@@ -118,7 +118,7 @@ def test_whatever_made_a_picture_is_told_but_no_path_and_no_bytes():
 
 def test_a_picture_that_was_only_enlarged_names_no_checkpoint():
     request = EnlargeRequest(b"given", Enlargement(2, "/srv/upscalers/4x.pth"), format="webp")
-    parameters, settings = written(Image.open(io.BytesIO(files.encode(PIXELS, request))))
+    parameters, settings = written(Image.open(io.BytesIO(encoding.encode(PIXELS, request))))
     assert parameters.startswith("Postprocess upscale by: 2, Postprocess upscaler: 4x, Version: ")
     assert settings["image"] == hashlib.sha256(b"given").hexdigest()
     assert "checkpoint" not in settings

@@ -13,10 +13,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from app.errors import CheckpointUnavailable
-from workers.diffusion.conditioning import Conditioning
-from workers.diffusion.denoiser import Drawing, Guidance
-from workers.diffusion.previews import Previewer, alpha_at, load_tiny_decoder, without_noise
-from workers.diffusion.schedulers import SAMPLERS
+from workers.diffusion.drawing.conditioning import Conditioning
+from workers.diffusion.drawing.denoiser import Drawing, Guidance
+from workers.diffusion.drawing.schedulers import SAMPLERS
+from workers.diffusion.pictures.previews import Previewer, alpha_at, load_tiny_decoder, without_noise
 from workers.diffusion.shapes.drawing import PALETTE, Scene, draw_scene
 
 SHIPPED = "app/checkpoints/shipped/atelier-shapes"

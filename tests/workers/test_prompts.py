@@ -17,12 +17,12 @@ from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from app.errors import CheckpointUnavailable, NodeFailed
-from workers.diffusion.dressing import Dressing
+from workers.diffusion.checkpoint.tokenizer import CONFIGS, tokenizer
+from workers.diffusion.loras.dressing import Dressing
 from workers.diffusion.prompts.attention import passages
 from workers.diffusion.prompts.chunks import chunks
 from workers.diffusion.prompts.encoder import Prompt, PromptEncoder
 from workers.diffusion.prompts.inversions import Inversion
-from workers.diffusion.tokenizer import CONFIGS, tokenizer
 
 PROMPT = "a photo of a cat, sitting on a red sofa, soft light"
 LONG = ", ".join(f"a {thing} of {stuff}" for thing in ("cup", "house", "river", "hat", "boat") for stuff in "abcdefgh")

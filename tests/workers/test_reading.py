@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from workers.diffusion.reading import Tensors
+from workers.diffusion.checkpoint.reading import Tensors
 
 KINDS = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.int64, torch.bool]
 

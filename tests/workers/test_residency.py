@@ -14,11 +14,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from app.errors import CheckpointUnavailable
+from workers.diffusion.checkpoint.files_ahead import expected_bytes, read_ahead
+from workers.diffusion.checkpoint.residency import Residency
 from workers.diffusion.engine import Engine
-from workers.diffusion.files_ahead import expected_bytes, read_ahead
 from workers.diffusion.memory import memory_for_weights
 from workers.diffusion.request import Limits, Weights
-from workers.diffusion.residency import Residency
 
 SIDE = 64
 SIZE = 4 * (SIDE + 1) * SIDE * 4  # of each of these: four layers in float32

@@ -7,7 +7,7 @@ import torch
 
 from app.errors import NodeFailed
 from app.graph.tools.samplers import SCHEDULER_ALIASES, SCHEDULERS
-from workers.diffusion.schedulers import SAMPLERS, sampler
+from workers.diffusion.drawing.schedulers import SAMPLERS, sampler
 
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "skip_prk_steps": True}
 

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from app.checkpoints.catalogue import SHIPPED_FOLDER
+from workers.diffusion.checkpoint.export import export_single_file
 from workers.diffusion.engine import Engine
-from workers.diffusion.export import export_single_file
 from workers.diffusion.request import ImageRequest, Weights
 from workers.diffusion.shapes.drawing import Scene
 from workers.diffusion.shapes.judge import judge

@@ -13,12 +13,12 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from app.errors import CheckpointUnavailable
-from workers.diffusion import names
-from workers.diffusion.export import export_single_file
-from workers.diffusion.loading import load
+from workers.diffusion.checkpoint import names
+from workers.diffusion.checkpoint.export import export_single_file
+from workers.diffusion.checkpoint.loading import load
+from workers.diffusion.checkpoint.tokenizer import CONFIGS, tokenizer
 from workers.diffusion.request import Weights
 from workers.diffusion.shapes.train import make_tokenizer, new_text_encoder, new_unet
-from workers.diffusion.tokenizer import CONFIGS, tokenizer
 
 CPU = torch.device("cpu")
 

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from workers.diffusion.speed import MOST_ROWS, RecordedUNet
-from workers.diffusion.stopwatch import Stopwatch
+from workers.diffusion.checkpoint.speed import MOST_ROWS, RecordedUNet
+from workers.diffusion.loop.stopwatch import Stopwatch
 
 
 class _UNet(torch.nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from workers.diffusion.tokenizer import clean, tokenizer
+from workers.diffusion.checkpoint.tokenizer import clean, tokenizer
 
 
 def test_the_vocabulary_is_clips():

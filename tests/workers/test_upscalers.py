@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from app.errors import CheckpointUnavailable, NodeFailed
-from workers.diffusion import upscalers
-from workers.diffusion.upscalers import Compact, RRDBNet, Upscaler, load_upscaler
+from workers.diffusion.pictures import upscalers
+from workers.diffusion.pictures.upscalers import Compact, RRDBNet, Upscaler, load_upscaler
 
 CPU = torch.device("cpu")
 NOISE = np.random.default_rng(0).integers(0, 256, (20, 28, 3), np.uint8)

@@ -13,14 +13,18 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from app.errors import NodeFailed
-from workers.diffusion import files
-from workers.diffusion.engine_loop import EngineLoop
-from workers.diffusion.files_ahead import expected_bytes
-from workers.diffusion.given import given_with
-from workers.diffusion.images import MOST_PIXELS, Pixels, Size, opened, pixels_as_they_are
-from workers.diffusion.loading import load
+from workers.diffusion.checkpoint.files_ahead import expected_bytes
+from workers.diffusion.checkpoint.loading import load
+from workers.diffusion.checkpoint.pipeline import Pipeline
+from workers.diffusion.checkpoint.residency import Residency
+from workers.diffusion.checkpoint.speed import arrange
+from workers.diffusion.drawing.given import given_with
+from workers.diffusion.loop.engine_loop import EngineLoop
+from workers.diffusion.loop.ticket import Enlarge, Ticket
 from workers.diffusion.memory import as_told, memory_for_weights, spare_libraries
-from workers.diffusion.pipeline import Pipeline
+from workers.diffusion.pictures import encoding
+from workers.diffusion.pictures.images import MOST_PIXELS, Pixels, Size, opened, pixels_as_they_are
+from workers.diffusion.pictures.upscalers import LANCZOS, Upscalers
 from workers.diffusion.request import (
     EnlargeRequest,
     Image,
@@ -32,11 +36,7 @@ from workers.diffusion.request import (
     StopRequested,
     Weights,
 )
-from workers.diffusion.residency import Residency
-from workers.diffusion.speed import arrange
 from workers.diffusion.threads import thread_count
-from workers.diffusion.ticket import Enlarge, Ticket
-from workers.diffusion.upscalers import LANCZOS, Upscalers
 
 T = TypeVar("T")
 
@@ -180,4 +180,4 @@ def _times(size: Size, scale: float) -> Size:
 def _image(pixels: Pixels, request: ImageRequest | EnlargeRequest) -> Image:
     """`pixels` as the file of the request for this one picture."""
     seed = request.seed if isinstance(request, ImageRequest) else 0
-    return Image(files.encode(pixels, request), seed, width=pixels.shape[1], height=pixels.shape[0])
+    return Image(encoding.encode(pixels, request), seed, width=pixels.shape[1], height=pixels.shape[0])

@@ -9,9 +9,9 @@ from typing import NamedTuple
 from transformers import CLIPTokenizer
 
 from app.errors import NodeFailed
+from workers.diffusion.checkpoint.tokenizer import LENGTH, clean
 from workers.diffusion.prompts.attention import Passage
 from workers.diffusion.prompts.inversions import Inversion
-from workers.diffusion.tokenizer import LENGTH, clean
 
 ROOM = LENGTH - 2
 COUNTS = (1, 2, 3, 4, 6, 8, 12, 24)  # chunks that a prompt may have

@@ -17,12 +17,12 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 from transformers.modeling_outputs import BaseModelOutput
 
 from app.errors import CheckpointUnavailable, NodeFailed
-from workers.diffusion.conditioning import Conditioning
-from workers.diffusion.dressing import Dressing
+from workers.diffusion.drawing.conditioning import Conditioning
+from workers.diffusion.loras.dressing import Dressing
 from workers.diffusion.prompts.attention import passages
 from workers.diffusion.prompts.chunks import ROOM, Chunk, chunks
 from workers.diffusion.prompts.inversions import Inversion, read_inversion
-from workers.diffusion.remembered import Remembered
+from workers.diffusion.prompts.remembered import Remembered
 from workers.diffusion.request import Lora
 
 REMEMBERED_BYTES = 64 << 20  # a chunk is 118 kB for Stable Diffusion 1 in half precision, 315 kB for XL

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from app.errors import CheckpointUnavailable
-from workers.diffusion.tokenizer import LENGTH
+from workers.diffusion.checkpoint.tokenizer import LENGTH
 
 _FAMILIES = {
     (768,): "Stable Diffusion 1",

@@ -11,9 +11,9 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 
 from app.errors import CheckpointUnavailable
-from workers.diffusion.loras import outfit, places
+from workers.diffusion.loras.files import outfit, places
+from workers.diffusion.loras.wardrobe import Outfit, wardrobe
 from workers.diffusion.request import Lora
-from workers.diffusion.wardrobe import Outfit, wardrobe
 
 Stamp = tuple[int, int]  # modification time in ns and size in bytes: another stamp, another file
 

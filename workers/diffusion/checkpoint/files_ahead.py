@@ -10,8 +10,8 @@ from contextlib import suppress
 from math import prod
 from pathlib import Path
 
+from workers.diffusion.checkpoint.weight_files import weight_files
 from workers.diffusion.request import Weights
-from workers.diffusion.weight_files import weight_files
 
 PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
 _PIECE = 1024 * 1024  # of a larger one Linux reads only the beginning: as much as the disk takes in one request

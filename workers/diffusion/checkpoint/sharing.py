@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 import torch
 from torch import nn
 
-from workers.diffusion.loading import Components
+from workers.diffusion.checkpoint.loading import Components
 
 Look = tuple[torch.Size, tuple[int, ...], torch.dtype, torch.device, bytes]
 Pieces = dict[tuple[str, int], int]

@@ -16,8 +16,8 @@ from PIL import Image as Picture
 from PIL.Image import Resampling
 
 from app.errors import CheckpointUnavailable
-from workers.diffusion.images import from_unit
-from workers.diffusion.tensors import UNREADABLE, read_tensors, reason
+from workers.diffusion.checkpoint.tensors import UNREADABLE, read_tensors, reason
+from workers.diffusion.pictures.images import from_unit
 
 SIDE = 192  # pixels of the longer side, at most
 QUALITY = 70

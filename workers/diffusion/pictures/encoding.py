@@ -20,9 +20,9 @@ from PIL import Image as Picture
 from PIL.ExifTags import IFD, Base
 from PIL.PngImagePlugin import PngInfo
 
-from workers.diffusion.images import Pixels
+from workers.diffusion.drawing.schedulers import sampler
+from workers.diffusion.pictures.images import Pixels
 from workers.diffusion.request import Enlargement, EnlargeRequest, ImageRequest
-from workers.diffusion.schedulers import sampler
 
 MOST_EXIF = 65_000  # bytes: a JPEG has one segment for it
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from workers.diffusion import names
-from workers.diffusion.open_clip import to_open_clip
-from workers.diffusion.parts import config_of
-from workers.diffusion.weight_files import weight_files
+from workers.diffusion.checkpoint import names
+from workers.diffusion.checkpoint.open_clip import to_open_clip
+from workers.diffusion.checkpoint.parts import config_of
+from workers.diffusion.checkpoint.weight_files import weight_files
 
 OPEN_CLIP = ("sd2", "sd2-inpaint")  # families whose first text encoder is OpenCLIP's
 

@@ -15,17 +15,17 @@ from functools import partial
 import torch
 
 from app.errors import NodeFailed
-from workers.diffusion.curve import Curve
-from workers.diffusion.files_ahead import read_ahead
-from workers.diffusion.groups import Entry, Group, GroupKey
-from workers.diffusion.images import Pixels
+from workers.diffusion.checkpoint.files_ahead import read_ahead
+from workers.diffusion.checkpoint.residency import Residency
+from workers.diffusion.drawing.painting import Interlude, Painting
+from workers.diffusion.loop.curve import Curve
+from workers.diffusion.loop.groups import Entry, Group, GroupKey
+from workers.diffusion.loop.stopwatch import Stopwatch
+from workers.diffusion.loop.ticket import Errand, Ticket
+from workers.diffusion.loop.turns import Turns
 from workers.diffusion.memory import give_back_memory, is_out_of_memory
-from workers.diffusion.painting import Interlude, Painting
+from workers.diffusion.pictures.images import Pixels
 from workers.diffusion.request import StopRequested, Weights
-from workers.diffusion.residency import Residency
-from workers.diffusion.stopwatch import Stopwatch
-from workers.diffusion.ticket import Errand, Ticket
-from workers.diffusion.turns import Turns
 
 logger = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from functools import partial
 
 import torch
 
-from workers.diffusion.curve import Curve
-from workers.diffusion.denoiser import Batch, Drawing
-from workers.diffusion.painting import Painting
+from workers.diffusion.drawing.denoiser import Batch, Drawing
+from workers.diffusion.drawing.painting import Painting
+from workers.diffusion.loop.curve import Curve
 from workers.diffusion.request import Lora, Weights
 
 

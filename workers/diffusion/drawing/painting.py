@@ -12,15 +12,15 @@ import torch
 from torch.nn.functional import interpolate
 
 from app.errors import AtelierError, NodeFailed
-from workers.diffusion.denoiser import Drawing, Guidance
-from workers.diffusion.given import hires_size
-from workers.diffusion.images import Pixels, pasted
+from workers.diffusion.checkpoint.pipeline import Pipeline
+from workers.diffusion.drawing.denoiser import Drawing, Guidance
+from workers.diffusion.drawing.given import hires_size
+from workers.diffusion.drawing.passes import Pass, Subject
+from workers.diffusion.loop.ticket import Ticket
 from workers.diffusion.memory import as_told, is_out_of_memory
-from workers.diffusion.passes import Pass, Subject
-from workers.diffusion.pipeline import Pipeline
-from workers.diffusion.previews import Previewer, load_tiny_decoder
+from workers.diffusion.pictures.images import Pixels, pasted
+from workers.diffusion.pictures.previews import Previewer, load_tiny_decoder
 from workers.diffusion.request import Hires, ImageRequest, Progress, StopRequested, Weights
-from workers.diffusion.ticket import Ticket
 
 logger = logging.getLogger(__name__)
 

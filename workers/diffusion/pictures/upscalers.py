@@ -21,9 +21,9 @@ from torch import nn
 from torch.nn.functional import interpolate, leaky_relu, pixel_shuffle, pixel_unshuffle
 
 from app.errors import CheckpointUnavailable, NodeFailed
-from workers.diffusion.images import Pixels, Size, from_unit, resized, to_unit
+from workers.diffusion.checkpoint.tensors import UNREADABLE, read_tensors, reason
 from workers.diffusion.memory import as_told, give_back_memory, is_out_of_memory
-from workers.diffusion.tensors import UNREADABLE, read_tensors, reason
+from workers.diffusion.pictures.images import Pixels, Size, from_unit, resized, to_unit
 
 SMALLER_TILES, LEAST_TILE = (256, 128), 64  # pixels of the small picture, a side: one after the other
 LANCZOS = "lanczos"

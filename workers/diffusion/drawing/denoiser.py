@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from diffusers import SchedulerMixin
 
-from workers.diffusion.conditioning import Conditioning, as_rows
-from workers.diffusion.controls import Steer, residuals
-from workers.diffusion.previews import alpha_at, without_noise
+from workers.diffusion.drawing.conditioning import Conditioning, as_rows
+from workers.diffusion.drawing.controls import Steer, residuals
+from workers.diffusion.pictures.previews import alpha_at, without_noise
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,13 @@ from diffusers import SchedulerMixin
 from diffusers.utils.torch_utils import randn_tensor
 
 from app.errors import NodeFailed
-from workers.diffusion.beginnings import Kept, calls_left, noise
-from workers.diffusion.controls import Steer
-from workers.diffusion.denoiser import Drawing, Guidance
-from workers.diffusion.images import Pixels, Share, Size, hole, latent_hole, to_unit
-from workers.diffusion.pipeline import Encoded, Pipeline
+from workers.diffusion.checkpoint.pipeline import Encoded, Pipeline
+from workers.diffusion.drawing.beginnings import Kept, calls_left, noise
+from workers.diffusion.drawing.controls import Steer
+from workers.diffusion.drawing.denoiser import Drawing, Guidance
+from workers.diffusion.drawing.schedulers import sampler
+from workers.diffusion.pictures.images import Pixels, Share, Size, hole, latent_hole, to_unit
 from workers.diffusion.request import Control, ImageRequest
-from workers.diffusion.schedulers import sampler
 
 
 @dataclass(frozen=True, slots=True, eq=False)

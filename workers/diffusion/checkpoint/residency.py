@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.errors import CheckpointUnavailable
+from workers.diffusion.checkpoint.pipeline import Pipeline
+from workers.diffusion.checkpoint.sharing import Pieces, Shelf
 from workers.diffusion.memory import give_back_memory, is_out_of_memory
-from workers.diffusion.pipeline import Pipeline
 from workers.diffusion.request import Limits, Resident, Weights
-from workers.diffusion.sharing import Pieces, Shelf
 
 Stamp = tuple[int, int]  # modification time in ns and size in bytes: another stamp, another file
 

@@ -15,9 +15,8 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from app.errors import CheckpointUnavailable
-from workers.diffusion.files_ahead import read_ahead
-from workers.diffusion.memory import is_out_of_memory
-from workers.diffusion.parts import (
+from workers.diffusion.checkpoint.files_ahead import read_ahead
+from workers.diffusion.checkpoint.parts import (
     Part,
     PartMissing,
     Read,
@@ -27,9 +26,10 @@ from workers.diffusion.parts import (
     unet_part,
     vae_part,
 )
-from workers.diffusion.reading import Tensors
+from workers.diffusion.checkpoint.reading import Tensors
+from workers.diffusion.checkpoint.tokenizer import CONFIGS, LENGTH, tokenizer
+from workers.diffusion.memory import is_out_of_memory
 from workers.diffusion.request import Weights
-from workers.diffusion.tokenizer import CONFIGS, LENGTH, tokenizer
 
 TEXT_ENCODERS = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
 

@@ -10,15 +10,15 @@ from diffusers import AutoencoderKL, ControlNetModel
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
 from app.errors import NodeFailed
-from workers.diffusion.conditioning import Conditioning
-from workers.diffusion.controls import ControlNets
-from workers.diffusion.dressing import Dressing
-from workers.diffusion.images import Pixels, from_unit
-from workers.diffusion.loading import Components
+from workers.diffusion.checkpoint.loading import Components
+from workers.diffusion.checkpoint.speed import recorded_unet
+from workers.diffusion.checkpoint.tiling import within_memory
+from workers.diffusion.drawing.conditioning import Conditioning
+from workers.diffusion.drawing.controls import ControlNets
+from workers.diffusion.loras.dressing import Dressing
+from workers.diffusion.pictures.images import Pixels, from_unit
 from workers.diffusion.prompts.encoder import Prompt, PromptEncoder
 from workers.diffusion.request import ImageRequest, Lora
-from workers.diffusion.speed import recorded_unet
-from workers.diffusion.tiling import within_memory
 
 
 @dataclass(frozen=True, slots=True)

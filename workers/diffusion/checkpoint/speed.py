@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from diffusers import UNet2DConditionModel
 
-from workers.diffusion.loading import Components
+from workers.diffusion.checkpoint.loading import Components
 from workers.diffusion.memory import is_out_of_memory
 
 logger = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from workers.diffusion.groups import Group
+from workers.diffusion.loop.groups import Group
 
 
 class Turns:

@@ -6,8 +6,8 @@ import queue
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from workers.diffusion.given import Given
-from workers.diffusion.images import Pixels, Size
+from workers.diffusion.drawing.given import Given
+from workers.diffusion.pictures.images import Pixels, Size
 from workers.diffusion.request import ImageRequest, Progress
 
 Enlarge = Callable[[Pixels, str, Size], Pixels]

@@ -18,9 +18,9 @@ import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
 
 from app.errors import CheckpointUnavailable
-from workers.diffusion import names
+from workers.diffusion.checkpoint import names
+from workers.diffusion.checkpoint.tensors import UNREADABLE, read_tensors, reason
 from workers.diffusion.memory import is_out_of_memory
-from workers.diffusion.tensors import UNREADABLE, read_tensors, reason
 
 HINT = "controlnet_cond_embedding."
 _MOST_NETS = 3  # in memory; one for Stable Diffusion 1 has 0.7 GB in half precision

@@ -22,11 +22,11 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from app.errors import CheckpointUnavailable
-from workers.diffusion import names
-from workers.diffusion.low_rank import changed
+from workers.diffusion.checkpoint import names
+from workers.diffusion.loras.low_rank import changed
+from workers.diffusion.loras.wardrobe import Outfit
 from workers.diffusion.memory import is_out_of_memory
 from workers.diffusion.request import Lora
-from workers.diffusion.wardrobe import Outfit
 
 _PARTS = {
     **dict.fromkeys(("lora_down", "lora_A", "lora.down", "lora_linear_layer.down"), "down"),

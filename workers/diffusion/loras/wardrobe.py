@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
-from workers.diffusion.remembered import Remembered
+from workers.diffusion.prompts.remembered import Remembered
 
 KEPT_BYTES = 2 << 30  # of changed weights that are not worn now, for each module
 

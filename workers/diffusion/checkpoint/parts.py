@@ -17,10 +17,10 @@ from pathlib import Path
 
 import torch
 
-from workers.diffusion import names
-from workers.diffusion.open_clip import MARK, place
-from workers.diffusion.reading import Tensors
-from workers.diffusion.weight_files import weight_files
+from workers.diffusion.checkpoint import names
+from workers.diffusion.checkpoint.open_clip import MARK, place
+from workers.diffusion.checkpoint.reading import Tensors
+from workers.diffusion.checkpoint.weight_files import weight_files
 
 Read = Callable[[str], torch.Tensor]
 CLIP_MARK = "final_layer_norm.weight"
