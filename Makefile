@@ -15,11 +15,7 @@ ALONE := $(addprefix tests/chaos/,test_a_bad_day.py test_cluster.py test_matrix.
 GRAPHON := build/graphon
 
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
-.PHONY: help run cluster test check chaos-mutants soak bench gallery docs clean
-=======
-.PHONY: help run cluster test check chaos-mutants soak bench bench-diffusion docs clean
->>>>>>> bench6
+.PHONY: help run cluster test check chaos-mutants soak bench bench-diffusion gallery docs clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
