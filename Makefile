@@ -58,13 +58,11 @@ bench: $(STAMP)-dev ## Print the README's numbers, each a ratio measured side by
 	@test -x $(GRAPHON)/bin/python || PYTHON=$(PYTHON) sh .ci/graphon.sh $(GRAPHON)
 	@$(BIN)/python -m bench
 
-<<<<<<< HEAD
 gallery: $(STAMP) ## Paint the pictures of docs/gallery.md again; takes some minutes
 	@$(BIN)/python -m bench.gallery
-=======
+
 bench-diffusion: $(STAMP)-dev ## Print the engine's numbers beside plain diffusers'; PARTS="alone crowds", DEVICE=cuda
 	@$(BIN)/python -W ignore -m bench.diffusion $(if $(DEVICE),--device $(DEVICE)) $(PARTS)
->>>>>>> bench6
 
 docs: $(STAMP) ## Write the pages that are made from the code: docs/errors.md
 	@$(BIN)/python -m app.api.documents.errors
