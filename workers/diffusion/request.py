@@ -69,7 +69,8 @@ class Enlargement:
 class ImageRequest:
     """`n` pictures of one prompt; picture i is the one that `alone(i)` gives.
 
-    With an `image` they begin from it, as far away as `strength` says (0: the image itself, 1: only its size is left).
+    With an `image` they begin from it, as far away as `strength` says (0: the image itself, 1: hardly more than its size
+    is left).
     With a `mask`, too, only what is transparent in the mask is painted; all other pixels are the image's own.
     """
 
