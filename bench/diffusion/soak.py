@@ -25,7 +25,7 @@ from workers.diffusion.engine import Engine
 from workers.diffusion.memory import give_back_memory
 from workers.diffusion.request import ImageRequest, Limits, Weights
 
-REQUESTS, FIRST, CALLERS, SAMPLE = 1000, 50, 12, 60
+REQUESTS, FIRST, CALLERS, SAMPLE = 1000, 50, 12, 40
 BUDGET_BYTES = 75_000_000  # three of the four checkpoints
 
 
@@ -63,9 +63,9 @@ def main(count: int = REQUESTS) -> None:
 def _request(files: list[Weights], number: int) -> ImageRequest:
     """The checkpoints' turns come in waves, as people's wishes do."""
     chance = random.Random(number)
-    side = chance.choice([32, 40, 48])
+    side = chance.choice([32, 40])
     return ImageRequest(
-        weights=files[(number // 20 + chance.choice([0, 0, 0, 1])) % len(files)],
+        weights=files[(number // 10 + chance.choice([0, 0, 0, 1])) % len(files)],
         prompt=f"a {chance.choice(['red', 'green', 'blue'])} circle, {number}",
         negative_prompt=chance.choice(["", "blurry"]),
         width=side,
