@@ -6,6 +6,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 from itertools import pairwise
+from statistics import median
 
 MOST_ROWS = 64
 _LEVELS = (2, 4, 6, 8, 12, 16, 24, 32, 48, MOST_ROWS)
@@ -18,14 +19,16 @@ _TRUST_S = 30.0  # then a size that did not pay is tried again: the machine may 
 
 @dataclass(slots=True)
 class _Measured:
-    """The last few calls of one size. The fastest counts: others were disturbed."""
+    """The last few calls of one size. The one in the middle counts: where a machine is busy with something else, the
+    fastest of many short calls was left alone, and none of the long ones was.
+    """
 
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
     at_s: float = 0.0
 
     @property
-    def best_s(self) -> float:
-        return min(self.seconds)
+    def usual_s(self) -> float:
+        return median(self.seconds)
 
 
 class Curve:
@@ -48,7 +51,7 @@ class Curve:
     def expected_s(self, rows: int) -> float:
         """How long a call of `rows` will take: as long as the next smaller one that was measured; 0: nothing was."""
         known = [size for size in self._measured if size <= rows] or list(self._measured)
-        return self._measured[max(known)].best_s if known else 0.0
+        return self._measured[max(known)].usual_s if known else 0.0
 
     @property
     def cap(self) -> int:
@@ -65,7 +68,7 @@ class Curve:
         """(rows, seconds) of the largest size of each level that was measured often enough, and not too long ago."""
         since_s = time.monotonic() - _TRUST_S
         known = {
-            next(level for level in _LEVELS if rows <= level): (rows, each.best_s)
+            next(level for level in _LEVELS if rows <= level): (rows, each.usual_s)
             for rows, each in sorted(self._measured.items())
             if len(each.seconds) >= _SAMPLES and each.at_s > since_s
         }
