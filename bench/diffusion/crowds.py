@@ -34,7 +34,7 @@ def crowds(stage: Stage) -> Iterator[Row]:
     in half of it, where as on a GPU most of a small call is asking for it.
     """
     sides = [stage.request.width] if stage.is_gpu else [stage.request.width, stage.request.width // 2]
-    aims = {(16, 512): ">= 2.5", (8, 32): ">= 3.0"}
+    aims = {(16, 512): ">= 2.5", (8, 64): ">= 3.0", (8, 32): ">= 3.0"}
     for side in sides:
         for count in CROWDS:
             requests = [stage.asked(100 * count + i, width=side, height=side) for i in range(count)]

@@ -10,10 +10,13 @@
     pictures      pixels in and out of files, larger, in the making
     shapes        how the checkpoint that ships was made
 
-Nothing here ever asks the network: the two variables are set before anything can import `huggingface_hub`.
+Nothing here ever asks the network, and the libraries keep their advice to themselves: the variables are set before
+anything can import them.
 """
 
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")

@@ -66,7 +66,6 @@ class Engine:
         self.residency = Residency(limits, self._pipeline, self._expected_bytes)
         self._loop = EngineLoop(self.residency, self.device)
         for logging in (diffusers_logging, transformers_logging):
-            logging.set_verbosity_error()
             logging.disable_progress_bar()
 
     @property
