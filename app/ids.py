@@ -12,10 +12,19 @@ from uuid import NAMESPACE_OID, uuid5
 
 _ALPHABET = string.ascii_letters + string.digits
 _VARIANTS = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
+_TAILS = 64
 _differ = random.Random()
-os.register_at_fork(after_in_child=_differ.seed)
 _random_bits = _differ.getrandbits
 _head = (0, "")  # the last millisecond, and how an id of it begins
+_tails: list[str] = []  # 20 random digits each, for the next ids: made by the dozen they cost a quarter
+
+
+def _begin_anew() -> None:
+    _differ.seed()
+    _tails.clear()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 def new_id() -> str:
@@ -29,8 +38,19 @@ def new_id() -> str:
         text = f"{now:012x}"
         head = f"{text[:8]}-{text[8:]}-7"
         _head = (now, head)
-    tail = _random_bits(80).to_bytes(10, "big").hex()  # faster than formatting the number; its last digit is left over
+    try:
+        tail = _tails.pop()
+    except IndexError:
+        tail = _more_tails()
     return f"{head}{tail[:3]}-{_VARIANTS[tail[3]]}{tail[4:7]}-{tail[7:19]}"
+
+
+def _more_tails() -> str:
+    """One to use now; the others are put by. Safe in any thread: each takes what nobody else has."""
+    digits = _random_bits(80 * _TAILS).to_bytes(10 * _TAILS, "big").hex()
+    first, *others = (digits[i : i + 20] for i in range(0, 20 * _TAILS, 20))
+    _tails.extend(others)
+    return first
 
 
 def end_user_id(app_id: str, user: str) -> str:
