@@ -85,9 +85,9 @@ def test_what_waits_for_another_is_passed_over_whatever_its_priority(house: Hous
 
 def test_the_checkpoint_that_is_needed_next_is_known(house: House) -> None:
     houses(house, "w2", "b")
-    for checkpoint in ("b", "d", "e"):
-        run_id = house.submit()
-        house.sql("UPDATE steps SET checkpoint = :name WHERE run_id = :run", name=checkpoint, run=run_id)
+    for age_s, checkpoint in ((3, "b"), (2, "d"), (1, "e")):
+        change = "UPDATE steps SET checkpoint = :name, ready_at = ready_at - :age_s WHERE run_id = :run"
+        house.sql(change, name=checkpoint, age_s=age_s, run=house.submit())
 
     def next_cold(*resident: str) -> str | None:
         claimer = steps.Claimer("w1", "gpu", 60, resident, **PATIENT)
