@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ import msgspec
 
 from app.checkpoints.bases import base_of, base_of_width
 from app.checkpoints.header import Unreadable, tensor_shapes
+from app.checkpoints.identify import read_or_problem
 from app.checkpoints.kinds import FOLDERS, NotUsable, kind_of
 from app.checkpoints.metadata import metadata_of
 from app.errors import CheckpointUnavailable
@@ -134,16 +136,8 @@ class Adapters:
 
 def identify_adapter(kind: Kind, name: str, path: Path) -> Adapter:
     """What `path` is. It never raises: what can't be read, or is of another kind, has that as its `problem`."""
-    family, problem = None, None
-    words: tuple[str, ...] = ()
-    try:
-        family, words = _folder(path) if path.is_dir() else _file(kind, path)
-    except (Unreadable, NotUsable) as error:
-        problem = f"{path.name} {error}"
-    except IndexError:
-        problem = f"{path.name} holds weights of other shapes than their names say."
-    except OSError as error:
-        problem = f"{path.name} can't be read: {error.strerror or error}."
+    read, problem = read_or_problem(path, _folder if path.is_dir() else partial(_file, kind))
+    family, words = read or (None, ())
     return Adapter(kind, name, str(path), family, problem, _stamp(path)[1], words)
 
 

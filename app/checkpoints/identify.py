@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -21,6 +22,8 @@ SECOND = "text_encoder_2"  # of SDXL
 PARTS = (*COMPONENTS, SECOND, "scheduler")
 PICKLES = frozenset({".ckpt", ".pt", ".pth"})
 SUFFIXES = PICKLES | {".safetensors", ".gguf"}
+
+T = TypeVar("T")
 
 Fingerprint = tuple[tuple[int, int], ...]
 
@@ -38,15 +41,8 @@ def identify(path: Path) -> Checkpoint:
     What its model card says is not in it (see `Catalogue`); what it `lacks` is no problem yet.
     """
     folder = path.is_dir()
-    found, problem = _Found(), None
-    try:
-        found = _folder(path) if folder else _file(path)
-    except (Unreadable, NotUsable) as error:
-        problem = f"{path.name} {error}"
-    except IndexError:
-        problem = f"{path.name} holds weights of other shapes than their names say."
-    except OSError as error:
-        problem = f"{path.name} can't be read: {error.strerror or error}."
+    read, problem = read_or_problem(path, _folder if folder else _file)
+    found = read or _Found()
     family = found.family or SD1
     return Checkpoint(
         name=path.name if folder else path.stem,
@@ -59,6 +55,18 @@ def identify(path: Path) -> Checkpoint:
         prediction=found.prediction,
         lacks=found.lacks,
     )
+
+
+def read_or_problem(path: Path, read: Callable[[Path], T]) -> tuple[T | None, str | None]:
+    """What `read` says of the file or folder, or the sentence for the person who put it there."""
+    try:
+        return read(path), None
+    except (Unreadable, NotUsable) as error:
+        return None, f"{path.name} {error}"
+    except IndexError:
+        return None, f"{path.name} holds weights of other shapes than their names say."
+    except OSError as error:
+        return None, f"{path.name} can't be read: {error.strerror or error}."
 
 
 class _Found(NamedTuple):

@@ -41,7 +41,7 @@ Order = Ticket | Callable[[], None] | None
 
 
 class EngineLoop:
-    """One thread for one device: everything of torch happens in it.
+    """One thread for one device: text encoders, UNet and autoencoder are used in it alone.
 
     A turn: whoever is new begins, one group makes one UNet call, one finished drawing is decoded.
     """
@@ -276,6 +276,9 @@ class EngineLoop:
             for painting in ended:
                 for group in self._groups.values():
                     group.drop(painting)
+            # Whoever was stopped while its checkpoint waited leaves no credit to the next one that asks for it.
+            busy = self._busy()
+            self._outside_since = {each: since_s for each, since_s in self._outside_since.items() if each in busy}
         self._groups = {key: group for key, group in self._groups.items() if group.has_work}
         self._waiting = len(self._lobby) + sum(len(group.waiting) for group in self._groups.values())
 
