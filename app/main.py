@@ -31,7 +31,10 @@ from app.api.health import health_operations
 from app.api.keys import KeysApi
 from app.api.metrics import metrics_operations
 from app.api.middleware import RequestIds
+from app.api.ollama import errors as ollama
+from app.api.ollama.library import OllamaLibraryApi
 from app.api.openai import errors as openai
+from app.api.openai.deletion import OpenAIDeletionApi
 from app.api.openai.routes import OpenAIApi
 from app.api.operation import header_names, routes
 from app.api.permalinks import Permalinks
@@ -53,6 +56,7 @@ from app.runs.end_users import EndUsers
 from app.runs.forms import Forms
 from app.runs.given import GivenFiles
 from app.runs.keyring import Keyring
+from app.runs.library import Library
 from app.runs.models import Models
 from app.runs.polls import Polls
 from app.runs.publications import Publications
@@ -79,8 +83,12 @@ _WRITTEN = (
 
 _ERRORS = ErrorShapes(
     render_error,
-    by_prefix={"/v1/images/": openai.render_error, "/v1/models": openai.render_error},
-    by_door={},
+    by_prefix={
+        "/v1/images/": openai.render_error,
+        "/v1/models": openai.render_error,
+        "/api/": ollama.render_error,
+    },
+    by_door={"ollama": ollama.render_error},
 )
 
 
@@ -111,7 +119,8 @@ def create_app(
     events = RunEvents(service, render, streams, settings.ping_s)
     polls = Polls(service, feed, Standings(lookout), queue_view)
     users = EndUsers(store)
-    models = Models(catalogue, settings.checkpoint_names)
+    models = Models(catalogue, settings.checkpoint_names, store)
+    library = Library(store, models, catalogue, settings)
     pictures = PictureRuns(service, models, uploads, users, settings.ping_s)
     operations = [
         *DifyApi(service, polls, users, render, events, settings).operations(),
@@ -121,6 +130,8 @@ def create_app(
         *UploadApi(uploads, reader, signer).operations(),
         *Permalinks(uploads, signer).operations(),
         *OpenAIApi(pictures, reader, settings).operations(),
+        *OpenAIDeletionApi(library).operations(),
+        *OllamaLibraryApi(library, settings).operations(),
         *FormsApi(Forms(store, advance, announcer), settings).operations(),
         *KeysApi(Keyring(store), settings).operations(),
         *WebhookApi(Webhooks(store, announcer, settings), publications, settings).operations(),
@@ -129,6 +140,7 @@ def create_app(
         *(metrics_operations(store, tally) if settings.metrics == "on" else ()),
     ]
     sweep = OrphanSweep(store, content, settings.orphan_age_s)
+    duties = (reaper, sweep, library.blobs, publications, users, calls, sender, streams, queue_view)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -137,7 +149,7 @@ def create_app(
         companion.start(store, advance, announcer, line.child_bell)
         await calls.begin()
         try:
-            async with _watching(reaper, sweep, publications, users, calls, sender, streams, queue_view):
+            async with _watching(*duties):
                 yield
         finally:
             await calls.close()
