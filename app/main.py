@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Protocol
 
 from starlette.applications import Starlette
@@ -33,6 +34,7 @@ from app.api.metrics import metrics_operations
 from app.api.middleware import RequestIds
 from app.api.ollama import errors as ollama
 from app.api.ollama.library import OllamaLibraryApi
+from app.api.ollama.transfers import OllamaTransfersApi
 from app.api.openai import errors as openai
 from app.api.openai.deletion import OpenAIDeletionApi
 from app.api.openai.routes import OpenAIApi
@@ -44,6 +46,7 @@ from app.api.webhooks import WebhookApi
 from app.artifacts.store import open_artifacts
 from app.artifacts.urls import open_signer
 from app.checkpoints.catalogue import open_catalogue
+from app.checkpoints.leftovers import Leftovers
 from app.errors import AtelierError
 from app.events.feed import Feed
 from app.events.line import open_line
@@ -60,12 +63,14 @@ from app.runs.library import Library
 from app.runs.models import Models
 from app.runs.polls import Polls
 from app.runs.publications import Publications
+from app.runs.pulls import Pulls
 from app.runs.queue_view import QueueView
 from app.runs.reaper import Reaper
 from app.runs.sender import Sender
 from app.runs.service import Announcer, RunService
 from app.runs.settle import SettleImages
 from app.runs.sweep import OrphanSweep
+from app.runs.transfers import Transfers
 from app.runs.uploads import Uploads
 from app.runs.webhooks import Webhooks
 from app.settings import Settings
@@ -120,7 +125,8 @@ def create_app(
     polls = Polls(service, feed, Standings(lookout), queue_view)
     users = EndUsers(store)
     models = Models(catalogue, settings.checkpoint_names, store)
-    library = Library(store, models, catalogue, settings)
+    library, transfers = Library(store, models, catalogue, settings), Transfers()
+    pulls = Pulls(settings, models, library.presets, library.installed, transfers)
     pictures = PictureRuns(service, models, uploads, users, settings.ping_s)
     operations = [
         *DifyApi(service, polls, users, render, events, settings).operations(),
@@ -132,6 +138,7 @@ def create_app(
         *OpenAIApi(pictures, reader, settings).operations(),
         *OpenAIDeletionApi(library).operations(),
         *OllamaLibraryApi(library, settings).operations(),
+        *OllamaTransfersApi(pulls, settings).operations(),
         *FormsApi(Forms(store, advance, announcer), settings).operations(),
         *KeysApi(Keyring(store), settings).operations(),
         *WebhookApi(Webhooks(store, announcer, settings), publications, settings).operations(),
@@ -140,7 +147,8 @@ def create_app(
         *(metrics_operations(store, tally) if settings.metrics == "on" else ()),
     ]
     sweep = OrphanSweep(store, content, settings.orphan_age_s)
-    duties = (reaper, sweep, library.blobs, publications, users, calls, sender, streams, queue_view)
+    leftovers = Leftovers(settings.checkpoints_dir)
+    duties = (reaper, sweep, leftovers, publications, users, calls, sender, streams, queue_view)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -163,8 +171,14 @@ def create_app(
         lifespan=lifespan,
     )
     web.router.redirect_slashes = False  # a path with a slash too many is unknown, as all others are
-    web.state.end_streams = feed.close  # for the server, which waits for open answers before it ends the lifespan
+    # For the server, which waits for open answers before it ends the lifespan.
+    web.state.end_streams = partial(_each, feed.close, transfers.end)
     return web
+
+
+def _each(*steps: Callable[[], None]) -> None:
+    for step in steps:
+        step()
 
 
 class Duty(Protocol):

@@ -89,7 +89,7 @@ class Settings(BaseSettings):
     open_to_loopback: bool = Field(
         False,
         description="true: programs on this machine need no key on the ports of Ollama and llama.go; "
-        "they are who the first key is",
+        "they have one of their own, which may bring checkpoints, too",
     )
     public_base_url: str = Field(
         "",

@@ -17,7 +17,8 @@ class Hub(http.server.ThreadingHTTPServer):
     """`repositories`: name → file → content. `/files/NAME` are files that are in no repository.
 
     The next answers that bring a file: `cuts` are bytes after which each breaks off, `statuses` what each says in place
-    of it. `etags` off: files have no mark by which a part of them could be known.
+    of it. `etags` off: files have no mark by which a part of them could be known. `holds_at`: after so many bytes of a
+    file it sends nothing more until `go_on` is set.
     """
 
     daemon_threads = True
@@ -27,9 +28,12 @@ class Hub(http.server.ThreadingHTTPServer):
         self.repositories: dict[str, dict[str, bytes]] = {}
         self.files: dict[str, bytes] = {}
         self.gated: set[str] = set()
+        self.damaged: set[str] = set()  # files of repositories that come with other bytes than their hash is of
         self.cuts: list[int] = []
         self.statuses: list[int] = []
         self.etags = self.ranges = True
+        self.holds_at: int | None = None
+        self.go_on = threading.Event()
         self.asked: list[tuple[str, dict[str, str]]] = []
 
     @property
@@ -77,7 +81,7 @@ class _Door(http.server.BaseHTTPRequestHandler):
         if name in self.server.gated and self.headers.get("Authorization") != "Bearer hf_mine":
             return self._say(403, b"", {"X-Error-Code": "GatedRepo"})
         content = self.server.repositories[name][file]
-        self.server.files[f"{name}/{file}"] = content
+        self.server.files[f"{name}/{file}"] = content[::-1] if f"{name}/{file}" in self.server.damaged else content
         where = f"http://localhost:{self.server.server_address[1]}/files/{name}/{file}"
         self._say(302, b"", {"Location": where, "X-Linked-Etag": f'"{_sha256(content)}"'})
 
@@ -106,6 +110,10 @@ class _Door(http.server.BaseHTTPRequestHandler):
         if body and status in (200, 206) and not self.path.startswith("/api/") and self.server.cuts:
             self.wfile.write(body[: self.server.cuts.pop(0)])
             self.close_connection = True
+        elif self.server.holds_at is not None and self.path.startswith("/files/"):
+            self.wfile.write(body[: self.server.holds_at])
+            self.server.go_on.wait(60)
+            self.wfile.write(body[self.server.holds_at :])
         else:
             self.wfile.write(body)
 

@@ -1,32 +1,25 @@
 """Files that were posted before it is said what they are: by their SHA-256, in a hidden folder beside the checkpoints.
 
-There on the same disk they become checkpoints without being copied. What nobody has made use of for a day is deleted.
+There on the same disk they become checkpoints without being copied. After a day they are deleted (`leftovers`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import os
 import re
 import shutil
-import time
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from pathlib import Path
 
 from app import ids
 from app.errors import FileTooLarge, InvalidParam, Unavailable
 
-logger = logging.getLogger(__name__)
-
 FOLDER = ".blobs"
 _DIGEST = re.compile(r"sha256[:-]([0-9a-fA-F]{64})", re.ASCII)
 _AT_ONCE = 1 << 20  # bytes written in one go
 _SPARE_BYTES = 64 << 20
-_LEFT_S = 86400.0
-_FIRST_S, _EVERY_S = 90.0, 3600.0
 
 
 def read_digest(text: str) -> str:
@@ -72,25 +65,6 @@ class Blobs:
         if found != sha256:
             said = f'digest mismatch, expected "sha256:{sha256}", got "sha256:{found}"'
             raise InvalidParam(said, params="digest")
-
-    async def watch(self) -> None:
-        """Tidies up once an hour, until cancelled."""
-        await asyncio.sleep(_FIRST_S)
-        while True:
-            with suppress(OSError):
-                await asyncio.to_thread(self.tidy)
-            await asyncio.sleep(_EVERY_S)
-
-    def tidy(self) -> int:
-        """Deletes what has lain here for a day, finished or not; returns how many that were. Raises OSError."""
-        if not self._folder.is_dir():
-            return 0
-        old = [path for path in self._folder.iterdir() if time.time() - path.stat().st_mtime > _LEFT_S]
-        for path in old:
-            path.unlink(missing_ok=True)
-        if old:
-            logger.info(f"{len(old)} blobs deleted", extra={"action": "blobs_deleted"})
-        return len(old)
 
 
 class _Coming:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from app import ids
-from app.checkpoints.adapters import identify_adapter
+from app.checkpoints.adapters import KINDS, identify_adapter
 from app.checkpoints.catalogue import Catalogue
 from app.checkpoints.checkpoint import Checkpoint
 from app.checkpoints.conversion import Conversions
@@ -31,6 +31,10 @@ class Installed:
         self._catalogue = catalogue
         self._hashes = Hashes(settings.hashes_file)
         self._conversions = Conversions(settings.converted_dir)
+
+    def known(self, name: str) -> Checkpoint:
+        """Raises CheckpointUnavailable."""
+        return self._catalogue.get(name)
 
     def sha256(self, checkpoint: Checkpoint) -> str:
         """64 hex digits, of a folder those of its UNet; empty while nobody has read the file for that."""
@@ -76,7 +80,8 @@ class Installed:
             return there
         self.require_free(name)
         place = self._folder / made.name
-        made.rename(place)
+        if not _move(made, place):
+            self.require_free(name)
         try:
             checkpoint = self._catalogue.get(name)
         except CheckpointUnavailable:  # it lacks a part that nothing here has
@@ -125,6 +130,25 @@ class Installed:
             shutil.rmtree(staging, ignore_errors=True)
         return name
 
+    def adopt_any(self, made: Path, digests: Mapping[str, str]) -> Checkpoint | None:
+        """The same for what may go with checkpoints, too: a LoRA, a VAE and so on goes into its own folder; then None.
+
+        Raises as `adopt` does.
+        """
+        name = made.name if made.is_dir() else made.stem
+        kinds = (kind for kind in KINDS if identify(made).problem and not identify_adapter(kind, name, made).problem)
+        kind = next(kinds, None)
+        if kind is None:
+            return self.adopt(made, digests)
+        place = self._folder / FOLDERS[kind] / made.name
+        if place.exists():
+            if place.is_dir() or {self._hashes.compute(place)} != set(digests.values()):
+                raise InvalidParam(f"{FOLDERS[kind]}/{made.name} is there already, with other content", params="model")
+            return None
+        place.parent.mkdir(parents=True, exist_ok=True)
+        made.rename(place)
+        return None
+
     def require_free(self, name: str) -> None:
         """Raises InvalidParam where a checkpoint has that name already, in whichever letters, usable or not."""
         if any(each.name.lower() == name.lower() for each in self._catalogue.list()):
@@ -166,6 +190,22 @@ def _link(source: Path, place: Path) -> None:
         os.link(source, place)
     except OSError:
         shutil.copyfile(source, place)
+
+
+def _move(made: Path, place: Path) -> bool:
+    """False where somebody else has put something there meanwhile. Raises OSError."""
+    if made.is_dir():
+        made.rename(place)
+        return True
+    try:
+        os.link(made, place)
+    except FileExistsError:
+        return False
+    except OSError:  # a disk without links
+        made.rename(place)
+        return True
+    made.unlink()
+    return True
 
 
 def _remove(path: Path) -> None:
