@@ -64,6 +64,7 @@ from app.runs.models import Models
 from app.runs.polls import Polls
 from app.runs.publications import Publications
 from app.runs.pulls import Pulls
+from app.runs.pushes import Pushes
 from app.runs.queue_view import QueueView
 from app.runs.reaper import Reaper
 from app.runs.sender import Sender
@@ -138,7 +139,7 @@ def create_app(
         *OpenAIApi(pictures, reader, settings).operations(),
         *OpenAIDeletionApi(library).operations(),
         *OllamaLibraryApi(library, settings).operations(),
-        *OllamaTransfersApi(pulls, settings).operations(),
+        *OllamaTransfersApi(pulls, Pushes(settings, models, transfers), settings).operations(),
         *FormsApi(Forms(store, advance, announcer), settings).operations(),
         *KeysApi(Keyring(store), settings).operations(),
         *WebhookApi(Webhooks(store, announcer, settings), publications, settings).operations(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import http.server
 import json
@@ -27,6 +28,7 @@ class Hub(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Door)
         self.repositories: dict[str, dict[str, bytes]] = {}
         self.files: dict[str, bytes] = {}
+        self.private: dict[str, bool] = {}  # of the repositories that were made here
         self.gated: set[str] = set()
         self.damaged: set[str] = set()  # files of repositories that come with other bytes than their hash is of
         self.cuts: list[int] = []
@@ -66,6 +68,56 @@ class _Door(http.server.BaseHTTPRequestHandler):
             self._give(path.removeprefix("/files/"))
         else:
             self._say(404, b"")
+
+    def do_POST(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.server.asked.append((path, {name.lower(): value for name, value in self.headers.items()}))
+        preupload = re.fullmatch(r"/api/models/([^/]+/[^/]+)/preupload/(.+)", path)
+        commit = re.fullmatch(r"/api/models/([^/]+/[^/]+)/commit/(.+)", path)
+        if self.headers.get("Authorization") != "Bearer hf_mine":
+            self._say(401, b"{}")
+        elif path == "/api/repos/create":
+            said = json.loads(body)
+            name = f"{said['organization']}/{said['name']}"
+            self.server.private[name] = said.get("private", said.get("visibility") == "private")
+            self.server.repositories.setdefault(name, {})
+            self._say(200, json.dumps({"url": f"{self.server.address}/{name}"}).encode())
+        elif preupload:
+            modes = [
+                {"path": file["path"], "uploadMode": "lfs" if file["size"] > 1000 else "regular", "shouldIgnore": False}
+                for file in json.loads(body)["files"]
+            ]
+            self._say(200, json.dumps({"files": modes}).encode())
+        elif path.endswith(".git/info/lfs/objects/batch"):
+            objects = [
+                {**each, "actions": {"upload": {"href": f"{self.server.address}/uploads/{each['oid']}"}}}
+                for each in json.loads(body)["objects"]
+            ]
+            self._say(200, json.dumps({"transfer": "basic", "objects": objects}).encode())
+        elif commit:
+            self._commit(commit[1], [json.loads(line) for line in body.splitlines()])
+        else:
+            self._say(404, b"")
+
+    def _commit(self, name: str, lines: list[dict[str, Any]]) -> None:
+        for line in lines:
+            value = line["value"]
+            if line["key"] == "lfsFile":
+                self.server.repositories[name][value["path"]] = self.server.files[value["oid"]]
+            elif line["key"] == "file":
+                self.server.repositories[name][value["path"]] = base64.b64decode(value["content"])
+        said = {"commitUrl": f"{self.server.address}/{name}/commit/1", "commitOid": "1" * 40, "success": True}
+        self._say(200, json.dumps(said).encode())
+
+    def do_PUT(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.asked.append((path, {name.lower(): value for name, value in self.headers.items()}))
+        if self.server.statuses:
+            return self._say(self.server.statuses.pop(0), b"")
+        self.server.files[path.removeprefix("/files/").removeprefix("/uploads/")] = body
+        self._say(200, b"")
 
     def _list(self, name: str) -> None:
         files = self.server.repositories.get(name)

@@ -35,9 +35,9 @@ Tell = Callable[[str, str, int, int], None]
 
 VERIFYING = "verifying sha256 digest"
 FOLDER_TAG = "diffusers"
-_HUBS = ("hf.co/", "huggingface.co/")
+HUB_HOSTS = frozenset({"hf.co", "huggingface.co"})
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+?)?(:[^:]+)?", re.ASCII)
-_WEIGHTS = SUFFIXES | {".bin"}
+WEIGHTS = SUFFIXES | {".bin"}
 _CONNECT_S, _SILENCE_S = 30.0, 60.0
 
 
@@ -57,9 +57,9 @@ def read_wanted(name: str, reach: Reach, *, insecure: bool = False) -> Wanted:
     text = name.strip()
     is_url = text.startswith(("http://", "https://"))
     bare = text.partition("://")[2] if is_url else text
-    hub = next((hub for hub in _HUBS if bare.lower().startswith(hub)), "")
-    if hub and "/resolve/" not in bare and "/blob/" not in bare:
-        bare, is_url = bare[len(hub) :].rstrip("/"), False
+    host, _, rest = bare.partition("/")
+    if host.lower() in HUB_HOSTS and "/resolve/" not in rest:
+        bare, is_url = rest.rstrip("/"), False
     if is_url:
         check_url(text, "model", reach)
         return Wanted(text)
@@ -79,7 +79,7 @@ def read_wanted(name: str, reach: Reach, *, insecure: bool = False) -> Wanted:
 def server_url(named: ModelName, *, insecure: bool = False) -> str:
     """Where the file of a model lies whose name begins with a server: `host/namespace/model[:tag]`."""
     file = named.model if named.tag.lower() == LATEST else f"{named.model}-{named.tag}"
-    suffix = "" if PurePosixPath(file).suffix.lower() in _WEIGHTS else ".safetensors"
+    suffix = "" if PurePosixPath(file).suffix.lower() in WEIGHTS else ".safetensors"
     return f"{'http' if insecure else 'https'}://{named.host}/{named.namespace}/{file}{suffix}"
 
 
@@ -181,7 +181,7 @@ def _announced(client: httpx.Client, remote: Remote) -> int | None:
 def _file_name(source: Source) -> str:
     """The name of the file or folder, which leads nowhere else. Raises InvalidParam."""
     name = source.name if source.is_folder else source.files[0].filename
-    if not source.is_folder and PurePosixPath(name).suffix.lower() not in _WEIGHTS:
+    if not source.is_folder and PurePosixPath(name).suffix.lower() not in WEIGHTS:
         raise InvalidParam(f"{name or 'the address'} does not look like weights", params="model")
     if name != PurePosixPath(name).name or name.startswith("."):
         raise InvalidParam(f"{name!r} can't be the name of a file", params="model")

@@ -1,4 +1,7 @@
-"""Ollama's own client for Python pulls models from servers that break off, lie about hashes, or must not be asked."""
+"""Ollama's own client for Python pulls models from servers that break off, lie about hashes, or must not be asked.
+
+And it pushes models: to the hub with its own library, to other servers by PUT.
+"""
 
 from __future__ import annotations
 
@@ -37,10 +40,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("pulls")
 
 
-def begin(folder: Path, hub: Hub) -> Atelier:
+def begin(folder: Path, hub: Hub, **settings: str) -> Atelier:
     """A server that may ask the hub, and `localhost`, but not the addresses of this machine."""
     env = {"HF_ENDPOINT": hub.address, "HF_TOKEN": "hf_mine"}
-    return start(folder, env_too=env, worker="none", outbound_allow="localhost")
+    return start(folder, env_too=env, worker="none", outbound_allow="localhost", **settings)
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +190,66 @@ def test_a_key_without_the_scope_pulls_nothing(server: Atelier) -> None:
     assert (status, "lacks the scope 'checkpoints'" in error) == (403, True)
 
 
+# --- pushes
+
+
+def test_a_model_is_pushed_to_the_hub(hub: Hub, client: ollama.Client, server: Atelier, content: bytes) -> None:
+    (server.checkpoints_dir / "own.safetensors").write_bytes(content)
+    client.copy("own", "me/pushed")
+    digest, told = hashlib.sha256(content).hexdigest(), lines(client.push("me/pushed", stream=True))
+    assert statuses(told)[0] == "retrieving manifest"
+    assert statuses(told)[-2:] == ["pushing manifest", "success"]
+    of_file = [each for each in told if each["status"] == f"pushing {digest[:12]}"]
+    assert of_file[-1] == {**of_file[0], "completed": len(content)}
+    assert hub.repositories["me/pushed"] == {"own.safetensors": content}
+    assert hub.private["me/pushed"]
+    client.copy("own", "hf.co/me/pushed:v2")
+    assert client.push("hf.co/me/pushed:v2").status == "success"
+    assert set(hub.repositories["me/pushed"]) == {"own.safetensors", "pushed-v2.safetensors"}
+
+
+def test_a_diffusers_folder_is_pushed_as_one(hub: Hub, client: ollama.Client) -> None:
+    client.copy("atelier-shapes", "me/folder")
+    assert client.push("me/folder").status == "success"
+    assert {"model_index.json", "unet/config.json", "text_encoder/config.json"} <= set(hub.repositories["me/folder"])
+    assert client.pull("hf.co/me/folder").status == "success"
+
+
+def test_a_server_that_takes_files_is_pushed_to(
+    hub: Hub, client: ollama.Client, server: Atelier, content: bytes
+) -> None:
+    port = hub.server_address[1]
+    (server.checkpoints_dir / "mine.safetensors").write_bytes(content)
+    client.copy("mine", f"localhost:{port}/files/sent:v1")
+    assert statuses(client.push(f"localhost:{port}/files/sent:v1", insecure=True, stream=True))[-1] == "success"
+    assert hub.files["sent-v1.safetensors"] == content
+    body = {"model": "mine", "to": f"http://localhost:{port}/files/signed?key=1", "stream": False}
+    headers = {"authorization": client._client.headers["authorization"]}
+    assert server.http.post("/api/push", json=body, headers=headers).json() == {"status": "success"}
+    assert hub.files["signed"] == content
+    hub.statuses = [507]
+    assert server.http.post("/api/push", json=body, headers=headers).status_code == 503
+
+
+def test_what_can_not_be_pushed_is_told(hub: Hub, client: ollama.Client, server: Atelier) -> None:
+    begun = len(hub.asked)
+    client.copy("atelier-shapes", f"127.0.0.1:{hub.server_address[1]}/files/x")
+    for name, status, says in (
+        ("me/nothing", 404, "model 'me/nothing' not found"),
+        ("atelier-shapes", 400, "'atelier-shapes:latest' says of no place: copy it to owner/name"),
+        (f"127.0.0.1:{hub.server_address[1]}/files/x", 400, "model leads to an address that is not public: 127.0.0.1"),
+    ):
+        told, error = refused(client.push, name, insecure=True)
+        assert (told, error[: len(says)]) == (status, says)
+    headers = {"authorization": client._client.headers["authorization"]}
+    nameless = server.http.post("/api/push", content=b"{}", headers=headers)
+    assert (nameless.status_code, nameless.json()) == (400, {"error": "model is required"})
+    assert len(hub.asked) == begun
+
+
+# --- the end of a server
+
+
 def test_a_killed_server_goes_on_with_the_next_pull(
     hub: Hub, folder: Path, server: Atelier, client: ollama.Client, content: bytes
 ) -> None:
@@ -197,10 +260,9 @@ def test_a_killed_server_goes_on_with_the_next_pull(
         pass
     server.kill()
     hub.go_on.set()
-    again = begin(folder, hub)
-    try:
-        headers = {"authorization": client._client.headers["authorization"]}
-        assert ollama.Client(host=again.url, headers=headers).pull("me/killed").status == "success"
+    again = begin(folder, hub, ollama_port="0", open_to_loopback="true")
+    try:  # and a program on the same machine needs no key
+        assert ollama.Client(host=again.urls["Ollama"]).pull("me/killed").status == "success"
     finally:
         again.stop()
     assert hub.ranges_asked[begun] is None

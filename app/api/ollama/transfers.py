@@ -17,7 +17,9 @@ from app.api.ollama.lines import Line, answered
 from app.api.operation import Operation
 from app.domain.request import Caller, Scope
 from app.errors import BadRequest, BodyTooLarge, CheckpointUnavailable, InvalidParam, NotFound, Unavailable
+from app.runs.models import ModelNotFound
 from app.runs.pulls import Pulls
+from app.runs.pushes import Pushes
 from app.runs.transfers import Told
 from app.settings import Settings
 
@@ -33,11 +35,22 @@ class PullBody(msgspec.Struct):
     stream: bool = True
 
 
+class PushBody(msgspec.Struct):
+    """What to push. Its name says where to: owner/name of the hub, or server/folder/name."""
+
+    model: Annotated[str, Meta(examples=["owner/name"])] = ""
+    name: Annotated[str, Meta(description="the same, as it was called before")] = ""
+    to: Annotated[str, Meta(description="a URL that takes the file by PUT, where the name does not say where to")] = ""
+    insecure: Annotated[bool, Meta(description="of a server that the name begins with: http")] = False
+    stream: bool = True
+
+
 class OllamaTransfersApi:
     """Operations on models of other places."""
 
-    def __init__(self, pulls: Pulls, settings: Settings) -> None:
+    def __init__(self, pulls: Pulls, pushes: Pushes, settings: Settings) -> None:
         self._pulls = pulls
+        self._pushes = pushes
         self._settings = settings
 
     def operations(self) -> list[Operation]:
@@ -56,11 +69,33 @@ class OllamaTransfersApi:
                 answers={200: (Progress, NDJSON)},
                 raises=(InvalidParam, BadRequest, BodyTooLarge, NotFound, CheckpointUnavailable, Unavailable),
             ),
+            Operation(
+                method="POST",
+                path="/api/push",
+                handler=self._push,
+                scope=Scope.CHECKPOINTS,
+                summary="Pushing a model",
+                description="To Hugging Face's hub, or to a server that takes files by PUT. It goes on when its client "
+                "has left.",
+                tag=TAG,
+                error=OllamaError,
+                body=PushBody,
+                answers={200: (Progress, NDJSON)},
+                raises=(InvalidParam, BadRequest, BodyTooLarge, ModelNotFound, Unavailable),
+            ),
         ]
 
     async def _pull(self, request: Request, caller: Caller) -> ASGIApp:
         body = await read_struct(request, PullBody, self._settings.max_body_bytes)
         told = self._pulls.pull(caller, body.model or body.name, insecure=body.insecure)
+        return await answered(_lines(told), stream=body.stream)
+
+    async def _push(self, request: Request, caller: Caller) -> ASGIApp:
+        body = await read_struct(request, PushBody, self._settings.max_body_bytes)
+        name = body.model or body.name
+        if not name.strip():
+            raise BadRequest("model is required")
+        told = self._pushes.push(caller, name, body.to, insecure=body.insecure)
         return await answered(_lines(told), stream=body.stream)
 
 
