@@ -10,6 +10,7 @@ from app.artifacts.disk import DiskArtifacts
 from app.checkpoints.catalogue import SHIPPED_FOLDER, Catalogue
 from app.domain.artifact import MARK
 from app.graph.nodes.kind import WorkerCall
+from app.graph.tools.again import AGAIN
 from app.graph.tools.image_tools import OWN_IMAGE_TOOLS
 from app.runs.settle import SettleImages
 from workers.diffusion.engine import Engine
@@ -17,7 +18,7 @@ from workers.diffusion.request import Image, Progress
 from workers.nodes.image_request import ImageRequests
 
 Heard = Callable[[Progress], None]
-_TOOLS = {tool.name: tool for tool in OWN_IMAGE_TOOLS}
+_TOOLS = {tool.name: tool for tool in (*OWN_IMAGE_TOOLS, AGAIN)}
 
 
 def _unheard(progress: Progress) -> None:

@@ -57,12 +57,12 @@ class Catalogue:
         self._default = default
         self._aliases = dict(aliases or {})
         self._default_vae = dict(default_vae or {})
-        self.adapters = Adapters(self._folders[0] if self._folders else SHIPPED_FOLDER)
+        self._hashes = hashes or Hashes()
+        self.adapters = Adapters(self._folders[0] if self._folders else SHIPPED_FOLDER, self._hashes)
         self._mtimes_ns: list[int] | None = None  # of the folders, when `_paths` was made; None: not to be trusted
         self._paths: dict[str, Path] = {}
         self._cards: dict[str, Path] = {}
         self._known: dict[Path, tuple[Fingerprint, Checkpoint]] = {}
-        self._hashes = hashes or Hashes()
 
     def list(self) -> list[Checkpoint]:
         """All of them by name, with those that can't be used."""

@@ -66,6 +66,15 @@ class Enlargement:
 
 
 @dataclass(frozen=True, slots=True)
+class UsedFile:
+    """What the picture's file is to say of weights that it was made with. `hash`: empty where nobody knows it."""
+
+    role: str
+    name: str
+    hash: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ImageRequest:
     """`n` pictures of one prompt; picture i is the one that `alone(i)` gives.
 
@@ -101,6 +110,7 @@ class ImageRequest:
     previews: bool = False
     preview_path: str = ""  # a tiny autoencoder that makes them; empty: they are a guess from the latents
     exclusive: bool = False  # alone in each UNet call, so that it repeats bit for bit
+    files: tuple[UsedFile, ...] = ()
 
     def alone(self, i: int) -> ImageRequest:
         """The request for its picture `i` and no other: of `seed + i`, or, of variations, of `variation_seed + i`."""
@@ -121,6 +131,7 @@ class EnlargeRequest:
     enlarge: Enlargement
     format: Format = "png"
     quality: int = 90
+    files: tuple[UsedFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
