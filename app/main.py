@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.dialects import ErrorShapes
+from app.api.dify.again import AgainApi
 from app.api.dify.app_pages import AppPages
 from app.api.dify.errors import CrossOrigin, from_framework, render_error
 from app.api.dify.events import RunEvents
@@ -47,6 +48,7 @@ from app.events.line import open_line
 from app.events.lookout import Lookout
 from app.events.standings import Standings
 from app.runs.advance import Advance
+from app.runs.again import Again
 from app.runs.calls import Calls
 from app.runs.companion import Companion
 from app.runs.end_users import EndUsers
@@ -113,8 +115,10 @@ def create_app(
     users = EndUsers(store)
     models = Models(catalogue, settings.checkpoint_names)
     pictures = PictureRuns(service, models, uploads, users, settings.ping_s)
+    dify = DifyApi(service, polls, users, render, events, settings)
     operations = [
-        *DifyApi(service, polls, users, render, events, settings).operations(),
+        *dify.operations(),
+        *AgainApi(dify, Again(store, content), uploads, settings).operations(),
         *events.operations(),
         *AppPages(publications, users, settings).operations(),
         *RunLists(service, render).operations(),

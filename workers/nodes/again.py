@@ -14,23 +14,24 @@ from PIL import UnidentifiedImageError
 from app.artifacts.said import texts_of
 from app.artifacts.store import ArtifactStore
 from app.domain.recipe import differences, read_recipe
-from app.errors import NodeFailed
 from app.graph.tools.recipe_text import preferred, read_said
 
 SAME = "The same pixels."
+_UNKNOWN: dict[str, Any] = {"same_pixels": None, "differing_pixels": None, "greatest_difference": None}
 _SHARED = "The first one was not painted alone (exclusive): in company the last bits may be rounded otherwise."
 
 
 def compared(again: Mapping[str, Any], made: bytes, notes: Sequence[str], artifacts: ArtifactStore) -> dict[str, Any]:
-    """What the step's outputs say besides the picture. Raises NodeFailed for a first picture that can't be decoded.
+    """What the step's outputs say besides the picture.
 
-    `same_pixels` is null where there is no first picture. A difference may be without effect, so both are said.
+    `same_pixels` is null where there is no first picture, or none that can be decoded. A difference may be without
+    effect, so both are said.
     """
     was, _ = read_recipe(again["recipe"])
     now, _ = read_said(preferred(texts_of(io.BytesIO(made))))
     found = differences(was, now)
     picture, notes = again.get("picture"), list(notes)
-    pixels = _pixels(artifacts.get(picture["sha256"]), made, notes) if picture else {"same_pixels": None}
+    pixels = _pixels(artifacts.get(picture["sha256"]), made, notes) if picture else _UNKNOWN
     if pixels["same_pixels"] is False and was.is_ours and not was.exclusive and was.checkpoint is not None:
         notes.append(_SHARED)
     told = [msgspec.to_builtins(each) for each in found]
@@ -39,23 +40,23 @@ def compared(again: Mapping[str, Any], made: bytes, notes: Sequence[str], artifa
 
 def _pixels(first: bytes, second: bytes, notes: list[str]) -> dict[str, Any]:
     """How far apart they are, decoded: a pixel differs where any of its three values does."""
-    one, other = (_decoded(each) for each in (first, second))
+    try:
+        one, other = (_decoded(each) for each in (first, second))
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Picture.DecompressionBombError) as error:
+        notes.append(f"The picture in the file can't be decoded: {error}")
+        return _UNKNOWN
     if one.shape != other.shape:
         sizes = [f"{each.shape[1]} x {each.shape[0]}" for each in (one, other)]
         notes.append(f"The file has {sizes[0]} pixels, and the new picture {sizes[1]}.")
-        return {"same_pixels": False, "differing_pixels": None, "greatest_difference": None}
+        return {**_UNKNOWN, "same_pixels": False}
     apart = np.abs(one.astype(np.int16) - other).max(2)
     differing = int(np.count_nonzero(apart))
     return {"same_pixels": not differing, "differing_pixels": differing, "greatest_difference": int(apart.max())}
 
 
 def _decoded(content: bytes) -> np.ndarray:
-    try:
-        with Picture.open(io.BytesIO(content), formats=("PNG", "JPEG", "WEBP")) as picture:
-            return np.asarray(picture.convert("RGB"))
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Picture.DecompressionBombError) as error:
-        said = f"The picture that this one was to be compared with can't be decoded: {error}"
-        raise NodeFailed(said, error_type="InvalidParam") from error
+    with Picture.open(io.BytesIO(content), formats=("PNG", "JPEG", "WEBP")) as picture:
+        return np.asarray(picture.convert("RGB"))
 
 
 def _sentence(pixels: Mapping[str, Any]) -> str:
