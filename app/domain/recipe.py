@@ -13,8 +13,11 @@ from app.errors import InvalidParam
 LONGEST = 1024 * 1024
 """Bytes of a recipe's JSON. Whoever writes files can write anything into them."""
 
+MOST_WORDS = 10_000
+"""Characters of a prompt, as our tools take them."""
+
 Short = Annotated[str, Meta(max_length=256)]
-Words = Annotated[str, Meta(max_length=10_000)]
+Words = Annotated[str, Meta(max_length=MOST_WORDS)]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Side = Annotated[int, Meta(ge=8, le=2048, multiple_of=8)]
 ShownSide = Annotated[int, Meta(ge=1, le=8192)]

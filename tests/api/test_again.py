@@ -86,7 +86,7 @@ def test_a_picture_with_a_lora_is_made_again_and_without_it_that_is_said(atelier
     assert outputs["notes"][0].startswith("the LoRA 'ink' is left out: There is no LoRA 'ink'.")
 
 
-def test_a_part_painted_anew_is_made_again_from_the_same_uploads_and_by_their_user_alone(atelier: Atelier) -> None:
+def test_a_part_painted_anew_is_made_again_by_whoever_has_its_pictures(atelier: Atelier, tmp_path: Path) -> None:
     key = atelier.app_key(ROOT / "workflows/inpaint.yml")
     hole = Image.new("RGB", (64, 64))
     hole.paste("white", (16, 16, 48, 48))
@@ -100,6 +100,12 @@ def test_a_part_painted_anew_is_made_again_from_the_same_uploads_and_by_their_us
         assert stranger.status_code == 400
         assert "image (SHA-256 " in stranger.json()["message"]
         assert "mask (SHA-256 " in stranger.json()["message"]
+    names = [tmp_path / name for name in ("painted.png", "image.png", "mask.png")]
+    for name, content in zip(names, (picture, *given), strict=True):
+        name.write_bytes(content)
+    words = ("--given", str(names[1]), "--given", str(names[2]), "--url", atelier.url, "--key", atelier.key)
+    told = atelier.cli("again", str(names[0]), *words, "--out", str(tmp_path / "again.png"))
+    assert told.endswith("The same pixels.")
 
 
 def test_a_picture_that_is_here_is_named_by_its_id_and_found_in_its_app_alone(atelier: Atelier) -> None:
@@ -187,7 +193,7 @@ def test_a_request_names_its_user_and_one_picture(atelier: Atelier) -> None:
 
 
 def test_the_command_makes_a_picture_again_and_says_what_differs(atelier: Atelier, tmp_path: Path) -> None:
-    (picture,) = painted(atelier)
+    (picture,) = painted(atelier, exclusive=False)
     first, second, other = (tmp_path / f"{name}.png" for name in ("first", "second", "other"))
     first.write_bytes(picture)
     words = ("--url", atelier.url, "--key", atelier.key, "--out", str(second))

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from app.domain.recipe import Recipe, UsedLora, read_recipe
+from app.domain.recipe import MOST_WORDS, Recipe, UsedLora, read_recipe
 from app.errors import InvalidParam
 from app.graph.tools.image_parameters import MOST_SEED
 from app.graph.tools.samplers import choose_sampler
@@ -46,6 +46,8 @@ def _read_parameters(text: str) -> tuple[Recipe, tuple[str, ...]]:
             params="recipe",
         )
     prompt, _, negative = "\n".join(lines[:at]).partition(_NEGATIVE)
+    if len(prompt) > MOST_WORDS:
+        raise InvalidParam(f"The picture's prompt has more than {MOST_WORDS} characters.", params="recipe")
     draft = _Draft(_settings(lines[at][:_LONGEST_LINE]))
     draft.words(prompt.strip(), negative.strip())
     return draft.recipe(), tuple(draft.notes[:_MOST_NOTES])
