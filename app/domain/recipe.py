@@ -89,6 +89,8 @@ class Recipe(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     image: Sha256 | None = None
     mask: Sha256 | None = None
     strength: Fraction | None = None
+    references: Annotated[tuple[Sha256, ...], Meta(max_length=4)] = ()
+    reference_weight: Fraction | None = None
     loras: Annotated[tuple[UsedLora, ...], Meta(max_length=16)] = ()
     embeddings: Annotated[tuple[Short, ...], Meta(max_length=256)] = ()
     controls: Annotated[tuple[UsedControl, ...], Meta(max_length=4)] = ()
@@ -108,7 +110,8 @@ class Recipe(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     def pictures(self) -> dict[str, str]:
         """What it was made from, by what it was there for: name → SHA-256."""
         named = {"image": self.image, "mask": self.mask}
-        named |= {f"control_image {i + 1}": control.image for i, control in enumerate(self.controls)}
+        named |= {f"reference {i + 1}": sha256 for i, sha256 in enumerate(self.references)}
+        named |= {f"picture for the ControlNet {control.name}": control.image for control in self.controls}
         return {name: sha256 for name, sha256 in named.items() if sha256}
 
     @property
@@ -182,8 +185,9 @@ def _check(recipe: Recipe) -> None:
     missing = [name for name in needed if getattr(recipe, name) is None]
     if missing:
         raise InvalidParam(f"The recipe lacks {', '.join(missing)}.", params="recipe")
-    if recipe.mask and not recipe.image:
-        raise InvalidParam("The recipe has a mask, and no image that it belongs to.", params="recipe")
+    for name in ("mask", "references"):
+        if getattr(recipe, name) and not recipe.image:
+            raise InvalidParam(f"The recipe has {name}, and no image to go with it.", params="recipe")
 
 
 def _strangers(written: Mapping[str, Any], kind: type[msgspec.Struct], path: str = "") -> Iterator[str]:

@@ -46,13 +46,11 @@ class Again:
         """
         said = await asyncio.get_running_loop().run_in_executor(self._readers, self._said, picture)
         recipe, _ = read_said(said)
-        given = await self._given(asked, recipe)
-        controls = [given[control.image] for control in recipe.controls]
-        named = {name: given[sha256] for name in ("image", "mask") if (sha256 := recipe.pictures.get(name))}
-        inputs = {"recipe": said, "picture": picture, **named, "control_images": list(dict.fromkeys(controls))}
+        files = [_as_named(file) for file in await self._given(asked, recipe)]
+        inputs = {"recipe": said, "picture": _as_named(picture), "given": files, "model_name": model_name}
         return msgspec.structs.replace(
             asked,
-            inputs={name: _as_named(value) for name, value in inputs.items()} | {"model_name": model_name},
+            inputs=inputs,
             shipped=DOCUMENT,
             told=hashlib.sha256(f"{picture.sha256} {model_name}".encode()).hexdigest(),
         )
@@ -61,11 +59,11 @@ class Again:
         with self._content.open(picture.sha256) as file:
             return preferred(texts_of(file))
 
-    async def _given(self, asked: RunRequest, recipe: Recipe) -> dict[str, File]:
-        """The pictures that the recipe names, by their hash. Raises InvalidParam, naming all that are not there."""
+    async def _given(self, asked: RunRequest, recipe: Recipe) -> list[File]:
+        """The pictures that the recipe names, each once. Raises InvalidParam, naming all that are not there."""
         wanted = recipe.pictures
         if not wanted:
-            return {}
+            return []
         found = await self._store.read(lambda tx: _find(tx, asked, wanted))
         missing = [f"{name} (SHA-256 {sha256})" for name, sha256 in wanted.items() if sha256 not in found]
         if missing:
@@ -74,7 +72,7 @@ class Again:
                 f"{', '.join(missing)}. Upload them for this user (POST /v1/files/upload), and ask again.",
                 params="file",
             )
-        return found
+        return list(found.values())
 
 
 def _find(tx: Tx, asked: RunRequest, wanted: Mapping[str, str]) -> dict[str, File]:
@@ -83,12 +81,8 @@ def _find(tx: Tx, asked: RunRequest, wanted: Mapping[str, str]) -> dict[str, Fil
     return {sha256: file for sha256, file in found.items() if file is not None}
 
 
-def _as_named(value: str | File | list[File]) -> object:
+def _as_named(file: File) -> dict[str, str]:
     """As a run's inputs name files."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list):
-        return [_as_named(each) for each in value]
-    if isinstance(value, Upload):
-        return {"type": "image", "transfer_method": "local_file", "upload_file_id": value.id}
-    return {"type": "image", "transfer_method": "tool_file", "tool_file_id": value.id}
+    if isinstance(file, Upload):
+        return {"type": "image", "transfer_method": "local_file", "upload_file_id": file.id}
+    return {"type": "image", "transfer_method": "tool_file", "tool_file_id": file.id}

@@ -8,7 +8,7 @@ from typing import Any
 from app import ids
 from app.checkpoints.catalogue import Catalogue
 from app.checkpoints.checkpoint import Checkpoint
-from app.errors import CheckpointUnavailable
+from app.errors import CheckpointUnavailable, InvalidParam
 from app.graph.execute import WorkerCall
 from app.graph.tools.samplers import SCHEDULERS, choose_sampler
 from app.runs.bounds import check_size, check_strength

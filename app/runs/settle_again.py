@@ -10,6 +10,7 @@ from app.checkpoints.adapters import Kind
 from app.checkpoints.catalogue import Catalogue
 from app.checkpoints.checkpoint import Checkpoint
 from app.domain.recipe import Recipe, read_recipe
+from app.errors import CheckpointUnavailable
 from app.graph.execute import WorkerCall
 from app.runs.bounds import check_size, check_strength
 from app.runs.fitting import Fitting
@@ -20,9 +21,8 @@ def settled_again(
 ) -> tuple[dict[str, Any], str | None]:
     """(the step's inputs, the checkpoint's name). The recipe was settled once: nothing is chosen anew.
 
-    Adapters that are not here are left out, and said. So is a checkpoint of another server's picture, whose name may
-    mean nothing here; one that Atelier named has to be here, unless the call names another. Raises
-    CheckpointUnavailable, and InvalidParam for what no picture could come of.
+    Adapters that are not here are left out, and said. A checkpoint that Atelier named has to be here, unless the call
+    names another. Raises CheckpointUnavailable, and InvalidParam for what no picture could come of.
     """
     again = call.arguments["again"]
     recipe, _ = read_recipe(again["recipe"])
@@ -51,11 +51,18 @@ def _said(inputs: dict[str, Any], fitting: Fitting) -> dict[str, Any]:
 
 
 def _checkpoint(recipe: Recipe, named: str, catalogue: Catalogue, stand_ins: Mapping[str, str]) -> Checkpoint:
+    """The one that is called so, else the same file under another name; for another server's, what stands in for it."""
     if named:
         return catalogue.get(named)
-    if recipe.is_ours:
-        return catalogue.get(recipe.checkpoint or "")
-    return catalogue.stand_in(recipe.checkpoint, stand_ins) if recipe.checkpoint else catalogue.default()
+    name = recipe.checkpoint or ""
+    try:
+        return catalogue.get(name)
+    except CheckpointUnavailable:
+        if found := catalogue.with_hash(recipe.checkpoint_hash):
+            return found
+        if recipe.is_ours:
+            raise
+    return catalogue.stand_in(name, stand_ins) if name else catalogue.default()
 
 
 def _adapters(inputs: Mapping[str, Any], checkpoint: Checkpoint, fitting: Fitting) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def test_the_comment_of_a_lossy_file_is_read_in_both_orders(order: str, format: 
         ({"image": "../../etc/passwd"}, "matching regex"),
         ({"loras": [{"name": "x"}] * 17}, "length <= 16"),
         ({"prompt": "x" * 10_001}, "length <= 10000"),
-        ({"mask": "0" * 64}, "a mask, and no image"),
+        ({"mask": "0" * 64}, "has mask, and no image"),
         ({"seed": None}, "lacks seed"),
         ({"guidance_scale": float("inf")}, "malformed"),
     ],

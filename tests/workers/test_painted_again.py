@@ -102,6 +102,6 @@ def test_it_begins_with_the_pictures_that_it_began_with(studio: Studio) -> None:
     (changed,) = studio.paint("image_to_image", **call, strength=0.6, **hint)
     (inside,) = studio.paint("inpaint", **call, mask=hole)
     (larger,) = studio.paint("upscale", image=red, upscale=2, upscaler="by-hand")
-    assert pixels(again(studio, changed.content, image=red, control_images=[hole])) == pixels(changed.content)
-    assert pixels(again(studio, inside.content, image=red, mask=hole)) == pixels(inside.content)
-    assert pixels(again(studio, larger.content, image=red)) == pixels(larger.content)
+    (mixed,) = studio.paint("image_to_image", **call, reference=[hole], reference_weight=0.4)
+    for image in (changed, inside, larger, mixed):
+        assert pixels(again(studio, image.content, given=[hole, red])) == pixels(image.content)

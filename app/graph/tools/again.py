@@ -15,36 +15,30 @@ from app.graph.tools.recipe_text import read_said
 from app.graph.tools.samplers import choose_sampler
 from app.graph.values import Value
 
-_PICTURES = ("image", "mask", "control_images")
-_KNOWN = ("recipe", "picture", "model_name", *_PICTURES)
+_KNOWN = ("recipe", "picture", "given", "model_name")
 
 
 class AgainTool(msgspec.Struct, frozen=True):
     """Takes a `recipe`: the JSON that Atelier writes into its pictures, or A1111's parameters.
 
-    `picture` is the file that it was found in: the new picture is compared with it. `image`, `mask` and
-    `control_images` are what the first one was made from; `model_name` is a checkpoint in place of its own.
+    `picture` is the file that it was found in: the new picture is compared with it. `given` are those that the first one
+    was made from, in any order; `model_name` is a checkpoint in place of its own.
     """
 
     provider: str = "atelier/diffusion"
     name: str = "again"
     work_class: str = "gpu"
     required: frozenset[str] = frozenset({"recipe"})
-    pictures: frozenset[str] = frozenset({"picture", *_PICTURES})
+    pictures: frozenset[str] = frozenset({"picture", "given"})
 
     def call(self, values: Mapping[str, Any]) -> Call:
         """Raises InvalidParam for a recipe that nothing could be made of, or without the pictures that it needs."""
         recipe, notes = read_said(_text(values.get("recipe")))
-        files = {name: _file(values.get(name), name) for name in ("image", "mask", "picture")}
-        _check_given(recipe, "image", files["image"])
-        _check_given(recipe, "mask", files["mask"])
-        given = {name: files[name] for name in ("image", "mask") if files[name] is not None}
+        given = _found(recipe, values.get("given"))
         inputs = _painting(recipe) if recipe.checkpoint is not None else _enlarging(recipe)
-        if recipe.controls:
-            inputs |= _controls(recipe, values.get("control_images"))
-        model = _text(values.get("model_name") or "")
-        again: dict[str, Any] = {"recipe": recipe.to_json(), "picture": files["picture"], "model_name": model}
-        return Call(inputs | given, {"again": again, **({"left_out": notes} if notes else {})})
+        picture, model = _file(values.get("picture")), _text(values.get("model_name") or "")
+        again: dict[str, Any] = {"recipe": recipe.to_json(), "picture": picture, "model_name": model}
+        return Call(inputs | _begun_with(recipe, given), {"again": again, **({"left_out": notes} if notes else {})})
 
     def review(self, constants: Mapping[str, Any], written: Iterable[str], is_typed: bool) -> Review:
         strangers = [name for name in written if name not in _KNOWN]
@@ -92,6 +86,8 @@ def _departures(recipe: Recipe) -> dict[str, Any]:
         found |= {"variation_seed": recipe.variation_seed, "variation_strength": recipe.variation_strength}
     if recipe.image is not None:
         found["strength"] = 0.75 if recipe.strength is None else recipe.strength
+    if recipe.reference_weight is not None:
+        found["reference_weight"] = recipe.reference_weight
     if recipe.loras:
         found["loras"] = [msgspec.to_builtins(each) | {"weight": each.weight} for each in recipe.loras]
     if recipe.embeddings:
@@ -109,41 +105,37 @@ def _enlarging(recipe: Recipe) -> dict[str, Any]:
     return {**_departures(recipe), "format": recipe.format, "quality": recipe.quality}
 
 
-def _controls(recipe: Recipe, given: Value) -> dict[str, Any]:
+def _found(recipe: Recipe, given: Value) -> dict[str, Any]:
+    """The given pictures by their hash. Raises InvalidParam for the first that the recipe names and that is not there."""
     files = given if isinstance(given, list) else [given] if given else []
     found = {file["sha256"]: file for file in files if is_artifact(file)}
-    for control in recipe.controls:
-        if control.image not in found:
-            raise _missing(f"picture for the ControlNet {control.name}", control.image, "control_images")
-    first = recipe.controls[0]
-    return {
-        "control_net": [{"name": each.name, "weight": each.weight} for each in recipe.controls],
-        "control_image": [found[each.image] for each in recipe.controls],
-        "control_start": first.start,
-        "control_end": first.end,
+    for name, sha256 in recipe.pictures.items():
+        if sha256 not in found:
+            said = f"The {name} that the recipe names is not there: a file with the SHA-256 {sha256}"
+            raise InvalidParam(said, params="given")
+    return found
+
+
+def _begun_with(recipe: Recipe, found: Mapping[str, Any]) -> dict[str, Any]:
+    """The pictures, as our other tools take them."""
+    files: dict[str, Any] = {
+        name: found[recipe.pictures[name]] for name in ("image", "mask") if name in recipe.pictures
     }
+    if recipe.references:
+        files["reference"] = [found[sha256] for sha256 in recipe.references]
+    if controls := recipe.controls:
+        files["control_net"] = [{"name": each.name, "weight": each.weight} for each in controls]
+        files["control_image"] = [found[each.image] for each in controls]
+        files |= {"control_start": controls[0].start, "control_end": controls[0].end}
+    return files
 
 
-def _check_given(recipe: Recipe, name: str, file: Mapping[str, Any] | None) -> None:
-    """Raises InvalidParam where it is not the picture that the recipe names."""
-    sha256 = recipe.pictures.get(name)
-    if sha256 is None and file is not None:
-        raise InvalidParam(f"{name}: the recipe has none", params=name)
-    if sha256 is not None and (file is None or file["sha256"] != sha256):
-        raise _missing(name, sha256, name)
-
-
-def _missing(what: str, sha256: str, params: str) -> InvalidParam:
-    said = f"The {what} that the recipe names is not there: a file with the SHA-256 {sha256}"
-    return InvalidParam(said, params=params)
-
-
-def _file(value: Value, name: str) -> dict[str, Any] | None:
+def _file(value: Value) -> dict[str, Any] | None:
     one = value[0] if isinstance(value, list) and len(value) == 1 else value
     if not one:
         return None
     if not is_artifact(one):
-        raise InvalidParam(f"{name} must be a picture file", params=name)
+        raise InvalidParam("picture must be a file", params="picture")
     return one
 
 
