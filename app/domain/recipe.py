@@ -89,7 +89,7 @@ class Recipe(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     image: Sha256 | None = None
     mask: Sha256 | None = None
     strength: Fraction | None = None
-    references: Annotated[tuple[Sha256, ...], Meta(max_length=4)] = ()
+    references: Annotated[tuple[Sha256, ...], Meta(max_length=15)] = ()
     reference_weight: Fraction | None = None
     loras: Annotated[tuple[UsedLora, ...], Meta(max_length=16)] = ()
     embeddings: Annotated[tuple[Short, ...], Meta(max_length=256)] = ()
@@ -111,7 +111,7 @@ class Recipe(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         """What it was made from, by what it was there for: name → SHA-256."""
         named = {"image": self.image, "mask": self.mask}
         named |= {f"reference {i + 1}": sha256 for i, sha256 in enumerate(self.references)}
-        named |= {f"picture for the ControlNet {control.name}": control.image for control in self.controls}
+        named |= {f"picture for ControlNet {i + 1}": control.image for i, control in enumerate(self.controls)}
         return {name: sha256 for name, sha256 in named.items() if sha256}
 
     @property

@@ -21,8 +21,8 @@ _KNOWN = ("recipe", "picture", "given", "model_name")
 class AgainTool(msgspec.Struct, frozen=True):
     """Takes a `recipe`: the JSON that Atelier writes into its pictures, or A1111's parameters.
 
-    `picture` is the file that it was found in: the new picture is compared with it. `given` are those that the first one
-    was made from, in any order; `model_name` is a checkpoint in place of its own.
+    `picture` is the file that it was found in: the new picture is compared with it. `given` are those that the first
+    one was made from, in any order; `model_name` is a checkpoint in place of its own.
     """
 
     provider: str = "atelier/diffusion"
@@ -106,7 +106,7 @@ def _enlarging(recipe: Recipe) -> dict[str, Any]:
 
 
 def _found(recipe: Recipe, given: Value) -> dict[str, Any]:
-    """The given pictures by their hash. Raises InvalidParam for the first that the recipe names and that is not there."""
+    """The given pictures by their hash. Raises InvalidParam for one that the recipe names and that is not there."""
     files = given if isinstance(given, list) else [given] if given else []
     found = {file["sha256"]: file for file in files if is_artifact(file)}
     for name, sha256 in recipe.pictures.items():
@@ -118,9 +118,8 @@ def _found(recipe: Recipe, given: Value) -> dict[str, Any]:
 
 def _begun_with(recipe: Recipe, found: Mapping[str, Any]) -> dict[str, Any]:
     """The pictures, as our other tools take them."""
-    files: dict[str, Any] = {
-        name: found[recipe.pictures[name]] for name in ("image", "mask") if name in recipe.pictures
-    }
+    named = {"image": recipe.image, "mask": recipe.mask}
+    files: dict[str, Any] = {name: found[sha256] for name, sha256 in named.items() if sha256}
     if recipe.references:
         files["reference"] = [found[sha256] for sha256 in recipe.references]
     if controls := recipe.controls:
