@@ -77,6 +77,12 @@ class Engine:
         """Takes a checkpoint out of memory; whoever is at work with it has it loaded again."""
         self.between_turns(lambda: self.residency.drop(name))
 
+    def dismiss(self, name: str) -> None:
+        """A checkpoint leaves memory when nobody is painted with it any more, unless it is pinned or somebody begins to
+        use it until then. Returns before it has left.
+        """
+        self.between_turns(lambda: self.residency.dismiss(name))
+
     @property
     def waiting(self) -> int:
         """How many requests, and pictures of requests, are in no UNet call yet."""

@@ -21,7 +21,9 @@ from workers.diffusion.request import Control, Enlargement, EnlargeRequest, Hire
 _ORIENTATION = 0x0112  # EXIF's tag; from 5 on the picture lies on its side
 _TINY = "taesd"
 _BUILT_IN = frozenset({"latent", "lanczos"})
-_SAME_NAMES = ("variation_strength", "variation_seed", "clip_skip", "strength", "format", "quality", "previews")
+_SAME_NAMES = (
+    *("variation_strength", "variation_seed", "clip_skip", "strength", "format", "quality", "previews", "keep_alive_s"),
+)
 
 
 class ImageRequests:
@@ -61,6 +63,15 @@ class ImageRequests:
             preview_path=self._preview_path(checkpoint) if inputs.get("previews") else "",
             exclusive=bool(inputs.get("exclusive")),
             **given,
+        )
+
+    def loading(self, inputs: Mapping[str, Any]) -> ImageRequest:
+        """Of no picture: its checkpoint is loaded, and stays for as long as the inputs say. Raises
+        CheckpointUnavailable.
+        """
+        checkpoint = self._catalogue.get(inputs["model_name"])
+        return ImageRequest(
+            weights_of(checkpoint, self._catalogue), n=0, steps=1, keep_alive_s=inputs.get("keep_alive_s")
         )
 
     def enlarging(self, inputs: Mapping[str, Any]) -> EnlargeRequest:
