@@ -13,6 +13,7 @@ from rich.table import Table
 from app import client
 from app.checkpoint_commands import checkpoints
 from app.cluster.supervise import Cluster, Plan
+from app.domain.request import NAMES
 from app.errors import AtelierError, InvalidParam, SettingsInvalid
 from app.installation import open_store, prepare, publish_first_app
 from app.key_commands import keys
@@ -68,6 +69,8 @@ def serve(host: Host = None, port: Port = None) -> None:
     settings = _settings(host=host, port=port)
     server = _server(settings)
     prepare(settings)
+    for dialect, url in server.urls.items():
+        out.print(f"For clients of {NAMES[dialect]}: {url}")
     out.print(f"Atelier listens on {server.url}")
     server.run()
 

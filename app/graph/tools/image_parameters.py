@@ -130,6 +130,12 @@ FORMAT = (
 FILE = (
     *FORMAT,
     ToolParameter("previews", "boolean", "Whether progress comes with a small picture of how far it is."),
+    ToolParameter(
+        "keep_alive_s",
+        "number",
+        "How long the checkpoint stays in memory after this picture, in seconds; 0: not at all; negative: until others "
+        "need the room; left out: as the server is set.",
+    ),
     ToolParameter("exclusive", "boolean", "Paints alone, so that it repeats bit for bit; takes longer."),
     KEEP_ALIVE,
 )
