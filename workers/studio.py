@@ -31,11 +31,15 @@ class Studio:
         self._news = threading.Condition()
 
     def paint(
-        self, request: ImageRequest, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]
+        self,
+        request: ImageRequest,
+        on_progress: Callable[[Progress], None],
+        should_stop: Callable[[], bool],
+        late_hash: Callable[[], str] = lambda: "",
     ) -> Painted:
         """As the engine's own."""
         self._arrive()
-        return self._engine.paint(request, on_progress, should_stop)
+        return self._engine.paint(request, on_progress, should_stop, late_hash)
 
     def enlarge(self, request: EnlargeRequest, should_stop: Callable[[], bool]) -> Image:
         """As the engine's own."""

@@ -101,4 +101,7 @@ def who_has(tx: Tx, checkpoint: str) -> set[str]:
 
 def list_residents(tx: Tx) -> list[Housed]:
     """What is in memory anywhere, by name; of one name, the one that has been there the longest first."""
-    return [Housed(row[0], Resident(*row[1:])) for row in tx.rows(_all)]
+    return [
+        Housed(worker_id, Resident(name, size, vram_size, age_s, None if left_s is None else max(0.0, left_s)))
+        for worker_id, name, size, vram_size, age_s, left_s in tx.rows(_all)
+    ]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
+import json
 import shutil
-import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from app.checkpoints.catalogue import SHIPPED_FOLDER
+from tests.api.test_painting_side_by_side import rows
+from tests.api.test_pictures import picture
 from tests.servers import ROOT, Atelier
 from tests.unit.drawing import draw, end, field, start, tool
+from workers.diffusion.checkpoint.export import export_single_file
 
 OTHER = "kept"  # a checkpoint that no other test asks for
 PROMPT = {"type": "mixed", "value": "a red circle"}
@@ -34,10 +38,8 @@ def keep(server: Atelier, key: str, **inputs: Any) -> dict[str, Any]:
 
 def left_s(server: Atelier) -> list[float | None]:
     """How long the second checkpoint stays where it is in memory, as all can know."""
-    with contextlib.closing(sqlite3.connect(server.data_dir / "atelier.db")) as database:
-        now_s = "(julianday('now') - 2440587.5) * 86400"
-        found = database.execute(f"SELECT expires_at - {now_s} FROM residents WHERE checkpoint = ?", [OTHER])
-        return [row[0] for row in found]
+    now_s = "(julianday('now') - 2440587.5) * 86400"
+    return [row[0] for row in rows(server, f"SELECT expires_at - {now_s} FROM residents WHERE checkpoint = '{OTHER}'")]
 
 
 def test_a_checkpoint_is_loaded_kept_and_unloaded_without_a_picture(atelier: Atelier, keeper: str) -> None:
@@ -74,3 +76,18 @@ def test_what_can_t_be_kept_is_refused_before_there_is_a_run(
     answer = atelier.run(inputs, keeper)
     assert answer.status_code == 400
     assert said in answer.json()["message"]
+
+
+def test_a_picture_is_of_the_file_as_it_is_and_says_its_hash(atelier: Atelier) -> None:
+    file, pictures = atelier.checkpoints_dir / "swapped.safetensors", []
+    export_single_file(SHIPPED_FOLDER / "atelier-shapes", file)
+    weights = load_file(file)
+    for factor in (1.0, 1.02):
+        save_file({name: tensor * factor for name, tensor in weights.items()}, file)
+        answer = atelier.run({"prompt": "a red circle", "model_name": "swapped", "steps": 2, "seed": 3}).json()["data"]
+        pictures.append(picture(atelier, answer["outputs"]["files"][0]))
+        expected = hashlib.sha256(file.read_bytes()).hexdigest()[:10]
+        assert json.loads(pictures[-1].text["atelier"])["checkpoint_hash"] == expected  # type: ignore[attr-defined]
+    assert pictures[0].tobytes() != pictures[1].tobytes()
+    housed = "SELECT 1 FROM residents WHERE checkpoint = 'swapped' AND size < 40000000"
+    atelier.until("the old one has left", lambda: len(rows(atelier, housed)) == 1)

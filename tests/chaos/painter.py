@@ -69,7 +69,11 @@ class Painter:
             self._let_go()
 
     def paint(
-        self, request: ImageRequest, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]
+        self,
+        request: ImageRequest,
+        on_progress: Callable[[Progress], None],
+        should_stop: Callable[[], bool],
+        late_hash: Callable[[], str],
     ) -> Painted:
         name = request.weights.name
         with self._lock:

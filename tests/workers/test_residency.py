@@ -193,6 +193,18 @@ def test_what_was_asked_for_outlives_a_time_outside(models):
     assert residency.let_go(()) is None
 
 
+def test_what_a_file_was_before_leaves_when_nobody_is_painted_with_it_even_a_pinned_one(models):
+    residency = new_residency(pinned=frozenset("a"))
+    before, after = (replace(models["a"], stamp=stamp) for stamp in ("1", "2"))
+    old = residency.pipeline(before)
+    residency.let_go({before})
+    assert residency.pipeline(after) is not old
+    residency.let_go({before, after})
+    assert residency.pipeline(before) is old
+    residency.let_go({after})
+    assert residency.held == [after]
+
+
 def test_equal_tensors_take_their_place_once(models):
     residency = new_residency()
     one, other = (residency.pipeline(models[name]).components for name in "ab")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Format = Literal["png", "jpeg", "webp"]
@@ -19,7 +19,8 @@ class Weights:
     vae_path: str = ""  # an autoencoder in place of its own, or for lack of one
     text_encoder_path: str = ""  # for a file without one
     in_full: bool = False  # in single precision, wherever it is
-    hash: str = ""  # 10 hex digits, where the caller knows them: another content is another checkpoint
+    stamp: str = ""  # what the caller knows the files' content by: another content is another checkpoint
+    hash: str = field(default="", compare=False)  # 10 hex digits that the picture's settings say, where they are known
 
 
 @dataclass(frozen=True, slots=True)

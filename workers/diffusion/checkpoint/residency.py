@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app.errors import CheckpointUnavailable
@@ -45,6 +45,7 @@ class Residency:
         self._held: OrderedDict[Weights, _Held] = OrderedDict()
         self._expected: dict[Weights, int] = {}  # of those that wait
         self._keep_s: dict[Weights, float | None] = {}  # where somebody asked for another time than the limit
+        self._outdated: set[Weights] = set()  # of files that were replaced since: nobody can ask for these again
         self.residents: tuple[Resident, ...] = ()
         self.load_s = 0.0  # how long the last load took
         self._owes_memory = False  # some was freed, and is not given back to the system yet
@@ -83,10 +84,14 @@ class Residency:
     def bring(self, weights: Weights) -> float:
         """Loads it unless it is here and its files are as they were; returns how many seconds that took.
 
+        Weights with a stamp are of one content, whatever has become of their files since.
+
         Raises CheckpointUnavailable; a file that is not there pushes nobody out.
         """
-        stamp = _stamp(weights)
         held = self._held.get(weights)
+        if held is not None and weights.stamp:
+            return 0.0
+        stamp = _stamp(weights)
         if held is not None and held.stamp == stamp:
             return 0.0
         began_s = time.monotonic()
@@ -183,6 +188,7 @@ class Residency:
         pieces = shelf.pieces()
         on_gpu = sum(size for (device, _), size in pieces.items() if device != "cpu")
         self._held[weights] = _Held(stamp, pipeline, shelf, pieces, now_s, now_s, sum(pieces.values()), on_gpu)
+        self._outdated |= {other for other in self._held if _is_earlier_content(other, weights)}
         self._owes_memory |= saved > 0
         self._unload(self._too_many(0, keep=weights))  # it may have turned out larger than expected
         self._publish()
@@ -213,6 +219,7 @@ class Residency:
     def _forget(self, leaving: Collection[Weights]) -> None:
         for weights in leaving:
             del self._held[weights]
+            self._outdated.discard(weights)
             self._owes_memory = True
         self._publish()
 
@@ -221,7 +228,7 @@ class Residency:
         self._owes_memory = False
 
     def _is_pinned(self, weights: Weights) -> bool:
-        return weights.name in self._limits.pinned
+        return weights.name in self._limits.pinned and weights not in self._outdated
 
     def _publish(self) -> None:
         """In one assignment, because other threads read it."""
@@ -233,7 +240,7 @@ class Residency:
 
     def _end_s(self, weights: Weights) -> float | None:
         """Until when one that is held stays if nobody uses it; None: until others need the room."""
-        keep_s = self._keep_s.get(weights, self._limits.keep_alive_s)
+        keep_s = 0.0 if weights in self._outdated else self._keep_s.get(weights, self._limits.keep_alive_s)
         return None if keep_s is None or self._is_pinned(weights) else self._held[weights].used_s + keep_s
 
 
@@ -243,6 +250,10 @@ def _bytes_of(held: Collection[_Held]) -> int:
     for each in held:
         pieces |= each.pieces
     return sum(pieces.values()) + sum(each.pipeline.held_bytes for each in held)
+
+
+def _is_earlier_content(one: Weights, other: Weights) -> bool:
+    return one.stamp != other.stamp and replace(one, stamp=other.stamp) == other
 
 
 def _stamp(weights: Weights) -> Stamp:
