@@ -5,6 +5,7 @@ Each kind has a folder of its own within that of the checkpoints.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from contextlib import suppress
 from functools import partial
@@ -14,7 +15,6 @@ from typing import Any, Literal
 import msgspec
 
 from app.checkpoints.bases import base_of, base_of_width
-from app.checkpoints.hashes import Hashes
 from app.checkpoints.header import Unreadable, tensor_shapes
 from app.checkpoints.identify import read_or_problem
 from app.checkpoints.kinds import FOLDERS, NotUsable, kind_of
@@ -61,11 +61,11 @@ class Adapters:
     A name is only ever looked up among those found, so no name can lead to another place of the disk.
     """
 
-    def __init__(self, folder: Path, hashes: Hashes | None = None) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = Path(folder)
-        self._hashes = hashes or Hashes()
         self._listed: dict[Kind, tuple[int, dict[str, Path]]] = {}
         self._known: dict[Path, tuple[Stamp, Adapter]] = {}
+        self._hashes: dict[Path, tuple[Stamp, str]] = {}
 
     def names(self, kind: Kind) -> list[str]:
         """Of those that can be used."""
@@ -89,14 +89,19 @@ class Adapters:
             raise CheckpointUnavailable(f"The {_NOUNS[kind]} {name!r} can't be used: {found.problem}", params=params)
         return found
 
-    def hash_prefix(self, file_or_folder: str) -> str:
-        """The first 10 hex digits of the file's SHA-256 (of a folder: its weights'), as other image servers show them.
+    def hash_prefix(self, adapter: Adapter) -> str:
+        """The first 10 hex digits of the file's SHA-256, as other image servers show them. Empty for a folder.
 
-        Reads the whole file the first time. Raises OSError.
+        Reads the whole file the first time.
         """
-        path = Path(file_or_folder)
-        parts = sorted(path.glob("*.safetensors")) if path.is_dir() else []
-        return self._hashes.compute(parts[0] if parts else path)[:10]
+        path = Path(adapter.path)
+        if path.is_dir():
+            return ""
+        stamp, known = _stamp(path), self._hashes.get(path)
+        if known is None or known[0] != stamp:
+            with path.open("rb") as file:
+                known = self._hashes[path] = (stamp, hashlib.file_digest(file, "sha256").hexdigest()[:10])
+        return known[1]
 
     def _adapter(self, kind: Kind, name: str, path: Path) -> Adapter:
         stamp, known = _stamp(path), self._known.get(path)

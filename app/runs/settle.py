@@ -46,6 +46,9 @@ class SettleImages:
         if "again" in call.arguments:
             return Settled(*settled_again(call, self._catalogue, self._stand_ins))
         lenient = bool(call.arguments.get("fits"))
+        if "prompt" not in call.inputs and "image" not in call.inputs:
+            name = self._checkpoint(call.inputs).name
+            return Settled({**call.inputs, "model_name": name}, name)
         if "prompt" not in call.inputs:
             return Settled(_enlarging(call.inputs, Fitting(self._catalogue.adapters, None, lenient=lenient)), None)
         checkpoint = self._checkpoint(call.inputs)

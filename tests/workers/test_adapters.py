@@ -147,6 +147,6 @@ def test_the_folders_are_followed(tmp_path):
     write(path, {f"lora_unet_{K}.lora_down.weight": [4, 2048]})
     found = adapters.find("lora", "4")
     assert found.family == "sdxl"
-    assert adapters.hash_prefix(found.path) == hashlib.sha256(path.read_bytes()).hexdigest()[:10]
+    assert adapters.hash_prefix(found) == hashlib.sha256(path.read_bytes()).hexdigest()[:10]
     path.unlink()
     assert adapters.names("lora") == ["0", "1", "2", "3"]

@@ -78,6 +78,12 @@ class Engine:
         """Takes a checkpoint out of memory; whoever is at work with it has it loaded again."""
         self.between_turns(lambda: self.residency.drop(name))
 
+    def dismiss(self, name: str) -> None:
+        """A checkpoint leaves memory when nobody is painted with it any more, unless it is pinned or somebody begins to
+        use it until then. Returns before it has left.
+        """
+        self.between_turns(lambda: self.residency.dismiss(name))
+
     @property
     def waiting(self) -> int:
         """How many requests, and pictures of requests, are in no UNet call yet."""
@@ -103,17 +109,20 @@ class Engine:
         request: ImageRequest,
         on_progress: Callable[[Progress], None] = lambda progress: None,
         should_stop: Callable[[], bool] = lambda: False,
+        complete: Callable[[ImageRequest], ImageRequest] = lambda request: request,
     ) -> Painted:
         """The request's pictures in the order of their seeds, when all are finished.
 
         `on_progress` hears of the UNet calls, on the thread that called. `should_stop` is asked between two calls, on
-        the engine's thread; on True StopRequested is raised. Raises CheckpointUnavailable, NodeFailed, OutOfMemory;
-        after any of them the engine can be used again.
+        the engine's thread; on True StopRequested is raised. `complete` gives, on the thread that called, the
+        request as the files are to tell it, when all is painted. Raises CheckpointUnavailable, NodeFailed,
+        OutOfMemory; after any of them the engine can be used again.
         """
         enlarge = partial(self._upscalers.enlarge, between=partial(_halt_on, should_stop))
         ticket = Ticket(request, given_with(request), should_stop, enlarge)
         self._loop.give(ticket)
         pictures = ticket.follow(on_progress)
+        request = complete(request)
         shown = (_shown(pixels, request, enlarge) for pixels in pictures)
         images = [self._image(pixels, request.alone(i)) for i, pixels in enumerate(shown)]
         return Painted(tuple(images), ticket.load_s)

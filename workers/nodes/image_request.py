@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from app.artifacts.store import ArtifactStore
 from app.checkpoints.adapters import Kind
 from app.checkpoints.catalogue import Catalogue
 from app.checkpoints.checkpoint import Checkpoint
+from app.checkpoints.hashes import stamp_of
 from app.errors import NodeFailed
 from app.graph.tools.weighted import split_prompt
 from app.runs.sizes import LARGEST, Size, size_of_change
@@ -27,6 +30,7 @@ from workers.diffusion.request import (
     UsedFile,
     Weights,
 )
+from workers.nodes.hashing import Hashing
 
 _ORIENTATION = 0x0112  # EXIF's tag; from 5 on the picture lies on its side
 _TINY = "taesd"
@@ -40,6 +44,7 @@ _SAME_NAMES = (
     "format",
     "quality",
     "previews",
+    "keep_alive_s",
 )
 
 
@@ -49,6 +54,7 @@ class ImageRequests:
     def __init__(self, catalogue: Catalogue, artifacts: ArtifactStore) -> None:
         self._catalogue = catalogue
         self._artifacts = artifacts
+        self.hashing = Hashing(catalogue.hashes)
 
     def painting(self, inputs: Mapping[str, Any]) -> ImageRequest:
         """Raises CheckpointUnavailable, NodeFailed, and what the artifact store raises for a file that it lacks."""
@@ -84,12 +90,21 @@ class ImageRequests:
             **given,
         )
 
+    def loading(self, inputs: Mapping[str, Any]) -> ImageRequest:
+        """Of no picture: its checkpoint is loaded, and stays for as long as the inputs say. Raises
+        CheckpointUnavailable.
+        """
+        checkpoint = self._catalogue.get(inputs["model_name"])
+        return ImageRequest(
+            weights_of(checkpoint, self._catalogue), n=0, steps=1, keep_alive_s=inputs.get("keep_alive_s")
+        )
+
     def enlarging(self, inputs: Mapping[str, Any]) -> EnlargeRequest:
         """Raises as `painting` does."""
         image = self._artifacts.get(inputs["image"]["sha256"])
         _enlarged(_size_of(image), inputs)
         given = {name: inputs[name] for name in ("format", "quality") if name in inputs}
-        files = tuple(self._upscalers(inputs))
+        files = tuple(map(self._hashed, self._upscalers(inputs)))
         return EnlargeRequest(image, self._enlargement(inputs), files=files, **given)
 
     def _loras(self, inputs: Mapping[str, Any]) -> Iterator[Lora]:
@@ -128,7 +143,17 @@ class ImageRequests:
         return self._equipped(role, self._path(kind, name), name)
 
     def _equipped(self, role: str, path: str, name: str) -> UsedFile:
-        return UsedFile(role, name or Path(path).stem, self._catalogue.adapters.hash_prefix(path))
+        """Of a folder its weights. A hash that nobody has computed yet is left open, as the checkpoint's."""
+        parts = sorted(Path(path).glob("*.safetensors"))
+        weights = parts[0] if parts else Path(path)
+        hash = (self._catalogue.hashes.find(weights) or "")[:10]
+        return UsedFile(role, name or Path(path).stem, str(weights), hash)
+
+    def _hashed(self, file: UsedFile) -> UsedFile:
+        """An upscaler is small enough to be read on the spot."""
+        with suppress(OSError):
+            return replace(file, hash=self._catalogue.hashes.compute(Path(file.path))[:10])
+        return file
 
     def _preview_path(self, checkpoint: Checkpoint) -> str:
         """Of the tiny autoencoder for the checkpoint's latents, which are Stable Diffusion 1's in 2 as well."""
@@ -157,15 +182,20 @@ class ImageRequests:
 
 
 def weights_of(checkpoint: Checkpoint, catalogue: Catalogue, vae_path: str = "") -> Weights:
-    """The checkpoint as the engine is asked for it, with another autoencoder if there is a path to one."""
+    """The checkpoint as the engine is asked for it, with another autoencoder if there is a path to one.
+
+    A hash that nobody has computed yet is left open: see `Hashing`.
+    """
+    vae_path, text_encoder_path = vae_path or checkpoint.vae_path, checkpoint.text_encoder_path
     return Weights(
         name=checkpoint.name,
         path=checkpoint.path,
         family=checkpoint.family or "",
         prediction=checkpoint.prediction,
-        vae_path=vae_path or checkpoint.vae_path,
-        text_encoder_path=checkpoint.text_encoder_path,
-        hash=catalogue.hash_prefix(checkpoint),
+        vae_path=vae_path,
+        text_encoder_path=text_encoder_path,
+        stamp=stamp_of(*filter(None, (checkpoint.path, vae_path, text_encoder_path))),
+        hash=(catalogue.hashes.find(Path(checkpoint.path)) or "")[:10],
     )
 
 
