@@ -37,6 +37,7 @@ from app.api.openai.routes import OpenAIApi
 from app.api.operation import header_names, routes
 from app.api.permalinks import Permalinks
 from app.api.pictures.runs import PictureRuns
+from app.api.pictures.urls import PictureUrls
 from app.api.sse import EventStreams, StreamingApp
 from app.api.webhooks import WebhookApi
 from app.artifacts.store import open_artifacts
@@ -124,7 +125,7 @@ def create_app(
         *RunLists(service, render).operations(),
         *UploadApi(uploads, reader, signer).operations(),
         *Permalinks(uploads, signer).operations(),
-        *OpenAIApi(pictures, reader, settings).operations(),
+        *OpenAIApi(pictures, reader, PictureUrls(signer), streams, settings).operations(),
         *FormsApi(Forms(store, advance, announcer), settings).operations(),
         *KeysApi(Keyring(store), settings).operations(),
         *WebhookApi(Webhooks(store, announcer, settings), publications, settings).operations(),
