@@ -43,12 +43,13 @@ class Hashes:
 
     def _find(self, path: Path) -> str | None:
         stamp = fingerprint(path)
-        for known in (self._known, self._read()):
-            found = known.get(str(path))
-            if found is not None and found[0] == stamp:
-                self._known[str(path)] = found
-                return found[1]
-        return None
+        found = self._known.get(str(path))
+        if found is None or found[0] != stamp:  # the file only where memory does not know
+            found = self._read().get(str(path))
+        if found is None or found[0] != stamp:
+            return None
+        self._known[str(path)] = found
+        return found[1]
 
     def _keep(self, path: Path, stamp: Fingerprint, sha256: str) -> None:
         with self._lock:
