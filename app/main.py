@@ -32,6 +32,12 @@ from app.api.health import health_operations
 from app.api.keys import KeysApi
 from app.api.metrics import metrics_operations
 from app.api.middleware import RequestIds
+from app.api.ollama import errors as ollama
+from app.api.ollama.early import EarlyApi
+from app.api.ollama.looks import Looks
+from app.api.ollama.painting import Painting
+from app.api.ollama.routes import OllamaApi
+from app.api.ollama.text import TextApi
 from app.api.openai import errors as openai
 from app.api.openai.routes import OpenAIApi
 from app.api.operation import header_names, routes
@@ -42,7 +48,10 @@ from app.api.sse import EventStreams, StreamingApp
 from app.api.webhooks import WebhookApi
 from app.artifacts.store import open_artifacts
 from app.artifacts.urls import open_signer
+from app.checkpoints.anatomy import Anatomies
 from app.checkpoints.catalogue import open_catalogue
+from app.checkpoints.digests import Digests
+from app.checkpoints.hashes import Hashes
 from app.errors import AtelierError
 from app.events.feed import Feed
 from app.events.line import open_line
@@ -61,6 +70,7 @@ from app.runs.polls import Polls
 from app.runs.publications import Publications
 from app.runs.queue_view import QueueView
 from app.runs.reaper import Reaper
+from app.runs.residency import Residency
 from app.runs.sender import Sender
 from app.runs.service import Announcer, RunService
 from app.runs.settle import SettleImages
@@ -74,6 +84,12 @@ from app.tally import Tally
 
 # What a page of another origin may send, besides what the operations read, and what it may see.
 _READ = ("Content-Type", "X-App-Code", "X-App-Passport", "Authorization", "X-Request-Id", "Traceparent")
+_SENT_BY_SDKS = (
+    *("User-Agent", "Accept", "X-Requested-With", "OpenAI-Beta", "X-Stainless-Arch", "X-Stainless-Async"),
+    *("X-Stainless-Custom-Poll-Interval", "X-Stainless-Helper-Method", "X-Stainless-Lang", "X-Stainless-Os"),
+    *("X-Stainless-Package-Version", "X-Stainless-Poll-Helper", "X-Stainless-Retry-Count", "X-Stainless-Runtime"),
+    *("X-Stainless-Runtime-Version", "X-Stainless-Timeout"),
+)
 _WRITTEN = (
     *("X-Request-Id", "X-Workflow-Run-Id", "X-Task-Id", "Location", "Retry-After", "ETag"),
     *("Idempotency-Replayed", "Preference-Applied", "X-Version", "X-Env", "X-Trace-Id"),
@@ -82,8 +98,16 @@ _WRITTEN = (
 
 _ERRORS = ErrorShapes(
     render_error,
-    by_prefix={"/v1/images/": openai.render_error, "/v1/models": openai.render_error},
-    by_door={},
+    by_prefix={
+        "/v1/images/": openai.render_error,
+        "/v1/models": openai.render_error,
+        "/api/": ollama.render_error,
+        "/ollama/v1/": ollama.render_early_error,
+        **dict.fromkeys(
+            ("/v1/chat/", "/v1/completions", "/v1/embeddings", "/v1/responses"), ollama.render_compatible_error
+        ),
+    },
+    by_door={"ollama": ollama.render_error},
 )
 
 
@@ -117,6 +141,8 @@ def create_app(
     models = Models(catalogue, settings.checkpoint_names)
     pictures = PictureRuns(service, models, uploads, users, settings.ping_s)
     dify = DifyApi(service, polls, users, render, events, settings)
+    looks = Looks(Digests(Hashes(settings.hashes_file)), Anatomies())
+    ollama_painting = Painting(pictures, reader, streams, settings)
     operations = [
         *dify.operations(),
         *AgainApi(dify, Again(store, content), uploads, settings).operations(),
@@ -126,6 +152,9 @@ def create_app(
         *UploadApi(uploads, reader, signer).operations(),
         *Permalinks(uploads, signer).operations(),
         *OpenAIApi(pictures, reader, PictureUrls(signer), streams, settings).operations(),
+        *OllamaApi(ollama_painting, models, Residency(store), looks, settings).operations(),
+        *TextApi(ollama_painting, settings).operations(),
+        *EarlyApi(pictures, reader, streams, settings).operations(),
         *FormsApi(Forms(store, advance, announcer), settings).operations(),
         *KeysApi(Keyring(store), settings).operations(),
         *WebhookApi(Webhooks(store, announcer, settings), publications, settings).operations(),
@@ -195,7 +224,7 @@ def _middleware(tally: Tally | None, header_names: Iterable[str], doors: Mapping
             CrossOrigin,
             allow_origins=["*"],
             allow_methods=["GET", "PUT", "POST", "DELETE", "OPTIONS", "PATCH"],
-            allow_headers=[*_READ, *header_names],
+            allow_headers=[*_READ, *_SENT_BY_SDKS, *header_names],
             expose_headers=_WRITTEN,
         ),
     ]
