@@ -29,6 +29,9 @@ from app.api.doors import Door, Doors
 from app.api.files import FileReader, SignedFiles
 from app.api.health import health_operations
 from app.api.keys import KeysApi
+from app.api.llamago import errors as llamago
+from app.api.llamago.models import LLAMAGO_HEADERS, LlamaModelsApi
+from app.api.llamago.routes import GenerateApi
 from app.api.metrics import metrics_operations
 from app.api.middleware import RequestIds
 from app.api.openai import errors as openai
@@ -36,6 +39,7 @@ from app.api.openai.routes import OpenAIApi
 from app.api.operation import header_names, routes
 from app.api.permalinks import Permalinks
 from app.api.pictures.runs import PictureRuns
+from app.api.pictures.urls import PictureUrls
 from app.api.sse import EventStreams, StreamingApp
 from app.api.webhooks import WebhookApi
 from app.artifacts.store import open_artifacts
@@ -58,6 +62,7 @@ from app.runs.polls import Polls
 from app.runs.publications import Publications
 from app.runs.queue_view import QueueView
 from app.runs.reaper import Reaper
+from app.runs.residency import Residency
 from app.runs.sender import Sender
 from app.runs.service import Announcer, RunService
 from app.runs.settle import SettleImages
@@ -79,7 +84,12 @@ _WRITTEN = (
 
 _ERRORS = ErrorShapes(
     render_error,
-    by_prefix={"/v1/images/": openai.render_error, "/v1/models": openai.render_error},
+    by_prefix={
+        "/v1/images/": openai.render_error,
+        "/v1/models": openai.render_error,
+        "/llamago/": llamago.render_text_error,
+        "/llamago/v1/": llamago.render_object_error,
+    },
     by_door={},
 )
 
@@ -121,6 +131,8 @@ def create_app(
         *UploadApi(uploads, reader, signer).operations(),
         *Permalinks(uploads, signer).operations(),
         *OpenAIApi(pictures, reader, settings).operations(),
+        *GenerateApi(pictures, reader, PictureUrls(signer), streams, settings).operations(),
+        *LlamaModelsApi(models, Residency(store), settings).operations(),
         *FormsApi(Forms(store, advance, announcer), settings).operations(),
         *KeysApi(Keyring(store), settings).operations(),
         *WebhookApi(Webhooks(store, announcer, settings), publications, settings).operations(),
@@ -185,7 +197,9 @@ def _middleware(tally: Tally | None, header_names: Iterable[str], doors: Mapping
     """What every request passes. `header_names`: those that the operations read."""
     return [
         *([Middleware(Doors, doors=doors)] if doors else ()),
-        Middleware(RequestIds, render=_ERRORS.render, tally=tally, always=DIFY_HEADERS),
+        Middleware(
+            RequestIds, render=_ERRORS.render, tally=tally, always=DIFY_HEADERS, below={"/llamago/": LLAMAGO_HEADERS}
+        ),
         Middleware(
             CrossOrigin,
             allow_origins=["*"],

@@ -54,6 +54,7 @@ class PictureRuns:
     ) -> None:
         """`silence_s`: after so long without news who follows a run hears of that, too."""
         self.models = models
+        self.limits = uploads.limits
         self._service = service
         self._uploads = uploads
         self._users = users
