@@ -130,6 +130,8 @@ def cluster(
         for name, pid in started.processes():
             table.add_row(name, str(pid or "down"))
         out.print(table)
+        for name, port in started.nginx.ports.items():
+            out.print(f"For clients of {name}: http://127.0.0.1:{port}")
         out.print(f"\nAtelier listens on {started.url} until you press Ctrl-C. Logs: {started.folder}/logs")
         out.print(f"Key: {started.key}\n\n{client.curl(started.url, started.key, client.FIRST_PROMPT)}\n")
 

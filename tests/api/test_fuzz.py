@@ -186,6 +186,8 @@ class Fuzz:
         if answer.status_code >= 400 and case.operation.path.startswith(OTHER_SHAPES):
             return  # what the document says of it has been looked at
         if answer.status_code >= 400:
+            if case.path.startswith(OTHER_SHAPES):  # their schema has been checked
+                return
             assert (said["code"], said["status"]) in IN_THE_TABLE, said
             assert said["status"] == answer.status_code
             return

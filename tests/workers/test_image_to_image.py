@@ -22,6 +22,7 @@ from diffusers import (
 from PIL import Image, ImageDraw
 
 from app.errors import CheckpointUnavailable, NodeFailed
+from tests.workers.plain import painted_by_diffusers
 from workers.diffusion.checkpoint import tiling
 from workers.diffusion.drawing.schedulers import SAMPLERS
 from workers.diffusion.pictures.upscalers import RRDBNet
@@ -76,17 +77,7 @@ def theirs(kind, components, request, **more) -> np.ndarray:
     skip = {"skip_prk_steps": True} if request.sampler == "pndm" else {}
     scheduler = chosen.kind.from_config({**SCHEDULE, "set_alpha_to_one": False}, **clip, **skip, **chosen.options)
     pipeline = kind(**components | {"scheduler": scheduler}, requires_safety_checker=False)
-    pipeline.set_progress_bar_config(disable=True)
-    made = pipeline(
-        prompt=request.prompt,
-        negative_prompt=request.negative_prompt,
-        num_inference_steps=request.steps,
-        guidance_scale=request.guidance_scale,
-        generator=torch.Generator().manual_seed(request.seed),
-        output_type="np",
-        **more,
-    )
-    return (made.images[0] * 255).round().astype(int)
+    return painted_by_diffusers(pipeline, request, **more)
 
 
 def new_net(tiny, folder, seed):
