@@ -14,6 +14,8 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.api.allm import errors as allm
+from app.api.allm.routes import AllmApi
 from app.api.dialects import ErrorShapes
 from app.api.dify.app_pages import AppPages
 from app.api.dify.errors import CrossOrigin, from_framework, render_error
@@ -87,6 +89,7 @@ _ERRORS = ErrorShapes(
     by_prefix={
         "/v1/images/": openai.render_error,
         "/v1/models": openai.render_error,
+        "/v1/allm/": allm.render_error,
         "/llamago/": llamago.render_text_error,
         "/llamago/v1/": llamago.render_object_error,
     },
@@ -123,6 +126,7 @@ def create_app(
     users = EndUsers(store)
     models = Models(catalogue, settings.checkpoint_names)
     pictures = PictureRuns(service, models, uploads, users, settings.ping_s)
+    urls = PictureUrls(signer)
     operations = [
         *DifyApi(service, polls, users, render, events, settings).operations(),
         *events.operations(),
@@ -131,7 +135,8 @@ def create_app(
         *UploadApi(uploads, reader, signer).operations(),
         *Permalinks(uploads, signer).operations(),
         *OpenAIApi(pictures, reader, settings).operations(),
-        *GenerateApi(pictures, reader, PictureUrls(signer), streams, settings).operations(),
+        *GenerateApi(pictures, reader, urls, streams, settings).operations(),
+        *AllmApi(pictures, reader, urls, settings).operations(),
         *LlamaModelsApi(models, Residency(store), settings).operations(),
         *FormsApi(Forms(store, advance, announcer), settings).operations(),
         *KeysApi(Keyring(store), settings).operations(),

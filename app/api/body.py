@@ -29,7 +29,7 @@ async def read_object(request: Request, most_bytes: int, *, any_type: bool = Fal
             "Did not attempt to load JSON data because the request Content-Type was not 'application/json'."
         )
     try:
-        value = _decoder.decode(await _read(request, most_bytes))
+        value = _decoder.decode(await read_bytes(request, most_bytes))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise BadRequest("Invalid JSON payload received or JSON payload is empty.") from None
     if not isinstance(value, dict):
@@ -37,7 +37,8 @@ async def read_object(request: Request, most_bytes: int, *, any_type: bool = Fal
     return value
 
 
-async def _read(request: Request, most_bytes: int) -> bytes:
+async def read_bytes(request: Request, most_bytes: int) -> bytes:
+    """The body as it came. Raises BodyTooLarge, and BadRequest when the connection ends before it does."""
     too_large = f"The request body is larger than {most_bytes} bytes."
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > most_bytes:
