@@ -134,7 +134,7 @@ def create_app(
         *RunLists(service, render).operations(),
         *UploadApi(uploads, reader, signer).operations(),
         *Permalinks(uploads, signer).operations(),
-        *OpenAIApi(pictures, reader, settings).operations(),
+        *OpenAIApi(pictures, reader, urls, streams, settings).operations(),
         *GenerateApi(pictures, reader, urls, streams, settings).operations(),
         *AllmApi(pictures, reader, urls, settings).operations(),
         *LlamaModelsApi(models, Residency(store), settings).operations(),

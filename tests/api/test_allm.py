@@ -302,13 +302,18 @@ def test_the_second_picture_is_a_reference_else(server: Atelier, other: bytes) -
 def test_beside_a_mask_the_second_picture_is_a_reference(server: Atelier) -> None:
     step = painted(server, **EDIT | {"input_images": [image(RED), image(half())], "mask": image(half("L", 0, 255))})
     assert (step["mask"], step["reference"]) == (sha256(half("L", 0, 255)), [sha256(half())])
-    assert step["strength"] == 0.9
+    assert step["strength"] == 0.75
 
 
 def test_quality_style_and_options_become_settings(server: Atelier) -> None:
     options = {"seed": 3, "cfg_scale": 2, "sampler": "euler", "output_format": "jpeg", "negative_prompt": "fog"}
     step = painted(server, **ASKED, quality="low", style="natural", options=options, size=[64, 72], n=2)
-    wanted = {"steps": 15, "prompt": "a ring, natural, realistic", "guidance_scale": 2, "scheduler": "euler"}
+    wanted = {
+        "steps": 15,
+        "prompt": "a ring, natural colors, natural light, realistic",
+        "guidance_scale": 2,
+        "scheduler": "euler",
+    }
     wanted |= {"format": "jpeg", "negative_prompt": "fog", "width": 64, "height": 72, "n": 2, "seed": 3}
     assert {name: step[name] for name in wanted} == wanted
     assert painted(server, **ASKED, quality="hd", options={"steps": 2})["steps"] == 2

@@ -21,10 +21,11 @@ from app.api.allm.shapes import (
     AllmUsage,
     AllmUsageData,
 )
+from app.api.openai.profiles import profile_of
 from app.api.pictures.asked import EDIT, GENERATE, INPAINT, VARIATION, GivenPicture, PictureRequest
 from app.api.pictures.extras import read_extras
 from app.api.pictures.given import decoded, taken_in
-from app.api.pictures.wishes import REFERENCED_STRENGTH, VARIATION_STRENGTH, steps_of, styled
+from app.api.pictures.wishes import EDIT_STRENGTH, STYLES, VARIATION_STRENGTH, effort_of, styled
 from app.api.run_headers import RunHeaders
 from app.artifacts.incoming import Limits
 from app.artifacts.masks import is_mask_of
@@ -48,14 +49,18 @@ async def read_request(asked: AllmRequest, limits: Limits, headers: RunHeaders, 
     pictures = await _pictures(asked, limits)
     document = INPAINT if "mask" in pictures else _DOCUMENTS[asked.operation]
     options = _options(asked)
-    user = options.pop("user", None)
+    user, model = options.pop("user", None), _text(asked.model, "model")
+    is_openais = bool(model) and profile_of(model).is_openais  # of which nobody knows what stands in for it
+    inputs = _inputs(asked, document, options, is_referenced="reference" in pictures)
     return PictureRequest(
         dialect="allm",
         document=document,
         caller=caller,
         user=user if isinstance(user, str) and user else USER,
-        model=_text(asked.model, "model"),
-        inputs=_inputs(asked, document, options, is_referenced="reference" in pictures),
+        model=model,
+        or_default=is_openais,
+        effort=effort_of(asked.quality) if isinstance(asked.quality, str) else "",
+        inputs=inputs | ({"fit_size": True} if is_openais and "width" in inputs else {}),
         pictures=pictures,
         headers=headers,
     )
@@ -70,16 +75,15 @@ def _inputs(asked: AllmRequest, document: str, options: Mapping[str, Any], *, is
     said = read_extras(document, options, _unknown_option)
     fields: dict[str, Any] = {"n": asked.n, **_size(asked.size)}
     if asked.operation != "variation":
-        style = asked.style if isinstance(asked.style, str) else ""
+        style = asked.style if isinstance(asked.style, str) and asked.style in STYLES else ""
         fields["prompt"] = styled(_prompt(asked.prompt), style)
     for name in said.keys() & fields.keys():
         raise InvalidParam(f"options.{name}: the request says this in a field of its own", params=f"options.{name}")
-    quality = steps_of(asked.quality) if isinstance(asked.quality, str) else None
-    wished: dict[str, Any] = {} if quality is None else {"steps": quality}
+    wished: dict[str, Any] = {}
     if document == VARIATION:
         wished["strength"] = VARIATION_STRENGTH
     elif document == INPAINT and is_referenced:
-        wished["strength"] = REFERENCED_STRENGTH
+        wished["strength"] = EDIT_STRENGTH  # at 1 the part would begin as noise, and have nothing of the reference
     if asked.background == "transparent":
         raise Unsupported("background: a checkpoint paints no transparency; ask for 'opaque'", params="background")
     return {**wished, **said, **fields}

@@ -1,28 +1,31 @@
-"""What other servers call quality and style, as settings that Stable Diffusion has: the same in all dialects."""
+"""What other servers call quality, style and fidelity, as what Stable Diffusion has: the same in all dialects."""
 
 from __future__ import annotations
 
-QUALITY_STEPS = {"low": 15, "medium": 30, "high": 50, "xhigh": 75, "max": 100}
-"""Denoising steps of a quality. Any other, as `auto`, leaves them to the checkpoint."""
+from collections.abc import Mapping
 
-QUALITY_NAMES = {"standard": "medium", "hd": "high"}
-"""DALL·E's names of qualities."""
+STYLES: Mapping[str, str] = {
+    "vivid": "vivid colors, dramatic lighting, highly detailed",
+    "natural": "natural colors, natural light, realistic",
+}
+"""What is put behind a prompt for a style."""
 
-STYLE_WORDS = {"vivid": "vivid colors, dramatic", "natural": "natural, realistic"}
-"""What a style adds to the end of the prompt."""
+EFFORTS: Mapping[str, float] = {"low": 0.5, "medium": 1.0, "high": 5 / 3, "xhigh": 2.5, "max": 10 / 3}
+"""How many times a model's own steps are made for a quality: of 30 these are 15, 30, 50, 75 and 100."""
 
-VARIATION_STRENGTH = 0.6
-"""How far a variation goes from its picture, where nothing else is said."""
+EVEN: Mapping[str, str] = {"standard": "medium", "hd": "high"}
+"""DALL·E's words for a quality."""
 
-REFERENCED_STRENGTH = 0.9
-"""How far a masked part goes that has references: at 1 it would begin as noise, and have nothing of them."""
-
-
-def steps_of(quality: str) -> int | None:
-    """None: as the checkpoint has it."""
-    return QUALITY_STEPS.get(QUALITY_NAMES.get(quality, quality))
+EDIT_STRENGTH, VARIATION_STRENGTH = 0.75, 0.6
+"""How far an edit and a variation go from their picture, where nothing else is said."""
 
 
 def styled(prompt: str, style: str) -> str:
-    """The prompt in a style; empty or unknown: as it is."""
-    return f"{prompt}, {STYLE_WORDS[style]}" if style in STYLE_WORDS else prompt
+    """The prompt in a style; without one as it is."""
+    return f"{prompt}, {STYLES[style]}" if style else prompt
+
+
+def effort_of(quality: str) -> str:
+    """The effort that a word for a quality asks for; empty: the model's own."""
+    word = EVEN.get(quality, quality)
+    return word if word in EFFORTS else ""
