@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ class Studio:
     """`folder` may have LoRAs and the like in it; without a name the checkpoint that ships paints."""
 
     def __init__(self, folder: Path, engine: Engine) -> None:
-        catalogue = Catalogue([folder, SHIPPED_FOLDER])
+        catalogue = self._catalogue = Catalogue([folder, SHIPPED_FOLDER])
         self._engine = engine
         self._artifacts = DiskArtifacts(folder / "artifacts", 3600)
         self._settle = SettleImages(catalogue, {})
@@ -50,4 +51,6 @@ class Studio:
         inputs = self._settle(call).inputs
         if "prompt" not in inputs:
             return [self._engine.enlarge(self._requests.enlarging(inputs))]
-        return list(self._engine.paint(self._requests.painting(inputs), on_progress).images)
+        checkpoint = self._catalogue.get(inputs["model_name"])
+        late_hash = partial(self._catalogue.hash_prefix, checkpoint)
+        return list(self._engine.paint(self._requests.painting(inputs), on_progress, late_hash=late_hash).images)

@@ -157,6 +157,7 @@ class LeaseKeeper:
                 self._hold_life(child.worker_id)
                 self._renew(child)
                 self._tell_residents(child)
+                self._hear_of_dismissed(child)
             for held in child.held:
                 if now_s - held.last_sign_s > self._settings.step_stall_s:
                     self._ask_to_drop(held)
@@ -197,6 +198,7 @@ class LeaseKeeper:
                 self._drained.set()
             case Holds(held):
                 child.houses(held)
+                self._tell_residents(child)
             case Elsewhere(work_class):
                 announcer.ring_all(work_class)
             case Progressed(tick):
@@ -261,6 +263,18 @@ class LeaseKeeper:
             child.untold = False
         except Unavailable as error:
             logger.warning("residents not told", extra={"action": "residents_untold", "error": error.message})
+
+    def _hear_of_dismissed(self, child: Child) -> None:
+        """Somebody may want a checkpoint out of all memories. Where there is one worker it has been told already."""
+        if self._settings.is_embedded or not child.residents:
+            return
+        store = self._ties.store
+        with suppress(Unavailable):  # at the next beat, then
+            dismissed = store.read_blocking(lambda tx: residents.dismissed(tx, child.worker_id))
+            if dismissed:
+                store.commit_blocking(lambda tx: residents.heard(tx, child.worker_id), lasting=False)
+            for checkpoint in dismissed:
+                self._ties.doorbell.unload(checkpoint)
 
     def _bury(self, child: Child) -> None:
         """The worker is gone: what it held is given back at once, without waiting for a lease to run out."""

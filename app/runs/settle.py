@@ -42,6 +42,9 @@ class SettleImages:
         if call.work_class != "gpu":
             return Settled(dict(call.inputs), None)
         lenient = bool(call.arguments.get("fits"))
+        if "prompt" not in call.inputs and "image" not in call.inputs:
+            name = self._checkpoint(call.inputs).name
+            return Settled({**call.inputs, "model_name": name}, name)
         if "prompt" not in call.inputs:
             return Settled(_enlarging(call.inputs, Fitting(self._catalogue.adapters, None, lenient=lenient)), None)
         checkpoint = self._checkpoint(call.inputs)

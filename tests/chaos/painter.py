@@ -21,6 +21,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,38 +46,61 @@ STEP_S = float(os.environ.get("ATELIER_PAINTER_STEP_S", "0.02"))
 
 
 class Painter:
-    """Paints ATELIER_PAINTER_ROOM requests side by side (1). What it was asked for stays in its memory."""
+    """Paints ATELIER_PAINTER_ROOM requests side by side (1). What it was asked for stays in its memory, unless it is
+    dismissed or not to be kept alive.
+    """
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
-        self._busy = 0
+        self._busy: list[str] = []  # the checkpoint of each request that is being painted
+        self._leaving: set[str] = set()
         self._lock = threading.Lock()
         self.residents: tuple[Resident, ...] = ()
         self._bring("atelier-shapes")
 
     @property
     def has_room(self) -> bool:
-        return self._busy < ROOM
+        return len(self._busy) < ROOM
 
     def warm(self, weights: Weights) -> float:
         return 0.0
 
-    def paint(
-        self, request: ImageRequest, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]
-    ) -> Painted:
+    def dismiss(self, name: str) -> None:
         with self._lock:
-            self._busy += 1
-        assert request.weights is not None
-        self._bring(request.weights.name)
+            self._leaving.add(name)
+            self._let_go()
+
+    def paint(
+        self,
+        request: ImageRequest,
+        on_progress: Callable[[Progress], None],
+        should_stop: Callable[[], bool],
+        late_hash: Callable[[], str],
+    ) -> Painted:
+        name = request.weights.name
+        with self._lock:
+            self._busy.append(name)
+            self._leaving.discard(name)
+            if request.keep_alive_s == 0:
+                self._leaving.add(name)
+            self._bring(name)
         try:
-            return self._paint(request, on_progress, should_stop)
+            return self._paint(request, on_progress, should_stop) if request.n else Painted(())
         finally:
             with self._lock:
-                self._busy -= 1
+                self._busy.remove(name)
+                self._let_go()
 
     def _bring(self, name: str) -> None:
-        if name not in {each.name for each in self.residents}:
-            self.residents += (Resident(name, 1_000_000, 0, time.monotonic(), None),)
+        others = tuple(each for each in self.residents if each.name != name)
+        mine = Resident(name, 1_000_000, 0, time.monotonic(), None, name in self._leaving)
+        self.residents = (*others, mine)
+
+    def _let_go(self) -> None:
+        gone = self._leaving - set(self._busy)
+        self._leaving -= gone
+        kept = (each for each in self.residents if each.name not in gone)
+        self.residents = tuple(replace(each, is_leaving=each.name in self._leaving) for each in kept)
 
     def _paint(
         self, request: ImageRequest, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]

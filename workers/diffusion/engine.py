@@ -77,6 +77,12 @@ class Engine:
         """Takes a checkpoint out of memory; whoever is at work with it has it loaded again."""
         self.between_turns(lambda: self.residency.drop(name))
 
+    def dismiss(self, name: str) -> None:
+        """A checkpoint leaves memory when nobody is painted with it any more, unless it is pinned or somebody begins to
+        use it until then. Returns before it has left.
+        """
+        self.between_turns(lambda: self.residency.dismiss(name))
+
     @property
     def waiting(self) -> int:
         """How many requests, and pictures of requests, are in no UNet call yet."""
@@ -102,17 +108,21 @@ class Engine:
         request: ImageRequest,
         on_progress: Callable[[Progress], None] = lambda progress: None,
         should_stop: Callable[[], bool] = lambda: False,
+        late_hash: Callable[[], str] = lambda: "",
     ) -> Painted:
         """The request's pictures in the order of their seeds, when all are finished.
 
         `on_progress` hears of the UNet calls, on the thread that called. `should_stop` is asked between two calls, on
-        the engine's thread; on True StopRequested is raised. Raises CheckpointUnavailable, NodeFailed, OutOfMemory;
-        after any of them the engine can be used again.
+        the engine's thread; on True StopRequested is raised. `late_hash` is asked, on the thread that called, for the
+        checkpoint's hash when all is painted and the request does not say it. Raises CheckpointUnavailable, NodeFailed,
+        OutOfMemory; after any of them the engine can be used again.
         """
         enlarge = partial(self._upscalers.enlarge, between=partial(_halt_on, should_stop))
         ticket = Ticket(request, given_with(request), should_stop, enlarge)
         self._loop.give(ticket)
         pictures = ticket.follow(on_progress)
+        if not request.weights.hash:
+            request = replace(request, weights=replace(request.weights, hash=late_hash()))
         images = [_image(_shown(pixels, request, enlarge), request.alone(i)) for i, pixels in enumerate(pictures)]
         return Painted(tuple(images), ticket.load_s)
 

@@ -55,9 +55,16 @@ class PaintImages:
         return NodeRun(Succeeded(outputs, metadata=metadata), made)
 
     def _painted(self, job: Job) -> tuple[tuple[Image, ...], dict[str, Any], Format]:
-        request = self._files.of(self._requests.painting(job.inputs), job)
+        asked = self._requests.painting(job.inputs)
+        late = self._requests.hashing.of(asked.weights, job)
+        request = self._files.of(asked, job)
+
+        def on_progress(progress: Progress) -> None:
+            late.begin()
+            _tell(job, progress)
+
         try:
-            painted = self._studio.paint(request, lambda progress: _tell(job, progress), job.is_halted)
+            painted = self._studio.paint(request, on_progress, job.is_halted, late.result)
         except StopRequested:
             raise StepHalted from None
         job.watch.load_s += painted.load_s

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from PIL import Image as Picture
@@ -13,10 +14,12 @@ from app.artifacts.store import ArtifactStore
 from app.checkpoints.adapters import Kind
 from app.checkpoints.catalogue import Catalogue
 from app.checkpoints.checkpoint import Checkpoint
+from app.checkpoints.hashes import stamp_of
 from app.errors import NodeFailed
 from app.graph.tools.weighted import split_prompt
 from app.runs.sizes import LARGEST, Size, size_of_change
 from workers.diffusion.request import Control, Enlargement, EnlargeRequest, Hires, ImageRequest, Lora, Weights
+from workers.nodes.hashing import Hashing
 
 _ORIENTATION = 0x0112  # EXIF's tag; from 5 on the picture lies on its side
 _TINY = "taesd"
@@ -30,6 +33,7 @@ _SAME_NAMES = (
     "format",
     "quality",
     "previews",
+    "keep_alive_s",
 )
 
 
@@ -39,6 +43,7 @@ class ImageRequests:
     def __init__(self, catalogue: Catalogue, artifacts: ArtifactStore) -> None:
         self._catalogue = catalogue
         self._artifacts = artifacts
+        self.hashing = Hashing(catalogue.hashes)
 
     def painting(self, inputs: Mapping[str, Any]) -> ImageRequest:
         """Raises CheckpointUnavailable, NodeFailed, and what the artifact store raises for a file that it lacks."""
@@ -71,6 +76,15 @@ class ImageRequests:
             preview_path=self._preview_path(checkpoint) if inputs.get("previews") else "",
             exclusive=bool(inputs.get("exclusive")),
             **given,
+        )
+
+    def loading(self, inputs: Mapping[str, Any]) -> ImageRequest:
+        """Of no picture: its checkpoint is loaded, and stays for as long as the inputs say. Raises
+        CheckpointUnavailable.
+        """
+        checkpoint = self._catalogue.get(inputs["model_name"])
+        return ImageRequest(
+            weights_of(checkpoint, self._catalogue), n=0, steps=1, keep_alive_s=inputs.get("keep_alive_s")
         )
 
     def enlarging(self, inputs: Mapping[str, Any]) -> EnlargeRequest:
@@ -117,15 +131,20 @@ class ImageRequests:
 
 
 def weights_of(checkpoint: Checkpoint, catalogue: Catalogue, vae_path: str = "") -> Weights:
-    """The checkpoint as the engine is asked for it, with another autoencoder if there is a path to one."""
+    """The checkpoint as the engine is asked for it, with another autoencoder if there is a path to one.
+
+    A hash that nobody has computed yet is left open: see `Hashing`.
+    """
+    vae_path, text_encoder_path = vae_path or checkpoint.vae_path, checkpoint.text_encoder_path
     return Weights(
         name=checkpoint.name,
         path=checkpoint.path,
         family=checkpoint.family or "",
         prediction=checkpoint.prediction,
-        vae_path=vae_path or checkpoint.vae_path,
-        text_encoder_path=checkpoint.text_encoder_path,
-        hash=catalogue.hash_prefix(checkpoint),
+        vae_path=vae_path,
+        text_encoder_path=text_encoder_path,
+        stamp=stamp_of(*filter(None, (checkpoint.path, vae_path, text_encoder_path))),
+        hash=(catalogue.hashes.find(Path(checkpoint.path)) or "")[:10],
     )
 
 

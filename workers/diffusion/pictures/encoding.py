@@ -69,7 +69,7 @@ def settings(request: ImageRequest | EnlargeRequest) -> dict[str, Any]:
         values |= {"prediction": weights["prediction"], "vae": _stem(weights["vae_path"])}
         values |= {"prompt": _plain(request.prompt), "negative_prompt": _plain(request.negative_prompt)}
         values |= {"sampler": sampler(request.sampler).name, "embeddings": [word for word, _ in request.embeddings]}
-        for name in ("n", "previews", "preview_path", "exclusive"):
+        for name in ("n", "previews", "preview_path", "exclusive", "keep_alive_s"):
             del values[name]
         if not request.references:
             del values["reference_weight"]
