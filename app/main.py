@@ -36,6 +36,12 @@ from app.api.llamago.models import LLAMAGO_HEADERS, LlamaModelsApi
 from app.api.llamago.routes import GenerateApi
 from app.api.metrics import metrics_operations
 from app.api.middleware import RequestIds
+from app.api.ollama import errors as ollama
+from app.api.ollama.early import EarlyApi
+from app.api.ollama.looks import Looks
+from app.api.ollama.painting import Painting
+from app.api.ollama.routes import OllamaApi
+from app.api.ollama.text import TextApi
 from app.api.openai import errors as openai
 from app.api.openai.routes import OpenAIApi
 from app.api.operation import header_names, routes
@@ -46,7 +52,10 @@ from app.api.sse import EventStreams, StreamingApp
 from app.api.webhooks import WebhookApi
 from app.artifacts.store import open_artifacts
 from app.artifacts.urls import open_signer
+from app.checkpoints.anatomy import Anatomies
 from app.checkpoints.catalogue import open_catalogue
+from app.checkpoints.digests import Digests
+from app.checkpoints.hashes import Hashes
 from app.errors import AtelierError
 from app.events.feed import Feed
 from app.events.line import open_line
@@ -78,6 +87,12 @@ from app.tally import Tally
 
 # What a page of another origin may send, besides what the operations read, and what it may see.
 _READ = ("Content-Type", "X-App-Code", "X-App-Passport", "Authorization", "X-Request-Id", "Traceparent")
+_SENT_BY_SDKS = (
+    *("User-Agent", "Accept", "X-Requested-With", "OpenAI-Beta", "X-Stainless-Arch", "X-Stainless-Async"),
+    *("X-Stainless-Custom-Poll-Interval", "X-Stainless-Helper-Method", "X-Stainless-Lang", "X-Stainless-Os"),
+    *("X-Stainless-Package-Version", "X-Stainless-Poll-Helper", "X-Stainless-Retry-Count", "X-Stainless-Runtime"),
+    *("X-Stainless-Runtime-Version", "X-Stainless-Timeout"),
+)
 _WRITTEN = (
     *("X-Request-Id", "X-Workflow-Run-Id", "X-Task-Id", "Location", "Retry-After", "ETag"),
     *("Idempotency-Replayed", "Preference-Applied", "X-Version", "X-Env", "X-Trace-Id"),
@@ -92,8 +107,13 @@ _ERRORS = ErrorShapes(
         "/v1/allm/": allm.render_error,
         "/llamago/": llamago.render_text_error,
         "/llamago/v1/": llamago.render_object_error,
+        "/api/": ollama.render_error,
+        "/ollama/v1/": ollama.render_early_error,
+        **dict.fromkeys(
+            ("/v1/chat/", "/v1/completions", "/v1/embeddings", "/v1/responses"), ollama.render_compatible_error
+        ),
     },
-    by_door={},
+    by_door={"ollama": ollama.render_error},
 )
 
 
@@ -127,6 +147,8 @@ def create_app(
     models = Models(catalogue, settings.checkpoint_names)
     pictures = PictureRuns(service, models, uploads, users, settings.ping_s)
     urls = PictureUrls(signer)
+    looks = Looks(Digests(Hashes(settings.hashes_file)), Anatomies())
+    ollama_painting = Painting(pictures, reader, streams, settings)
     operations = [
         *DifyApi(service, polls, users, render, events, settings).operations(),
         *events.operations(),
@@ -138,6 +160,9 @@ def create_app(
         *GenerateApi(pictures, reader, urls, streams, settings).operations(),
         *AllmApi(pictures, reader, urls, settings).operations(),
         *LlamaModelsApi(models, Residency(store), settings).operations(),
+        *OllamaApi(ollama_painting, models, Residency(store), looks, settings).operations(),
+        *TextApi(ollama_painting, settings).operations(),
+        *EarlyApi(pictures, reader, streams, settings).operations(),
         *FormsApi(Forms(store, advance, announcer), settings).operations(),
         *KeysApi(Keyring(store), settings).operations(),
         *WebhookApi(Webhooks(store, announcer, settings), publications, settings).operations(),
@@ -209,7 +234,7 @@ def _middleware(tally: Tally | None, header_names: Iterable[str], doors: Mapping
             CrossOrigin,
             allow_origins=["*"],
             allow_methods=["GET", "PUT", "POST", "DELETE", "OPTIONS", "PATCH"],
-            allow_headers=[*_READ, *header_names],
+            allow_headers=[*_READ, *_SENT_BY_SDKS, *header_names],
             expose_headers=_WRITTEN,
         ),
     ]

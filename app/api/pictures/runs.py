@@ -16,7 +16,7 @@ from app.api.pictures.asked import GivenPicture, PictureRequest
 from app.api.pictures.wishes import EFFORTS
 from app.api.run_headers import read_idempotency_key
 from app.domain.artifact import MARK, Artifact, Upload
-from app.domain.detail import Part
+from app.domain.detail import Part, StepTimes
 from app.domain.event import EventKind, QueuePosition, Tick
 from app.domain.request import Caller, RunRequest
 from app.domain.run import Run, RunStatus
@@ -50,6 +50,14 @@ class Asked(msgspec.Struct, frozen=True):
         """What every answer says of the run, so that it can be read, followed and stopped by its ids."""
         told = [(b"x-workflow-run-id", self.run.id.encode()), (b"x-task-id", self.run.task_id.encode())]
         return [*told, (b"idempotency-replayed", b"true")] if self.replayed else told
+
+
+class Made(msgspec.Struct, frozen=True):
+    """What a run has made, the time that it took, and in how many denoising steps."""
+
+    pictures: tuple[Artifact, ...]
+    times: StepTimes
+    steps: int
 
 
 class PictureRuns:
@@ -119,11 +127,16 @@ class PictureRuns:
 
     async def made(self, caller: Caller, run: Run) -> tuple[Artifact, ...]:
         """The pictures of a run that has ended, in their order. Raises RunFailed, RunStopped, RunOverdue."""
-        if run.status not in (RunStatus.SUCCEEDED, RunStatus.PARTIAL_SUCCEEDED):
-            raise failure_of(run)
-        detail = await self._service.detail(caller, run.id, {Part.ARTIFACTS})
+        return (await self.made_in(caller, run)).pictures
+
+    async def made_in(self, caller: Caller, run: Run) -> Made:
+        """The same, with the time that it took."""
+        check_success(run)
+        detail = await self._service.detail(caller, run.id, {Part.ARTIFACTS, Part.TIMINGS})
         made = {artifact.id: artifact for artifact in detail.artifacts}
-        return tuple(made[file[MARK]] for file in run.outputs["files"] or ())
+        steps = [(each.step.inputs or {}).get("steps") for each in detail.steps if each.work]
+        pictures = tuple(made[file[MARK]] for file in run.outputs["files"] or ())
+        return Made(pictures, detail.times, next(filter(None, steps), 0))
 
     async def _keep(self, request: PictureRequest) -> dict[str, list[Kept]]:
         """Stores what came with the request, as its user's uploads; by the document's variable. URLs stay."""
@@ -142,6 +155,12 @@ class PictureRuns:
         if picture.content is None:
             return picture.url
         return await self._uploads.keep(picture.content, picture.filename, owner)
+
+
+def check_success(run: Run) -> None:
+    """Raises RunFailed, RunStopped, RunOverdue for a run that has ended otherwise."""
+    if run.status not in (RunStatus.SUCCEEDED, RunStatus.PARTIAL_SUCCEEDED):
+        raise failure_of(run)
 
 
 def failure_of(run: Run) -> AtelierError:
