@@ -25,7 +25,7 @@ from app.api.openai.profiles import profile_of
 from app.api.pictures.asked import EDIT, GENERATE, INPAINT, VARIATION, GivenPicture, PictureRequest
 from app.api.pictures.extras import read_extras
 from app.api.pictures.given import decoded, taken_in
-from app.api.pictures.wishes import EDIT_STRENGTH, STYLES, VARIATION_STRENGTH, effort_of, styled
+from app.api.pictures.wishes import STYLES, VARIATION_STRENGTH, effort_of, styled
 from app.api.run_headers import RunHeaders
 from app.artifacts.incoming import Limits
 from app.artifacts.masks import is_mask_of
@@ -51,7 +51,7 @@ async def read_request(asked: AllmRequest, limits: Limits, headers: RunHeaders, 
     options = _options(asked)
     user, model = options.pop("user", None), _text(asked.model, "model")
     is_openais = bool(model) and profile_of(model).is_openais  # of which nobody knows what stands in for it
-    inputs = _inputs(asked, document, options, is_referenced="reference" in pictures)
+    inputs = _inputs(asked, document, options)
     return PictureRequest(
         dialect="allm",
         document=document,
@@ -71,7 +71,7 @@ def left_out(asked: AllmRequest) -> list[str]:
     return ["mask"] if asked.mask is not None and asked.operation != "edit" else []
 
 
-def _inputs(asked: AllmRequest, document: str, options: Mapping[str, Any], *, is_referenced: bool) -> dict[str, Any]:
+def _inputs(asked: AllmRequest, document: str, options: Mapping[str, Any]) -> dict[str, Any]:
     said = read_extras(document, options, _unknown_option)
     fields: dict[str, Any] = {"n": asked.n, **_size(asked.size)}
     if asked.operation != "variation":
@@ -79,11 +79,7 @@ def _inputs(asked: AllmRequest, document: str, options: Mapping[str, Any], *, is
         fields["prompt"] = styled(_prompt(asked.prompt), style)
     for name in said.keys() & fields.keys():
         raise InvalidParam(f"options.{name}: the request says this in a field of its own", params=f"options.{name}")
-    wished: dict[str, Any] = {}
-    if document == VARIATION:
-        wished["strength"] = VARIATION_STRENGTH
-    elif document == INPAINT and is_referenced:
-        wished["strength"] = EDIT_STRENGTH  # at 1 the part would begin as noise, and have nothing of the reference
+    wished = {"strength": VARIATION_STRENGTH} if document == VARIATION else {}
     if asked.background == "transparent":
         raise Unsupported("background: a checkpoint paints no transparency; ask for 'opaque'", params="background")
     return {**wished, **said, **fields}

@@ -24,12 +24,11 @@ from app.api.llamago.shapes import (
     LlamaTimings,
     LlamaUsage,
 )
+from app.api.ollama.values import read_keep_alive
 from app.api.operation import read_value
 from app.api.pictures.asked import EDIT, GENERATE, INPAINT, GivenPicture, PictureRequest
-from app.api.pictures.durations import read_keep_alive
 from app.api.pictures.extras import input_named
 from app.api.pictures.given import decoded, taken_in
-from app.api.pictures.wishes import EDIT_STRENGTH
 from app.api.run_headers import RunHeaders
 from app.artifacts.incoming import Limits
 from app.checkpoints.checkpoint import Checkpoint
@@ -56,7 +55,7 @@ _OWN = frozenset(LlamaGenerate.__struct_fields__)
 async def read_generate(body: dict[str, Any], limits: Limits, headers: RunHeaders, caller: Caller) -> PictureRequest:
     """The request of `generate`. Settings of the picture may stand in `options`, as there, or beside it.
 
-    Raises InvalidParam, FileTooLarge.
+    Raises InvalidParam, BadRequest, FileTooLarge.
     """
     asked = read_value(body, LlamaGenerate)
     if not asked.prompt:
@@ -65,8 +64,7 @@ async def read_generate(body: dict[str, Any], limits: Limits, headers: RunHeader
     pictures = await _pictures(asked.images or [], options.pop("mask", None), limits)
     document = INPAINT if "mask" in pictures else EDIT if pictures else GENERATE
     beside = {name: value for name, value in body.items() if name not in _OWN}
-    wished = {"strength": EDIT_STRENGTH} if document == INPAINT and "reference" in pictures else {}
-    inputs = {**wished, **_settings(document, beside), **_settings(document, options), "prompt": asked.prompt}
+    inputs = {**_settings(document, beside), **_settings(document, options), "prompt": asked.prompt}
     if asked.keep_alive is not None:
         inputs["keep_alive_s"] = read_keep_alive(asked.keep_alive)
     return PictureRequest(

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 from app.api.body import read_deadline, read_priority
 from app.api.pictures.answers import LateAnswer
 from app.api.pictures.asked import GivenPicture, PictureRequest
-from app.api.pictures.wishes import EFFORTS
+from app.api.pictures.wishes import EDIT_STRENGTH, EFFORTS
 from app.api.run_headers import read_idempotency_key
 from app.domain.artifact import MARK, Artifact, Upload
 from app.domain.detail import Part, StepTimes
@@ -81,7 +81,7 @@ class PictureRuns:
         of what is wrong.
         """
         model = await self._model(request)
-        defaults = {**model.defaults, **steps_of(request.effort, model)}
+        defaults = {**model.defaults, **steps_of(request.effort, model), **_strength_of(request)}
         inputs: dict[str, Any] = {**defaults, **request.inputs, "model_name": model.checkpoint.name}
         given = await self._keep(request)
         accepted = await self._service.submit(
@@ -177,6 +177,11 @@ def steps_of(effort: str, model: Model) -> dict[str, int]:
         return {}
     own = model.defaults.get("steps") or model.checkpoint.steps or _STEPS
     return {"steps": min(max(round(own * EFFORTS[effort]), 1), _MOST_STEPS)}
+
+
+def _strength_of(request: PictureRequest) -> dict[str, float]:
+    """The input that keeps references in sight: at 1 a masked part would begin as noise, and have nothing of them."""
+    return {"strength": EDIT_STRENGTH} if {"mask", "reference"} <= request.pictures.keys() else {}
 
 
 def _named(document: str, name: str, files: list[Kept]) -> Any:
