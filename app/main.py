@@ -14,6 +14,8 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.api.allm import errors as allm
+from app.api.allm.routes import AllmApi
 from app.api.dialects import ErrorShapes
 from app.api.dify.again import AgainApi
 from app.api.dify.app_pages import AppPages
@@ -30,6 +32,9 @@ from app.api.doors import Door, Doors
 from app.api.files import FileReader, SignedFiles
 from app.api.health import health_operations
 from app.api.keys import KeysApi
+from app.api.llamago import errors as llamago
+from app.api.llamago.models import LLAMAGO_HEADERS, LlamaModelsApi
+from app.api.llamago.routes import GenerateApi
 from app.api.metrics import metrics_operations
 from app.api.middleware import RequestIds
 from app.api.ollama import errors as ollama
@@ -101,6 +106,9 @@ _ERRORS = ErrorShapes(
     by_prefix={
         "/v1/images/": openai.render_error,
         "/v1/models": openai.render_error,
+        "/v1/allm/": allm.render_error,
+        "/llamago/": llamago.render_text_error,
+        "/llamago/v1/": llamago.render_object_error,
         "/api/": ollama.render_error,
         "/ollama/v1/": ollama.render_early_error,
         **dict.fromkeys(
@@ -141,6 +149,7 @@ def create_app(
     models = Models(catalogue, settings.checkpoint_names)
     pictures = PictureRuns(service, models, uploads, users, settings.ping_s)
     dify = DifyApi(service, polls, users, render, events, settings)
+    urls = PictureUrls(signer)
     looks = Looks(Digests(Hashes(settings.hashes_file)), Anatomies())
     ollama_painting = Painting(pictures, reader, streams, settings)
     operations = [
@@ -151,7 +160,10 @@ def create_app(
         *RunLists(service, render).operations(),
         *UploadApi(uploads, reader, signer).operations(),
         *Permalinks(uploads, signer).operations(),
-        *OpenAIApi(pictures, reader, PictureUrls(signer), streams, settings).operations(),
+        *OpenAIApi(pictures, reader, urls, streams, settings).operations(),
+        *GenerateApi(pictures, reader, urls, streams, settings).operations(),
+        *AllmApi(pictures, reader, urls, settings).operations(),
+        *LlamaModelsApi(models, Residency(store), settings).operations(),
         *OllamaApi(ollama_painting, models, Residency(store), looks, settings).operations(),
         *TextApi(ollama_painting, settings).operations(),
         *EarlyApi(pictures, reader, streams, settings).operations(),
@@ -219,7 +231,9 @@ def _middleware(tally: Tally | None, header_names: Iterable[str], doors: Mapping
     """What every request passes. `header_names`: those that the operations read."""
     return [
         *([Middleware(Doors, doors=doors)] if doors else ()),
-        Middleware(RequestIds, render=_ERRORS.render, tally=tally, always=DIFY_HEADERS),
+        Middleware(
+            RequestIds, render=_ERRORS.render, tally=tally, always=DIFY_HEADERS, below={"/llamago/": LLAMAGO_HEADERS}
+        ),
         Middleware(
             CrossOrigin,
             allow_origins=["*"],

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 from app.api.body import read_deadline, read_priority
 from app.api.pictures.answers import LateAnswer
 from app.api.pictures.asked import GivenPicture, PictureRequest
+from app.api.pictures.wishes import EDIT_STRENGTH, EFFORTS
 from app.api.run_headers import read_idempotency_key
 from app.domain.artifact import MARK, Artifact, Upload
 from app.domain.detail import Part, StepTimes
@@ -32,9 +33,6 @@ _encoder = msgspec.json.Encoder(order="deterministic")
 _OVERDUE = "deadline_exceeded"
 _STEPS = 30  # of a checkpoint whose card says nothing
 _MOST_STEPS = 150
-
-EFFORTS = {"low": 0.5, "medium": 1.0, "high": 5 / 3, "xhigh": 2.5, "max": 10 / 3}
-"""How many times a model's own steps are made: of 30 these are 15, 30, 50, 75 and 100."""
 
 Kept = Upload | Artifact | str
 """A picture that is here, or the URL of one that is to be fetched."""
@@ -83,7 +81,7 @@ class PictureRuns:
         of what is wrong.
         """
         model = await self._model(request)
-        defaults = {**model.defaults, **steps_of(request.effort, model)}
+        defaults = {**model.defaults, **steps_of(request.effort, model), **_strength_of(request)}
         inputs: dict[str, Any] = {**defaults, **request.inputs, "model_name": model.checkpoint.name}
         given = await self._keep(request)
         accepted = await self._service.submit(
@@ -179,6 +177,11 @@ def steps_of(effort: str, model: Model) -> dict[str, int]:
         return {}
     own = model.defaults.get("steps") or model.checkpoint.steps or _STEPS
     return {"steps": min(max(round(own * EFFORTS[effort]), 1), _MOST_STEPS)}
+
+
+def _strength_of(request: PictureRequest) -> dict[str, float]:
+    """The input that keeps references in sight: at 1 a masked part would begin as noise, and have nothing of them."""
+    return {"strength": EDIT_STRENGTH} if {"mask", "reference"} <= request.pictures.keys() else {}
 
 
 def _named(document: str, name: str, files: list[Kept]) -> Any:
