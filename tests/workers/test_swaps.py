@@ -86,7 +86,7 @@ def test_a_file_that_breaks_off_leaves_nothing_behind(engine, ask, kin, narrow, 
     weights = load_file(kin["other"])
     weights["model.diffusion_model.out.2.weight"] = torch.zeros(4, 3, 3, 3)
     save_file(weights, broken)
-    with pytest.raises(Exception, match="broken.safetensors could not be loaded"):
+    with pytest.raises(Exception, match=r"broken\.safetensors could not be loaded"):
         swapping.paint(ask(path=broken, steps=2))
     assert swapping.paint(ask(path=kin["first"], steps=2)).images == before
 
