@@ -13,6 +13,7 @@ from rich.table import Table
 from app import client
 from app.checkpoint_commands import checkpoints
 from app.cluster.supervise import Cluster, Plan
+from app.domain.request import NAMES
 from app.errors import AtelierError, InvalidParam, SettingsInvalid
 from app.installation import open_store, prepare, publish_first_app
 from app.key_commands import keys
@@ -68,6 +69,8 @@ def serve(host: Host = None, port: Port = None) -> None:
     settings = _settings(host=host, port=port)
     server = _server(settings)
     prepare(settings)
+    for dialect, url in server.urls.items():
+        out.print(f"For clients of {NAMES[dialect]}: {url}")
     out.print(f"Atelier listens on {server.url}")
     server.run()
 
@@ -127,6 +130,8 @@ def cluster(
         for name, pid in started.processes():
             table.add_row(name, str(pid or "down"))
         out.print(table)
+        for name, port in started.nginx.ports.items():
+            out.print(f"For clients of {name}: http://127.0.0.1:{port}")
         out.print(f"\nAtelier listens on {started.url} until you press Ctrl-C. Logs: {started.folder}/logs")
         out.print(f"Key: {started.key}\n\n{client.curl(started.url, started.key, client.FIRST_PROMPT)}\n")
 

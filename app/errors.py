@@ -24,6 +24,9 @@
     ├── UnsupportedFileType         415 unsupported_file_type
     ├── TooManyRequests             429 too_many_requests        a limit is reached; `limit`, `current`, `retry_after_s`
     ├── Unavailable                 503 service_unavailable      the store, the disk or S3, for the moment; retryable
+    ├── RunFailed                   500 run_failed               a picture was asked for, and its run failed
+    ├── RunStopped                  409 run_stopped              and it was stopped
+    ├── RunOverdue                  504 run_overdue              and its time was over
     ├── DocumentInvalid             400 invalid_param            a workflow document; `problems`, each with its node
     ├── NodeFailed                  a step's own failure: it ends the run, the request is answered 200
     │   └── OutOfMemory             retryable
@@ -330,6 +333,31 @@ class NodeFailed(AtelierError):
         super().__init__(message)
         self.error_type = self.default_type if error_type is None else error_type
         self.outputs, self.process_data = outputs, process_data
+
+
+class RunFailed(AtelierError):
+    """The run that was to answer has failed; the message is its error. The run is kept: read it by its id."""
+
+    # Dify's own answers tell of a failed run with 200; dialects whose answer is a picture have nothing to put there.
+    code = "run_failed"
+    status = 500
+    where = "pictures, in the dialects of other servers"
+
+
+class RunStopped(AtelierError):
+    """Somebody stopped the run before it had an answer. Ask again for another one."""
+
+    code = "run_stopped"
+    status = 409
+    where = "pictures, in the dialects of other servers"
+
+
+class RunOverdue(AtelierError):
+    """The run was stopped because its time was over, waiting included. Ask for less, or give it longer."""
+
+    code = "run_overdue"
+    status = 504
+    where = "pictures, in the dialects of other servers"
 
 
 class OutOfMemory(NodeFailed):

@@ -11,6 +11,7 @@ from app.domain.key import KeyTerms
 from app.errors import InvalidParam
 from app.runs.keyring import Minted, make_key, mint
 from app.runs.publishing import Edition, publish
+from app.runs.shipped import shipped
 from app.settings import Settings
 from app.store import accounts
 from app.store.accounts import token_hash
@@ -19,7 +20,6 @@ from app.store.migrate import require_current, upgrade
 from app.store.store import Store
 
 FIRST_APP = "text-to-image"
-WORKFLOWS = Path(__file__).resolve().parents[1] / "workflows"
 
 
 def prepare(settings: Settings) -> str:
@@ -70,7 +70,7 @@ def app_named(tx: Tx, name: str) -> str:
 def publish_first_app(tx: Tx) -> None:
     """The app that every installation has; one that is there already is its owner's and stays as it is."""
     if accounts.find_app(tx, FIRST_APP) is None:
-        publish(tx, FIRST_APP, Edition.of((WORKFLOWS / f"{FIRST_APP}.yml").read_text()))
+        publish(tx, FIRST_APP, Edition.of(shipped(FIRST_APP).text))
 
 
 def _first_key(store: Store, file: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
@@ -14,6 +14,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.api.dialects import ErrorShapes
 from app.api.dify.app_pages import AppPages
 from app.api.dify.errors import CrossOrigin, from_framework, render_error
 from app.api.dify.events import RunEvents
@@ -24,13 +25,17 @@ from app.api.dify.routes import DifyApi
 from app.api.dify.uploads import UploadApi
 from app.api.dify.wire import Wire
 from app.api.documents.routes import document_operations
+from app.api.doors import Door, Doors
 from app.api.files import FileReader, SignedFiles
 from app.api.health import health_operations
 from app.api.keys import KeysApi
 from app.api.metrics import metrics_operations
 from app.api.middleware import RequestIds
+from app.api.openai import errors as openai
+from app.api.openai.routes import OpenAIApi
 from app.api.operation import header_names, routes
 from app.api.permalinks import Permalinks
+from app.api.pictures.runs import PictureRuns
 from app.api.sse import EventStreams, StreamingApp
 from app.api.webhooks import WebhookApi
 from app.artifacts.store import open_artifacts
@@ -48,6 +53,7 @@ from app.runs.end_users import EndUsers
 from app.runs.forms import Forms
 from app.runs.given import GivenFiles
 from app.runs.keyring import Keyring
+from app.runs.models import Models
 from app.runs.polls import Polls
 from app.runs.publications import Publications
 from app.runs.queue_view import QueueView
@@ -71,8 +77,17 @@ _WRITTEN = (
 )
 
 
-def create_app(settings: Settings, companion: Companion | None = None) -> Starlette:
-    """The web application of one process. The database must be there and up to date."""
+_ERRORS = ErrorShapes(
+    render_error,
+    by_prefix={"/v1/images/": openai.render_error, "/v1/models": openai.render_error},
+    by_door={},
+)
+
+
+def create_app(
+    settings: Settings, companion: Companion | None = None, doors: Mapping[int, Door] | None = None
+) -> Starlette:
+    """The web application of one process. The database must be there and up to date. `doors`: by port."""
     companion = companion or Companion()
     store = Store(settings)
     catalogue = open_catalogue(settings)
@@ -96,6 +111,8 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
     events = RunEvents(service, render, streams, settings.ping_s)
     polls = Polls(service, feed, Standings(lookout), queue_view)
     users = EndUsers(store)
+    models = Models(catalogue, settings.checkpoint_names)
+    pictures = PictureRuns(service, models, uploads, users, settings.ping_s)
     operations = [
         *DifyApi(service, polls, users, render, events, settings).operations(),
         *events.operations(),
@@ -103,6 +120,7 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
         *RunLists(service, render).operations(),
         *UploadApi(uploads, reader, signer).operations(),
         *Permalinks(uploads, signer).operations(),
+        *OpenAIApi(pictures, reader, settings).operations(),
         *FormsApi(Forms(store, advance, announcer), settings).operations(),
         *KeysApi(Keyring(store), settings).operations(),
         *WebhookApi(Webhooks(store, announcer, settings), publications, settings).operations(),
@@ -128,7 +146,7 @@ def create_app(settings: Settings, companion: Companion | None = None) -> Starle
 
     web = StreamingApp(
         routes=routes([*operations, *document_operations(operations)], publications),
-        middleware=_middleware(tally if settings.metrics == "on" else None, header_names(operations)),
+        middleware=_middleware(tally if settings.metrics == "on" else None, header_names(operations), doors),
         exception_handlers={AtelierError: _on_error, HTTPException: _on_framework_error},
         lifespan=lifespan,
     )
@@ -163,10 +181,11 @@ def _spare_the_collector() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
-def _middleware(tally: Tally | None, header_names: Iterable[str]) -> list[Middleware]:
+def _middleware(tally: Tally | None, header_names: Iterable[str], doors: Mapping[int, Door] | None) -> list[Middleware]:
     """What every request passes. `header_names`: those that the operations read."""
     return [
-        Middleware(RequestIds, render=render_error, tally=tally, always=DIFY_HEADERS),
+        *([Middleware(Doors, doors=doors)] if doors else ()),
+        Middleware(RequestIds, render=_ERRORS.render, tally=tally, always=DIFY_HEADERS),
         Middleware(
             CrossOrigin,
             allow_origins=["*"],
@@ -180,10 +199,10 @@ def _middleware(tally: Tally | None, header_names: Iterable[str]) -> list[Middle
 async def _on_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, AtelierError):
         raise error
-    return render_error(error)
+    return _ERRORS.render(error, request.scope)
 
 
 async def _on_framework_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
-    return render_error(from_framework(error, request.url.path, request.method))
+    return _ERRORS.render(from_framework(error, request.url.path, request.method), request.scope)

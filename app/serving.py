@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+import msgspec
 import uvicorn
 
 from app.api.connection import Connection
+from app.api.doors import Door
+from app.client import KEY_FILE
 from app.errors import SettingsInvalid
 from app.logs import set_up_logs
 from app.main import create_app
 from app.outbound.reach import reach_of
 from app.runs.companion import Companion
-from app.settings import Settings
+from app.settings import Settings, variable_name
 from app.store.folder_lock import lock_folder
+
+logger = logging.getLogger(__name__)
 
 
 class _Uvicorn(uvicorn.Server):
@@ -42,17 +48,44 @@ class Server:
         self._settings = settings
         self._companion = companion
         self._lock = lock_folder(settings.data_dir) if settings.is_embedded else None
-        self._socket = _bind(settings.host, settings.port)
-        host, port = self._socket.getsockname()[:2]
-        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        self._sockets = [_bind(settings.host, settings.port)]
+        self.url = _url(self._sockets[0])
+        self._doors: dict[int, Door] = {}
+        self.urls: dict[str, str] = {}
+        """Those of the dialects that have a port of their own."""
+        self._open_door(Door("ollama"), settings.ollama_port, "ollama_port")
+        self._open_door(Door("llamago", "/llamago"), settings.llamago_port, "llamago_port")
         self._uvicorn: uvicorn.Server | None = None
         self._failure = threading.Event()
+
+    def _open_door(self, door: Door, port: int | None, setting: str) -> None:
+        """Takes a dialect's own port. A usual one that is taken, as by the real Ollama, is done without."""
+        if port is None:
+            return
+        try:
+            listener = _bind(self._settings.host, port, variable_name(setting))
+        except SettingsInvalid as error:
+            if setting in self._settings.model_fields_set:
+                raise
+            said = f"{error.message} {door.dialect} is served on the main port only."
+            logger.info(said, extra={"action": "port_taken"})
+            return
+        self._sockets.append(listener)
+        self._doors[listener.getsockname()[1]] = door
+        self.urls[door.dialect] = _url(listener)
+
+    def _lent(self) -> dict[int, Door]:
+        """The doors with what they lend, which is there once the database has been prepared."""
+        if not self._settings.open_to_loopback:
+            return self._doors
+        token = (self._settings.data_dir / KEY_FILE).read_text().strip()
+        return {port: msgspec.structs.replace(door, lends=token) for port, door in self._doors.items()}
 
     def run(self) -> None:
         """Serves until a signal comes, then returns. The database must be prepared."""
         _end_on_sigterm()
         with suppress(KeyboardInterrupt):
-            self._make().run(sockets=[self._socket])
+            self._make().run(sockets=self._sockets)
 
     @contextmanager
     def beside(self) -> Iterator[Callable[[], None]]:
@@ -80,13 +113,13 @@ class Server:
 
     def _serve(self, server: uvicorn.Server) -> None:
         try:
-            server.run(sockets=[self._socket])
+            server.run(sockets=self._sockets)
         finally:
             self._failure.set()
 
     def _make(self) -> uvicorn.Server:
         set_up_logs("server", self._settings.log_level, self._settings.log_format)
-        app = create_app(self._settings, self._companion)
+        app = create_app(self._settings, self._companion, self._lent())
         config = uvicorn.Config(
             app,
             http=Connection,
@@ -99,12 +132,17 @@ class Server:
         return _Uvicorn(config, app.state.end_streams)
 
 
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
 def _end_on_sigterm() -> None:
     """Makes SIGTERM end the server as Ctrl-C does: uvicorn raises it again, and an asked-for end is no failure."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def _bind(host: str, port: int, setting: str = "ATELIER_PORT or --port") -> socket.socket:
     """The listening socket. Raises SettingsInvalid with one sentence."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -114,7 +152,7 @@ def _bind(host: str, port: int) -> socket.socket:
         listener.listen(2048)  # from now on clients wait in line instead of being refused
     except OSError as error:
         raise SettingsInvalid(
-            f"Port {port} on {host} can't be used: {error.strerror}. Set ATELIER_PORT or --port to another one."
+            f"Port {port} on {host} can't be used: {error.strerror}. Set {setting} to another one."
         ) from None
     listener.set_inheritable(False)
     return listener

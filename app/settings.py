@@ -79,6 +79,18 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="the address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="the port to listen on; 0 takes a free one")
+    ollama_port: int | None = Field(
+        11434,
+        ge=0,
+        le=65535,
+        description="a port for Ollama's clients, too; 0 takes a free one; none: there is none",
+    )
+    llamago_port: int | None = Field(8081, ge=0, le=65535, description="the same for llama.go's clients")
+    open_to_loopback: bool = Field(
+        False,
+        description="true: programs on this machine need no key on the ports of Ollama and llama.go; "
+        "they are who the first key is",
+    )
     public_base_url: str = Field(
         "",
         validation_alias=AliasChoices("ATELIER_PUBLIC_BASE_URL", "ATELIER_PUBLIC_URL"),
@@ -218,6 +230,11 @@ class Settings(BaseSettings):
             return json.loads(value or "{}") if isinstance(value, str) else value
         except ValueError:
             raise ValueError("must be a JSON object") from None
+
+    @field_validator("ollama_port", "llamago_port", mode="before")
+    @classmethod
+    def _no_port(cls, value: object) -> object:
+        return None if isinstance(value, str) and value.strip().lower() in ("", "none") else value
 
     @field_validator("webhook_retry_s", "outbound_allow", "pinned_checkpoints", mode="before")
     @classmethod

@@ -71,7 +71,13 @@ class FileReader:
             headers["content-disposition"] = f"attachment; filename*=UTF-8''{quote(file.filename)}"
         if file.size <= _AT_ONCE:
             return Response(await self._read(self._content.get, file.sha256), headers=headers)
-        return StreamingResponse(self._pieces(await self._read(self._content.open, file.sha256)), headers=headers)
+        opened = await self._read(self._content.open, file.sha256)
+        return StreamingResponse(self._pieces(opened, _AT_ONCE), headers=headers)
+
+    async def pieces(self, sha256: str, size: int) -> AsyncIterator[bytes]:
+        """The bytes of a stored file, so many at a time. Raises NotFound, Unavailable, before the first of them."""
+        async for piece in self._pieces(await self._read(self._content.open, sha256), size):
+            yield piece
 
     async def _read(self, read: Callable[..., T], *asked: object) -> T:
         reading = asyncio.get_running_loop().run_in_executor(self._readers, read, *asked)
@@ -80,10 +86,10 @@ class FileReader:
         except TimeoutError:
             raise Unavailable("The file could not be read in time.") from None
 
-    async def _pieces(self, file: BinaryIO) -> AsyncIterator[bytes]:
+    async def _pieces(self, file: BinaryIO, size: int) -> AsyncIterator[bytes]:
         """As the client takes them: one that is slow holds a file open, and none of it in memory."""
         try:
-            while piece := await self._read(file.read, _AT_ONCE):
+            while piece := await self._read(file.read, size):
                 yield piece
         finally:
             file.close()

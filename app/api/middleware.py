@@ -22,7 +22,7 @@ _OWN_ID = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
 _TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2})(-|\Z)")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
-Render = Callable[[AtelierError], Response]
+Render = Callable[[AtelierError, Scope], Response]
 
 
 class RequestIds:
@@ -71,7 +71,7 @@ class RequestIds:
                 "The server encountered an internal error and was unable to complete your request. "
                 f"Tell its keeper the request id {subject.request}."
             )
-            await self._render(error)(scope, receive, send_with_id)
+            await self._render(error, scope)(scope, receive, send_with_id)
         finally:
             if self._tells:
                 seen = {"method": scope["method"], "route": _template(scope), "status": status}

@@ -36,7 +36,7 @@ class Described(msgspec.Struct, frozen=True, kw_only=True):
     `body`, `query` and `headers` are the structs that its handler reads the request into; `form` says what the parts of
     a multipart body are. `answers` says by status what comes back. `raises` are the errors of its own; those that any
     operation can answer with (the key, the body, the store) are not repeated. `tag` is the chapter it stands in; empty:
-    the path says.
+    the path says. `error` is the shape of its errors; None: Dify's.
     """
 
     method: str
@@ -44,6 +44,7 @@ class Described(msgspec.Struct, frozen=True, kw_only=True):
     summary: str
     description: str = ""
     tag: str = ""
+    error: type | None = None
     body: type | None = None
     form: type | None = None
     query: type | None = None

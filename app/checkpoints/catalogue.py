@@ -113,6 +113,11 @@ class Catalogue:
             return found
         return self.get(names["*"]) if "*" in names else self.default()
 
+    def alias(self, name: str) -> str | None:
+        """The checkpoint that another name stands for, whatever its case; None for a name that stands for none."""
+        named = self._aliases.get(name)
+        return named or next((each for alias, each in self._aliases.items() if alias.lower() == name.lower()), None)
+
     def hash_prefix(self, checkpoint: Checkpoint) -> str:
         """The first 10 hex digits of the file's SHA-256 (of a folder: its UNet's), as other image servers show them.
 

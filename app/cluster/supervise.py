@@ -83,6 +83,8 @@ class Cluster:
             "REDIS_URL": self.redis.url,
             "ATELIER_DATA_DIR": str(self.folder / "data"),
             "ATELIER_HOST": "127.0.0.1",
+            "ATELIER_OLLAMA_PORT": "none",  # several servers can't have one port
+            "ATELIER_LLAMAGO_PORT": "none",
             # Engines without a GPU share the processors; each with a thread for all of them, they would only wait.
             "ATELIER_TORCH_THREADS": str(max(1, (os.cpu_count() or 1) // max(1, plan.workers))),
             **plan.settings,

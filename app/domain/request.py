@@ -8,6 +8,17 @@ from typing import Any, Literal
 import msgspec
 
 ResponseMode = Literal["blocking", "streaming", "async"]
+Dialect = Literal["dify", "openai", "ollama", "llamago", "allm"]
+
+
+NAMES: dict[str, str] = {
+    "dify": "Dify",
+    "openai": "OpenAI",
+    "ollama": "Ollama",
+    "llamago": "llama.go",
+    "allm": "ALLM",
+}
+"""What people call the dialects."""
 
 
 class Scope(StrEnum):
@@ -65,20 +76,24 @@ class RunRequest(msgspec.Struct, frozen=True):
 
     `priority` is what was asked for; what it gets is never above its key's. `deadline_s`: how long the run may take,
     waiting included, before it is stopped. `files` are those of the whole app, as the caller wrote them. `workflow_id`:
-    the version that is to be run; None: the app's current one.
+    the version that is to be run; None: the app's current one. `shipped`: the name of a document that ships, which is
+    run in its place. `told`: a digest of what the caller wrote, where the inputs differ each time, as the ids of new
+    uploads do.
     """
 
     caller: Caller
     inputs: dict[str, Any]
     user: str
     response_mode: ResponseMode = "blocking"
-    dialect: str = "dify"
+    dialect: Dialect = "dify"
     idempotency_key: str | None = None
     priority: int | None = None
     deadline_s: float | None = None
     webhook: Webhook | None = None
     files: tuple[dict[str, Any], ...] = ()
     workflow_id: str | None = None
+    shipped: str = ""
+    told: str = ""
 
     @property
     def granted_priority(self) -> int | None:

@@ -236,11 +236,14 @@ def _alone(request: RunRequest, movement: Movement) -> bool:
 def fingerprint(request: RunRequest) -> str:
     """What makes two requests the same: the app, the end-user and what is asked for, but not how it is answered."""
     asked: tuple[object, ...]
-    asked = (request.caller.app_id, request.user, request.inputs, request.priority, request.deadline_s, request.webhook)
+    inputs = request.told or request.inputs
+    asked = (request.caller.app_id, request.user, inputs, request.priority, request.deadline_s, request.webhook)
     if request.files:
         asked = (*asked, request.files)
     if request.workflow_id is not None:
         asked = (*asked, request.workflow_id)
+    if request.shipped:
+        asked = (*asked, request.dialect, request.shipped)
     return hashlib.sha256(_encoder.encode(asked)).hexdigest()
 
 

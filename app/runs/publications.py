@@ -17,6 +17,7 @@ from app.graph.document import parse_document, with_environment
 from app.graph.graph import Graph, build_graph
 from app.runs.record import Library
 from app.runs.revision import Revision
+from app.runs.shipped import shipped
 from app.runs.uses import Uses
 from app.store import accounts
 from app.store.accounts import OpenedApp, PublishedWorkflow, token_hash
@@ -100,6 +101,8 @@ class Publications:
 
     def asked_for(self, request: RunRequest) -> Awaitable[Publication]:
         """The version that a request names, or else the current one. Raises NotFound, AppUnavailable."""
+        if request.shipped:
+            return self._shipped(request)
         workflow_id = request.workflow_id
         return self.current(request.caller) if workflow_id is None else self._named(request, workflow_id)
 
@@ -109,6 +112,18 @@ class Publications:
             known = await self._store.read(lambda tx: self._find_version(tx, workflow_id))
         if known is None or known.app_id != request.caller.app_id:
             raise NotFound(f"Workflow not found with id: {workflow_id}")
+        return known
+
+    async def _shipped(self, request: RunRequest) -> Publication:
+        """The app's version of a document that ships, made when it is first asked for."""
+        document = shipped(request.shipped)
+        row = document.version_of(request.caller.app_id)
+        known = self._versions.get(row.id)
+        if known is None:
+            await self._store.commit(lambda tx: accounts.add_version(tx, row, clock.time()))
+            publication = Publication(row.app_id, row.id, row.version, document.graph)
+            with self._lock:
+                known = self._versions.setdefault(row.id, publication)
         return known
 
     async def site(self, caller: Caller) -> Mapping[str, Any]:

@@ -17,8 +17,10 @@ from app.runs.sizes import LARGEST, painted_size, sides
 
 _STEPS = 30
 _SAMPLER = "dpmpp_2m"
+_REFERENCE_WEIGHT = 0.35
 _ADAPTED = frozenset(
     {"loras", "embeddings", "vae", "control_net", "control_image", "control_weight", "control_start", "control_end"}
+    | {"reference", "reference_weight", "fit_size"}
     | {"hires_scale", "hires_strength", "hires_steps", "hires_upscaler", "variation_seed", "variation_strength"}
 )
 """What is left in a step's inputs only as it was found."""
@@ -45,7 +47,7 @@ class SettleImages:
         checkpoint = self._checkpoint(call.inputs)
         fitting = Fitting(self._catalogue.adapters, checkpoint.family, lenient=lenient)
         inputs = self._painting(call.inputs, checkpoint, fitting)
-        if lenient and "width" in inputs and "height" in inputs:
+        if (lenient or call.inputs.get("fit_size")) and "width" in inputs and "height" in inputs:
             smaller = painted_size((inputs["width"], inputs["height"]), checkpoint.side)
             inputs |= {"painted_size": smaller} if smaller else {}
         _check_size(inputs)
@@ -62,6 +64,7 @@ class SettleImages:
             "seed": _seed(asked.get("seed")),
             "scheduler": asked.get("scheduler") or _sampler(checkpoint),
             **_variation(asked),
+            **_references(asked),
             **fitting.vae(asked.get("vae")),
             **fitting.loras(asked),
             **fitting.embeddings(asked["prompt"], asked.get("negative_prompt") or ""),
@@ -115,6 +118,18 @@ def _variation(asked: Mapping[str, Any]) -> dict[str, Any]:
     if not strength:
         return {}
     return {"variation_seed": _seed(asked.get("variation_seed")), "variation_strength": strength}
+
+
+def _references(asked: Mapping[str, Any]) -> dict[str, Any]:
+    weight = asked.get("reference_weight")
+    if not asked.get("reference"):
+        if weight is not None:
+            raise InvalidParam("reference_weight: there is no reference that it could weigh", params="reference_weight")
+        return {}
+    if "mask" in asked and asked["strength"] >= 1:
+        said = "strength: at 1 the part that the mask shows begins as noise, and nothing of a reference is in it"
+        raise InvalidParam(said, params="strength")
+    return {"reference": asked["reference"], "reference_weight": _or(weight, _REFERENCE_WEIGHT)}
 
 
 def _second_pass(asked: Mapping[str, Any], steps: int, fitting: Fitting) -> dict[str, Any]:

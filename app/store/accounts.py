@@ -139,6 +139,9 @@ _shown_keys = (
 _keys_of_app = _shown_keys.where(keys.c.app_id == bindparam("app"))
 _key_by_id = _shown_keys.where(keys.c.id == bindparam("key_id"))
 _insert_workflow = insert(workflows)
+_WORKFLOW = ("id", "app_id", "version", "document", "created_at")
+_add_version = postgresql.insert(workflows).values({name: bindparam(name) for name in _WORKFLOW})
+_add_version = _add_version.on_conflict_do_nothing(index_elements=[workflows.c.id])
 # SQLite takes the same words.
 _KEY = ("id", "app_id", "label", "prefix", "hash", "priority", "scopes", "max_active", "max_queued")
 _insert_key = (
@@ -272,6 +275,12 @@ def publish(tx: Tx, name: str, published: PublishedWorkflow, now: float) -> Publ
         tx.run(_point_app, {"app": app_id, "version_id": published.id})
     raise_revision(tx)
     return Publishing(app_id, published.id, is_new_version=True)
+
+
+def add_version(tx: Tx, version: PublishedWorkflow, now: float) -> None:
+    """A version of an app that the app does not run by itself. One that is there already stays as it is."""
+    row = {"id": version.id, "app_id": version.app_id, "version": version.version, "document": version.document}
+    tx.run(_add_version, {**row, "created_at": now})
 
 
 def limit_app(tx: Tx, name: str, max_active: int) -> bool:

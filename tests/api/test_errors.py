@@ -6,6 +6,7 @@ import json
 import socket
 import sqlite3
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import uuid4
 
@@ -149,11 +150,42 @@ PROVOKED: dict[type[AtelierError], Callable[[Atelier], httpx.Response]] = {
 }
 
 
+def a_stopped_picture(house: Atelier) -> httpx.Response:
+    with ThreadPoolExecutor(1) as side:
+        asking = side.submit(house.http.post, PICTURES, json={"prompt": "stall", "user": "stopped"})
+        stopped = "/v1/workflows/runs?user=stopped&status=running"
+        run = house.until("it runs", lambda: house.http.get(stopped).json()["data"])[0]
+        house.http.post(f"/v1/workflows/tasks/{run['id']}/stop", json={"user": "stopped"})
+        return asking.result()
+
+
+PICTURES = "/v1/images/generations"
+OF_PICTURES: dict[type[AtelierError], Callable[[Atelier], httpx.Response]] = {
+    errors.RunFailed: lambda house: house.http.post(PICTURES, json={"prompt": "too large"}),
+    errors.RunStopped: a_stopped_picture,
+    errors.RunOverdue: lambda house: house.http.post(PICTURES, json={"prompt": "stall"}, headers={"cancel-after": "1"}),
+}
+
+
+@pytest.mark.parametrize("error", OF_PICTURES, ids=lambda error: error.__name__)
+def test_a_picture_that_did_not_come_is_an_error_in_the_words_of_the_dialect(
+    house: Atelier, error: type[AtelierError]
+) -> None:
+    answer = OF_PICTURES[error](house)
+    said = answer.json()["error"]
+    assert (said["code"], answer.status_code) == (error.code, error.status)
+    assert said["message"]
+    assert answer.headers["x-should-retry"] == "false"
+    assert f"| {error.status} | `{error.code}` | {errors.sentence(error)} |" in errors_page()
+
+
 def test_the_page_is_what_the_code_says() -> None:
     assert (ROOT / "docs" / "errors.md").read_text() == errors_page(), "run `make docs`"
 
 
-@pytest.mark.parametrize("error", errors.answers(), ids=lambda error: error.__name__)
+@pytest.mark.parametrize(
+    "error", [error for error in errors.answers() if error not in OF_PICTURES], ids=lambda error: error.__name__
+)
 def test_each_error_of_the_table_can_be_had(house: Atelier, error: type[AtelierError]) -> None:
     answer = PROVOKED[error](house)
     said = answer.json()

@@ -82,6 +82,13 @@ def test_a_picture_is_painted_anew_as_far_as_the_strength_says(studio: Studio) -
     assert paint(studio, "image-to-image", image=picture(studio, "red", (80, 48)), strength=0.4).shape == (64, 80, 3)
 
 
+def test_other_dialects_edit_and_vary_with_the_same_tool(studio: Studio) -> None:
+    given = {"image": picture(studio, "red"), "strength": 0.6}
+    edited, varied = paint(studio, "image-edit", **given), paint(studio, "image-variation", **given, prompt="")
+    assert apart(edited, paint(studio, "image-to-image", **given)) == 0
+    assert apart(varied, edited) > 1
+
+
 def test_what_a_mask_leaves_stays_to_the_last_bit(studio: Studio) -> None:
     image, mask = picture(studio, "red"), picture(studio, "black", hole="white")
     changed = (paint(studio, "inpaint", image=image, mask=mask) != [255, 0, 0]).any(2)

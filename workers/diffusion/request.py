@@ -72,6 +72,7 @@ class ImageRequest:
     With an `image` they begin from it, as far away as `strength` says (0: the image itself, 1: hardly more than its
     size is left).
     With a `mask`, too, only what is transparent in the mask is painted; all other pixels are the image's own.
+    With `references` they begin from the image mixed with the mean of these, of which `reference_weight` is the share.
     """
 
     weights: Weights
@@ -90,6 +91,8 @@ class ImageRequest:
     image: bytes | None = None
     mask: bytes | None = None
     strength: float = 0.75
+    references: tuple[bytes, ...] = ()
+    reference_weight: float = 0.35
     loras: tuple[Lora, ...] = ()
     embeddings: tuple[tuple[str, str], ...] = ()  # (word, path) of the textual inversions that a prompt may name
     controls: tuple[Control, ...] = ()

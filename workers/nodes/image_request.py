@@ -21,7 +21,16 @@ from workers.diffusion.request import Control, Enlargement, EnlargeRequest, Hire
 _ORIENTATION = 0x0112  # EXIF's tag; from 5 on the picture lies on its side
 _TINY = "taesd"
 _BUILT_IN = frozenset({"latent", "lanczos"})
-_SAME_NAMES = ("variation_strength", "variation_seed", "clip_skip", "strength", "format", "quality", "previews")
+_SAME_NAMES = (
+    "variation_strength",
+    "variation_seed",
+    "clip_skip",
+    "strength",
+    "reference_weight",
+    "format",
+    "quality",
+    "previews",
+)
 
 
 class ImageRequests:
@@ -52,6 +61,7 @@ class ImageRequests:
             sampler=inputs["scheduler"],
             image=image,
             mask=self._bytes(inputs.get("mask")),
+            references=tuple(self._artifacts.get(file["sha256"]) for file in inputs.get("reference", ())),
             loras=tuple(self._loras(inputs)),
             embeddings=tuple((name, self._path("embedding", name)) for name in inputs.get("embeddings", ())),
             controls=tuple(self._controls(inputs)),

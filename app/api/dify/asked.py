@@ -1,27 +1,23 @@
-"""Requests in Dify's field names, and the headers that say how one wants to be answered."""
+"""Requests in Dify's field names."""
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
 from msgspec import Meta
-from starlette.datastructures import Headers
 
 from app.api.body import read_deadline, read_priority, shortest
 from app.api.operation import read_value
+from app.api.run_headers import NO_HEADERS, RunHeaders, read_idempotency_key
 from app.domain.request import Caller, ResponseMode, RunRequest, WebhookEvent
 from app.errors import BadRequest, InvalidParam
 from app.runs.webhooks import check_webhook
 from app.settings import Settings
 
-_INTERESTING = frozenset({b"idempotency-key", b"prefer", b"last-event-id", b"x-priority", b"cancel-after"})
 _MODES = (None, "", "blocking", "streaming", "async")
 _CHECKED = frozenset({"inputs", "user", "response_mode"})
-_KEY = re.compile(r'"([\x21\x23-\x7e]{1,255})"|([\x21\x23-\x7e]{1,255})')
-_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\b")
 
 
 class RunBody(msgspec.Struct, frozen=True):
@@ -59,70 +55,6 @@ class UserBody(msgspec.Struct, frozen=True):
     user: Annotated[str | int | float, Meta(description="The end-user, as in the run.", examples=["abc-123"])]
 
 
-class RunHeaders(msgspec.Struct, frozen=True, rename="kebab"):
-    """How a request for a run wants to be answered."""
-
-    idempotency_key: (
-        Annotated[
-            str,
-            Meta(
-                description="1 to 255 visible characters of your own: for 24 hours the same request gets the same run.",
-                max_length=257,
-            ),
-        ]
-        | None
-    ) = None
-    prefer: Annotated[
-        str | None,
-        Meta(description="respond-async: 202 at once. wait=10: at most 10 s of waiting.", examples=["respond-async"]),
-    ] = None
-    last_event_id: Annotated[
-        str | None, Meta(description="With streaming: only events after this number.", examples=["3"])
-    ] = None
-    x_priority: Annotated[
-        str | None, Meta(description="Runs with a higher one go first; at most the key's own.", examples=["2"])
-    ] = None
-    cancel_after: Annotated[
-        str | None, Meta(description="As deadline_s, or a duration; the shorter counts.", examples=["30", "1h30m"])
-    ] = None
-
-    @classmethod
-    def of(cls, headers: list[tuple[bytes, bytes]]) -> RunHeaders:
-        """From the raw headers of a request; most have none of these."""
-        found = [pair for pair in headers if pair[0] in _INTERESTING]
-        if not found:
-            return _NONE
-        named = Headers(raw=found)
-        return cls(*(named.get(name) for name in cls.__struct_encode_fields__))
-
-    @property
-    def is_async(self) -> bool:
-        return self.prefer is not None and "respond-async" in self.prefer.lower()
-
-    @property
-    def wait_s(self) -> float:
-        """How long the caller wants to wait at most; 0: it does not say."""
-        found = _WAIT.search(self.prefer.lower()) if self.prefer else None
-        return float(found[1]) if found else 0.0
-
-    @property
-    def after(self) -> int:
-        """The number of the last event that the caller has. Raises InvalidParam."""
-        return read_after(self.last_event_id, "Last-Event-ID")
-
-
-_NONE = RunHeaders()
-
-
-def read_after(text: str | None, name: str) -> int:
-    """The number of an event; 0 without one. Raises InvalidParam."""
-    if not text:
-        return 0
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise InvalidParam(f"{name} must be the id of an event of this run, got '{text[:40]}'", params=name)
-    return int(text)
-
-
 def read_user(body: dict[str, Any]) -> str:
     """The end-user of a body. Raises InvalidParam when there is none."""
     user = body.get("user")
@@ -144,7 +76,7 @@ def read_run_request(body: dict[str, Any], headers: RunHeaders, caller: Caller, 
         raise InvalidParam("inputs must be an object with the workflow's variables", params="inputs")
     if body.get("response_mode") not in _MODES:
         raise InvalidParam("response_mode must be 'blocking', 'streaming' or 'async'", params="response_mode")
-    if headers is _NONE and body.keys() <= _CHECKED:  # most bring no more, and all of it has been looked at
+    if headers is NO_HEADERS and body.keys() <= _CHECKED:  # most bring no more, and all of it has been looked at
         return RunRequest(caller, body["inputs"], user, body.get("response_mode") or "blocking")
     read = read_value(body, RunBody)
     mode: ResponseMode = read.response_mode or "blocking"
@@ -160,7 +92,7 @@ def read_run_request(body: dict[str, Any], headers: RunHeaders, caller: Caller, 
         read.inputs,
         user,
         mode,
-        idempotency_key=_key(headers.idempotency_key),
+        idempotency_key=read_idempotency_key(headers.idempotency_key),
         priority=read_priority(headers.x_priority),
         deadline_s=shortest(read_deadline(headers.cancel_after), read.deadline_s),
         webhook=webhook,
@@ -174,14 +106,3 @@ def read_version_id(text: str) -> str:
         return str(UUID(text))
     except ValueError:
         raise BadRequest(f"Invalid workflow_id format: '{text[:100]}'. It is a UUID, as runs tell it.") from None
-
-
-def _key(text: str | None) -> str | None:
-    """An Idempotency-Key, in quotes as the draft has it or bare. Raises InvalidParam."""
-    if text is None:
-        return None
-    found = _KEY.fullmatch(text.strip())
-    if found is None:
-        said = "Idempotency-Key must be 1 to 255 visible characters, with or without quotes around them"
-        raise InvalidParam(said, params="Idempotency-Key")
-    return found[1] or found[2]

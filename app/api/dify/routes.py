@@ -13,12 +13,13 @@ from app.api.answer import Answer, Header, NoContent, json_answer
 from app.api.body import read_object
 from app.api.dify import wire
 from app.api.dify.answers import BlockingAnswer, PausedAnswer, RunningAnswer, StopAnswer
-from app.api.dify.asked import RunBody, RunHeaders, UserBody, read_run_request, read_user, read_version_id
+from app.api.dify.asked import RunBody, UserBody, read_run_request, read_user, read_version_id
 from app.api.dify.events import RunEvents, known_number
 from app.api.dify.polls import Conditional, Poll
 from app.api.dify.shapes import AcceptedRun, RunObject, RunQuery, read_parts
 from app.api.dify.wire import Wire
 from app.api.operation import EVENT_STREAM, Content, Operation, read_query
+from app.api.run_headers import RunHeaders
 from app.api.sse import unless_gone
 from app.api.waiting import WaitingAnswer
 from app.domain.request import Caller, RunRequest, Scope

@@ -138,19 +138,18 @@ class _Schemas:
             if self.components.setdefault(name, schema) != schema:
                 raise ValueError(f"two types of the API are called {name}: rename one")
 
-    def error(self, errors: Sequence[type[AtelierError]]) -> Json:
+    def error(self, errors: Sequence[type[AtelierError]], shape: type | None) -> Json:
         """A reference to the answer with one of these errors, which have the same status."""
         codes = list(dict.fromkeys(error.code for error in errors))
         status = errors[0].status
         name = f"{status}-{'-'.join(sorted({error.__name__ for error in errors}))}"
+        schema = self.of(Error) | {"properties": {"code": {"enum": codes}, "status": {"const": status}}}
+        if shape is not None:
+            name, schema = f"{shape.__name__}-{name}", self.of(shape)
         self.responses[name] = {
             "description": "\n\n".join(f"`{error.code}`: {sentence(error)}" for error in errors),
             "headers": _headers("X-Request-Id", *([_HEADERS_OF[status]] if status in _HEADERS_OF else ())),
-            "content": {
-                "application/json": {
-                    "schema": {**self.of(Error), "properties": {"code": {"enum": codes}, "status": {"const": status}}}
-                }
-            },
+            "content": {"application/json": {"schema": schema}},
         }
         return {"$ref": f"#/components/responses/{name}"}
 
@@ -214,7 +213,7 @@ def _responses(each: Described, schemas: _Schemas) -> Iterator[tuple[str, Json]]
         if error.status not in each.answers:
             by_status.setdefault(error.status, []).append(error)
     for status in sorted(by_status):
-        yield str(status), schemas.error(sorted(by_status[status], key=lambda error: error.__name__))
+        yield str(status), schemas.error(sorted(by_status[status], key=lambda error: error.__name__), each.error)
 
 
 def _answer(status: int, content: Content, schemas: _Schemas) -> Json:

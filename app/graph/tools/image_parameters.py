@@ -37,6 +37,11 @@ PAINTING = (
     _side("width"),
     _side("height"),
     ToolParameter(
+        "fit_size",
+        "boolean",
+        "Paints a size far beyond what the checkpoint was trained on in the checkpoint's own, and enlarges it.",
+    ),
+    ToolParameter(
         "steps", "integer", "Denoising steps; left out: the checkpoint's own, or 30.", minimum=1, maximum=150
     ),
     ToolParameter(
@@ -120,6 +125,12 @@ FORMAT = (
 FILE = (
     *FORMAT,
     ToolParameter("previews", "boolean", "Whether progress comes with a small picture of how far it is."),
+    ToolParameter(
+        "keep_alive_s",
+        "number",
+        "How long the checkpoint stays in memory after this picture, in seconds; 0: not at all; negative: until others "
+        "need the room; left out: as the server is set.",
+    ),
     ToolParameter("exclusive", "boolean", "Paints alone, so that it repeats bit for bit; takes longer."),
 )
 
@@ -129,6 +140,12 @@ def strength(default: float) -> ToolParameter:
 
 
 IMAGE = ToolParameter("image", "picture", "The picture to begin with.", required=True)
+REFERENCES = (
+    ToolParameter(
+        "reference", "pictures", "Pictures whose mean is mixed into the one to begin with, 15 at most.", most=15
+    ),
+    _fraction("reference_weight", "How much of the mixture the references are; left out: 0.35."),
+)
 MASK = ToolParameter(
     "mask",
     "picture",

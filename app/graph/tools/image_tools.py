@@ -10,6 +10,7 @@ from app.graph.tools.image_parameters import (
     FORMAT,
     IMAGE,
     MASK,
+    REFERENCES,
     UPSCALER,
     VARIATION,
     WORDS,
@@ -20,8 +21,8 @@ from app.graph.tools.text_to_image import PROVIDER, SAMPLING, TEXT_TO_IMAGE
 
 _REST = (*WORDS, *SAMPLING, *VARIATION, *ADAPTERS, *CONTROL, *ENLARGING, *FILE)
 
-IMAGE_TO_IMAGE = Tool(PROVIDER, "image_to_image", "gpu", (IMAGE, strength(0.75), *_REST))
-INPAINT = Tool(PROVIDER, "inpaint", "gpu", (IMAGE, MASK, strength(1.0), *_REST))
+IMAGE_TO_IMAGE = Tool(PROVIDER, "image_to_image", "gpu", (IMAGE, strength(0.75), *REFERENCES, *_REST))
+INPAINT = Tool(PROVIDER, "inpaint", "gpu", (IMAGE, MASK, strength(1.0), *REFERENCES, *_REST))
 UPSCALE = Tool(
     PROVIDER,
     "upscale",

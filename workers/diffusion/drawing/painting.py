@@ -65,8 +65,8 @@ class Painting:
         self._pictures, self._calls_before = {}, {}
         self._began_s = time.monotonic()
         request, given = self.request, self.ticket.given
-        if given.image is not None and request.strength == 0:
-            self._succeed([given.image] * request.n)
+        if given.begun is not None and request.strength == 0:
+            self._succeed([given.begun] * request.n)
             return []
         self._guidance = _guidance(pipeline, request)
         self._previewer = _previewer(pipeline, request) if request.previews else None
@@ -157,7 +157,7 @@ class Painting:
             size=size,
             steps=request.steps,
             strength=request.strength,
-            pixels=given.image,
+            pixels=given.begun,
             share=given.share,
             hints=given.hints[size],
             is_new=given.image is None,

@@ -71,6 +71,8 @@ def settings(request: ImageRequest | EnlargeRequest) -> dict[str, Any]:
         values |= {"sampler": sampler(request.sampler).name, "embeddings": [word for word, _ in request.embeddings]}
         for name in ("n", "previews", "preview_path", "exclusive"):
             del values[name]
+        if not request.references:
+            del values["reference_weight"]
     told: dict[str, Any] = _told(values)
     return told
 
@@ -105,6 +107,8 @@ def _departures(request: ImageRequest) -> dict[str, object]:
         values["Variation seed strength"] = f"{request.variation_strength:g}"
     if request.image is not None:
         values["Denoising strength"] = f"{request.strength:g}"
+    for i, reference in enumerate(request.references):
+        values[f"Reference {i}"] = f"{hashlib.sha256(reference).hexdigest()}, Weight: {request.reference_weight:g}"
     if hires := request.hires:
         values.setdefault("Denoising strength", f"{hires.strength:g}")
         values["Hires upscale"] = f"{hires.scale:g}"

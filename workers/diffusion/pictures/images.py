@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -86,10 +87,17 @@ def share_of(mask: Picture.Image, image_size: Size, size: Size) -> Share:
     return share
 
 
-def pasted(painted: Pixels, original: Pixels, share: Share) -> Pixels:
+def pasted(painted: Pixels | Share, original: Pixels, share: Share) -> Pixels:
     """`painted` where the mask says so, `original` elsewhere: its very bits where the share is 0."""
     weight = share[:, :, None]
     return np.rint(painted * weight + original * (1 - weight)).astype(np.uint8)
+
+
+def mixed(pixels: Pixels, others: Sequence[Pixels], weight: float, share: Share | None) -> Pixels:
+    """`pixels` with the mean of `others` in it, as its part `weight`; where there is a share, no more than that."""
+    mean: Share = np.stack(others).mean(axis=0, dtype=np.float32)  # of three colours
+    part = np.full(pixels.shape[:2], weight, np.float32) if share is None else share * np.float32(weight)
+    return pasted(mean, pixels, part)
 
 
 def hole(share: Share) -> torch.Tensor:

@@ -1,0 +1,104 @@
+"""Answers that hold pictures as base64, sent as they are read: no picture is in memory as a whole, or twice."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app import ids
+from app.api.answer import Header
+from app.api.files import FileReader
+from app.api.sse import unless_gone
+from app.domain.artifact import Artifact
+
+Piece = bytes | Artifact
+"""A part of a body: as it is, or a picture whose bytes come as base64."""
+
+_AT_ONCE = 384 * 1024  # bytes of a picture; divisible by 3, so that what is made of it can be put together
+
+
+class Places:
+    """Marks where pictures go in a JSON text, which is cut there once it is encoded."""
+
+    def __init__(self) -> None:
+        self._nonce = ids.new_nonce()
+        self._pictures: list[Artifact] = []
+
+    def of(self, picture: Artifact) -> str:
+        """The text that stands for the picture's base64."""
+        self._pictures.append(picture)
+        return f"{self._nonce}-{len(self._pictures) - 1}-"
+
+    def cut(self, encoded: bytes) -> list[Piece]:
+        parts = re.split(rb"%s-(\d+)-" % self._nonce.encode(), encoded)
+        return [self._pictures[int(part)] if i % 2 else part for i, part in enumerate(parts)]
+
+
+class PicturesAnswer:
+    """A body in pieces, with its length told beforehand."""
+
+    def __init__(self, pieces: Sequence[Piece], reader: FileReader, headers: Iterable[Header] = ()) -> None:
+        self._pieces = pieces
+        self._reader = reader
+        self._headers = [
+            (b"content-type", b"application/json; charset=utf-8"),
+            (b"content-length", b"%d" % sum(map(length_of, pieces))),
+            *headers,
+        ]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        sent = written(self._pieces, self._reader)
+        first = await anext(sent)  # what is wrong with a picture's file is found out before the answer has begun
+        await send({"type": "http.response.start", "status": 200, "headers": self._headers})
+        await send({"type": "http.response.body", "body": first, "more_body": True})
+        async for part in sent:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def length_of(piece: Piece) -> int:
+    """Bytes that the piece has in the body."""
+    return len(piece) if isinstance(piece, bytes) else (piece.size + 2) // 3 * 4
+
+
+async def written(pieces: Iterable[Piece], reader: FileReader) -> AsyncIterator[bytes]:
+    """The pieces one after the other, pictures as base64. Raises NotFound, Unavailable."""
+    for piece in pieces:
+        if isinstance(piece, bytes):
+            yield piece
+        else:
+            rest = b""  # what is read may be less than was asked for
+            async for part in reader.pieces(piece.sha256, _AT_ONCE):
+                part = rest + part if rest else part
+                whole = len(part) // 3 * 3
+                rest = part[whole:]
+                yield base64.b64encode(memoryview(part)[:whole])
+            if rest:
+                yield base64.b64encode(rest)
+
+
+class LateAnswer:
+    """An answer that is still to come; nothing is sent before it, as it may be an error. `ended` hears how it went."""
+
+    def __init__(self, wait: Callable[[], Awaitable[ASGIApp]], ended: Callable[[bool], None]) -> None:
+        self._wait = wait
+        self._ended = ended
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answered = False
+        try:
+            answer = await unless_gone(receive, self._come())
+            if answer is not None:
+                await answer(scope, receive, send)
+                answered = True
+        except Exception:
+            answered = True  # with an error
+            raise
+        finally:
+            self._ended(answered)
+
+    async def _come(self) -> ASGIApp:
+        return await self._wait()

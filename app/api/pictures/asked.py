@@ -1,0 +1,46 @@
+"""A request for pictures, whatever the dialect: which document, which values, which given pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from app.api.run_headers import NO_HEADERS, RunHeaders
+from app.artifacts.incoming import Incoming
+from app.domain.request import Caller, Dialect
+from app.runs.shipped import shipped
+
+GENERATE, EDIT, VARIATION, INPAINT = "text-to-image", "image-edit", "image-variation", "inpaint"
+"""The documents that ship for them."""
+
+
+class GivenPicture(msgspec.Struct, frozen=True):
+    """A picture that came with the request (`content`), or that is to be fetched (`url`)."""
+
+    content: Incoming | None = None
+    filename: str = ""
+    url: str = ""
+
+
+class PictureRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be painted. `inputs` are the document's, without its checkpoint and its files.
+
+    `pictures` are by the name of the document's variable. A variable of one file gets the first of them.
+    """
+
+    dialect: Dialect
+    document: str
+    caller: Caller
+    user: str
+    model: str = ""
+    inputs: Mapping[str, Any] = {}
+    pictures: Mapping[str, tuple[GivenPicture, ...]] = {}
+    headers: RunHeaders = NO_HEADERS
+    streams: bool = False
+
+
+def inputs_of(document: str) -> frozenset[str]:
+    """The names that a document's start node declares."""
+    return frozenset(variable.name for variable in shipped(document).graph.start.variables)
