@@ -80,6 +80,11 @@ class Residency:
         stays = [held for each, held in self._held.items() if each in busy or self._is_pinned(each)]
         return _bytes_of(stays) + self._expected[weights] <= self._limits.budget_bytes
 
+    def peek(self, weights: Weights) -> Pipeline | None:
+        """The pipeline, if it is in memory. That is no use of it."""
+        held = self._held.get(weights)
+        return held.pipeline if held else None
+
     def pipeline(self, weights: Weights) -> Pipeline:
         """The pipeline, loaded unless it is here. Raises CheckpointUnavailable."""
         if weights not in self._held:
