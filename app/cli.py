@@ -1,4 +1,4 @@
-"""`atelier`: serve, worker, run, quickstart, cluster, top, doctor, settings; checkpoints, keys, workflows, webhooks."""
+"""`atelier`: serve, worker, run, again, quickstart, cluster, top, doctor, settings; checkpoints, keys and so on."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from app import client
+from app.again_command import again
 from app.checkpoint_commands import checkpoints
 from app.cluster.supervise import Cluster, Plan
 from app.domain.request import NAMES
@@ -130,6 +131,8 @@ def cluster(
         for name, pid in started.processes():
             table.add_row(name, str(pid or "down"))
         out.print(table)
+        for name, port in started.nginx.ports.items():
+            out.print(f"For clients of {name}: http://127.0.0.1:{port}")
         out.print(f"\nAtelier listens on {started.url} until you press Ctrl-C. Logs: {started.folder}/logs")
         out.print(f"Key: {started.key}\n\n{client.curl(started.url, started.key, client.FIRST_PROMPT)}\n")
 
@@ -149,6 +152,9 @@ def run(
     values: dict[str, Any] = dict(pair.partition("=")[::2] for pair in inputs)
     picture = client.paint(url, key or client.kept_key(_settings().data_dir), values, folder)
     out.print(str(picture))
+
+
+app.command()(again)
 
 
 @app.command()

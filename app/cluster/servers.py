@@ -157,6 +157,8 @@ class Nginx(Daemon):
         super().__init__("nginx", folder, log)
         self.port = port or free_port()
         self.upstreams = tuple(upstreams)
+        self.ports = {"Ollama": free_port(), "llama.go": free_port()}
+        """Those of dialects that have one of their own, by what people call them."""
 
     @property
     def url(self) -> str:
@@ -170,7 +172,12 @@ class Nginx(Daemon):
         # so that it serves as soon as it listens, also when all of them were down.
         servers = " ".join(f"server 127.0.0.1:{port} max_fails=0;" for port in self.upstreams)
         text = render_nginx(
-            NGINX_FOLDER=str(self.folder), NGINX_LISTEN=f"127.0.0.1:{self.port}", NGINX_RESOLVER="", NGINX_API=servers
+            NGINX_FOLDER=str(self.folder),
+            NGINX_LISTEN=f"127.0.0.1:{self.port}",
+            NGINX_OLLAMA=f"127.0.0.1:{self.ports['Ollama']}",
+            NGINX_LLAMAGO=f"127.0.0.1:{self.ports['llama.go']}",
+            NGINX_RESOLVER="",
+            NGINX_API=servers,
         )
         (self.folder / "nginx.conf").write_text(text)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -155,6 +156,12 @@ class Arena:
         return "\n".join(
             line for log in logs for line in log.read_text(errors="replace").splitlines() if step_id in line
         )
+
+    def given_back(self, run_id: str) -> list[str]:
+        """Why steps of a run were given back by a server, as its log says."""
+        logs = (self.cluster.folder / "logs").glob("api-*.log")
+        lines = [line for log in logs for line in log.read_text(errors="replace").splitlines() if run_id in line]
+        return [found[1] for line in lines if (found := re.search(r"step given back action=(\w+)", line))]
 
     def painting_worker(self) -> str:
         (step_id,) = self.running_steps()

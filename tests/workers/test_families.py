@@ -27,6 +27,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from app.errors import CheckpointUnavailable
 from tests.workers.families import FAMILIES, small_checkpoint
+from tests.workers.plain import painted_by_diffusers
 from workers.diffusion.checkpoint import names
 from workers.diffusion.checkpoint.loading import load
 from workers.diffusion.checkpoint.tokenizer import CONFIGS, tokenizer
@@ -136,19 +137,10 @@ def test_a_folder_is_painted_as_diffusers_paints_it(family, small, engine, ask):
     theirs.scheduler = PNDMScheduler.from_config(theirs.scheduler.config)
     theirs.set_progress_bar_config(disable=True)
     request = ask(path=folder, weights=Weights(family, str(folder), family), sampler="pndm", width=32, height=32)
-    picture = theirs(
-        request.prompt,
-        negative_prompt=request.negative_prompt,
-        width=32,
-        height=32,
-        num_inference_steps=request.steps,
-        guidance_scale=request.guidance_scale,
-        generator=torch.Generator().manual_seed(request.seed),
-        output_type="np",
-    ).images[0]
+    picture = painted_by_diffusers(theirs, request, width=32, height=32)
     [ours] = engine.paint(request).images
     ours = np.asarray(Image.open(io.BytesIO(ours.content)).convert("RGB")).astype(int)
-    assert np.abs(ours - (picture * 255).round()).max() <= 1
+    assert np.abs(ours - picture).max() <= 1
     assert ours.std() > 5
 
 

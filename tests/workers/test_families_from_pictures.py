@@ -6,7 +6,6 @@ import io
 
 import numpy as np
 import pytest
-import torch
 from diffusers import (
     DPMSolverMultistepScheduler,
     StableDiffusionInpaintPipeline,
@@ -21,6 +20,7 @@ from PIL import Image, ImageDraw
 from safetensors.torch import save_file
 
 from tests.workers.families import small_checkpoint
+from tests.workers.plain import painted_by_diffusers
 from tests.workers.test_controls import new_net, original_names
 from workers.diffusion.request import Control, Weights
 
@@ -66,19 +66,8 @@ def theirs(kind, request, parts=None, **more) -> np.ndarray:
     own = plain.from_pretrained(request.weights.path, local_files_only=True, **options).components
     pipeline = kind(**own, **(parts or {}), **options)
     pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
-    pipeline.set_progress_bar_config(disable=True)
     size = {} if kind is StableDiffusionXLImg2ImgPipeline else {"width": SIDE, "height": SIDE}
-    made = pipeline(
-        request.prompt,
-        negative_prompt=request.negative_prompt,
-        num_inference_steps=request.steps,
-        guidance_scale=request.guidance_scale,
-        generator=torch.Generator().manual_seed(request.seed),
-        output_type="np",
-        **size,
-        **more,
-    )
-    return (made.images[0] * 255).round().astype(int)
+    return painted_by_diffusers(pipeline, request, **size, **more)
 
 
 def furthest(made, expected, where=...) -> int:

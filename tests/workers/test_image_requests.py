@@ -12,7 +12,7 @@ from PIL import Image as Picture
 from app.artifacts.disk import DiskArtifacts
 from app.artifacts.store import ArtifactStore
 from app.checkpoints.catalogue import SHIPPED_FOLDER, Catalogue
-from app.errors import NodeFailed
+from app.errors import InvalidParam, NodeFailed
 from app.graph.nodes.kind import WorkerCall
 from app.runs.settle import SettleImages
 from tests.adapters import dress
@@ -49,7 +49,11 @@ def request_of(folder: Path, artifacts: ArtifactStore, **asked: Any) -> ImageReq
 
 def test_a_plain_request_says_what_was_settled(folder: Path, artifacts: ArtifactStore) -> None:
     request = request_of(folder, artifacts, seed=7, steps=2)
-    assert (request.weights.name, request.weights.family, len(request.weights.hash)) == ("atelier-shapes", "shapes", 10)
+    assert (request.weights.name, request.weights.family, len(request.weights.stamp)) == (
+        "atelier-shapes",
+        "shapes",
+        16,
+    )
     assert (request.width, request.height, request.steps, request.seed) == (64, 64, 2, 7)
     plain = ImageRequest(request.weights)
     assert (request.hires, request.enlarge, request.strength, request.format) == (
@@ -109,6 +113,33 @@ def test_a_picture_is_changed_in_its_own_size_or_as_asked(
     request = request_of(folder, artifacts, image=image, strength=0.5, **asked)
     assert (request.width, request.height) == painted
     assert request.image == picture(size=size)
+
+
+def test_references_come_as_bytes_with_a_weight(folder: Path, artifacts: ArtifactStore) -> None:
+    image, other = (file_of(artifacts, picture(size=size)) for size in ((64, 64), (96, 64)))
+    request = request_of(folder, artifacts, image=image, strength=0.5, reference=[other, image])
+    assert request.references == (picture(size=(96, 64)), picture(size=(64, 64)))
+    assert request.reference_weight == 0.35
+    assert request_of(folder, artifacts, image=image, strength=0.5).references == ()
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"reference_weight": 0.5}, "there is no reference"),
+        ({"reference": [{}], "mask": {}, "strength": 1.0}, "begins as noise"),
+    ],
+)
+def test_references_that_could_change_nothing_are_refused(folder: Path, asked: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidParam, match=said):
+        inputs_of(folder, prompt="a cat", n=1, **asked)
+
+
+def test_a_size_that_is_to_fit_is_painted_small_and_shown_as_asked(folder: Path, artifacts: ArtifactStore) -> None:
+    request = request_of(folder, artifacts, width=1024, height=512, fit_size=True)
+    assert ((request.width, request.height), request.shown_size) == ((88, 48), (1024, 512))
+    request = request_of(folder, artifacts, width=128, height=64, fit_size=True)
+    assert ((request.width, request.height), request.shown_size) == ((128, 64), None)
 
 
 def test_a_photo_that_lies_on_its_side_is_upright(folder: Path, artifacts: ArtifactStore) -> None:

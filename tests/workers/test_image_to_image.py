@@ -22,6 +22,7 @@ from diffusers import (
 from PIL import Image, ImageDraw
 
 from app.errors import CheckpointUnavailable, NodeFailed
+from tests.workers.plain import painted_by_diffusers
 from workers.diffusion.checkpoint import tiling
 from workers.diffusion.drawing.schedulers import SAMPLERS
 from workers.diffusion.pictures.upscalers import RRDBNet
@@ -76,17 +77,7 @@ def theirs(kind, components, request, **more) -> np.ndarray:
     skip = {"skip_prk_steps": True} if request.sampler == "pndm" else {}
     scheduler = chosen.kind.from_config({**SCHEDULE, "set_alpha_to_one": False}, **clip, **skip, **chosen.options)
     pipeline = kind(**components | {"scheduler": scheduler}, requires_safety_checker=False)
-    pipeline.set_progress_bar_config(disable=True)
-    made = pipeline(
-        prompt=request.prompt,
-        negative_prompt=request.negative_prompt,
-        num_inference_steps=request.steps,
-        guidance_scale=request.guidance_scale,
-        generator=torch.Generator().manual_seed(request.seed),
-        output_type="np",
-        **more,
-    )
-    return (made.images[0] * 255).round().astype(int)
+    return painted_by_diffusers(pipeline, request, **more)
 
 
 def new_net(tiny, folder, seed):
@@ -193,6 +184,27 @@ def test_pixels_outside_the_mask_are_the_originals_to_the_last_bit(engine, ask, 
         outside = np.asarray(soft.resize((64, 64), Image.Resampling.BILINEAR)) == 0
         assert np.array_equal(made[outside], np.asarray(scene)[outside])
         assert furthest(made[~outside], np.asarray(scene)[~outside]) > 10
+
+
+def test_references_are_mixed_into_the_picture_that_is_begun_with(engine, ask, scene, mask):
+    """At strength 0 that picture is what comes: of two references their mean, and with a mask only within it."""
+    dark, light = (png(Image.new("RGB", (32, 32), colour)) for colour in ((20, 40, 60), (60, 80, 100)))
+    both = {"image": png(scene), "references": (dark, light), "reference_weight": 0.25, "strength": 0.0}
+    expected = np.rint(np.asarray(scene) * 0.75 + np.array([40, 60, 80]) * 0.25)
+    assert furthest(painted(engine, ask(**both)), expected) <= 1
+    inside = np.asarray(mask) > 0
+    within = painted(engine, ask(**both, mask=png(mask)))
+    assert furthest(within[inside], expected[inside]) <= 1
+    assert np.array_equal(within[~inside], np.asarray(scene)[~inside])
+
+
+def test_a_reference_changes_what_is_painted_but_nothing_outside_the_mask(engine, ask, scene, mask):
+    asked = {"image": png(scene), "mask": png(mask), "strength": 0.6}
+    alone = painted(engine, ask(**asked))
+    other = painted(engine, ask(**asked, references=(png(Image.new("RGB", (64, 64), "lime")),)))
+    inside = np.asarray(mask) > 0
+    assert furthest(alone[inside], other[inside]) > 10
+    assert np.array_equal(alone[~inside], other[~inside])
 
 
 def test_the_less_strength_the_nearer_to_the_picture(engine, ask, scene):

@@ -13,6 +13,7 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from app.errors import CheckpointUnavailable, NodeFailed, OutOfMemory
+from tests.workers.plain import painted_by_diffusers
 from workers.diffusion.drawing.schedulers import SAMPLERS
 from workers.diffusion.engine import Engine
 from workers.diffusion.request import StopRequested
@@ -56,18 +57,9 @@ def test_a_picture_is_the_one_that_diffusers_paints_alone(name, crowd, diffusers
     clip = {"clip_sample": False} if name.startswith(("ddim", "ddpm", "lcm", "tcd")) else {}
     skip = {"skip_prk_steps": True} if name == "pndm" else {}
     diffusers_pipeline.scheduler = chosen.kind.from_config(schedule, **clip, **skip, **chosen.options)
-    theirs = diffusers_pipeline(
-        request.prompt,
-        negative_prompt=request.negative_prompt,
-        width=64,
-        height=64,
-        num_inference_steps=request.steps,
-        guidance_scale=request.guidance_scale,
-        generator=torch.Generator().manual_seed(request.seed),
-        output_type="np",
-        eta=0.3 if name == "tcd" else 0.0,  # what its scheduler takes for good; pipelines say 0 to all
-    ).images[0]
-    assert furthest(pixels(ours), (theirs * 255).round().astype(int)) <= 1
+    eta = 0.3 if name == "tcd" else 0.0  # what its scheduler takes for good; pipelines say 0 to all
+    theirs = painted_by_diffusers(diffusers_pipeline, request, width=64, height=64, eta=eta)
+    assert furthest(pixels(ours), theirs) <= 1
 
 
 @pytest.mark.parametrize("name", PLAIN)

@@ -67,7 +67,7 @@ def test_every_kind_of_file_says_the_same(format):
     parameters, settings = written(image)
     assert parameters == painted(prompt="一只猫 🌙").text["parameters"]
     assert (settings["prompt"], settings["seed"], settings["checkpoint"]) == ("一只猫 🌙", 7, "v1-5-pruned-emaonly")
-    assert set(settings["versions"]) == {"atelier", "torch", "diffusers", "transformers"}
+    assert set(settings["versions"]) == {"atelier", "torch", "diffusers", "transformers", "pillow"}
 
 
 def test_quality_costs_bytes():
@@ -94,6 +94,7 @@ def test_whatever_made_a_picture_is_told_but_no_path_and_no_bytes():
         weights=replace(WEIGHTS, vae_path="/srv/vae/soft.safetensors"),
         image=b"given",
         mask=b"mask",
+        references=(b"other", b"another"),
         clip_skip=2,
         variation_seed=9,
         variation_strength=0.1,
@@ -111,6 +112,8 @@ def test_whatever_made_a_picture_is_told_but_no_path_and_no_bytes():
         assert says in parameters
     assert 'ControlNet 0: "Model: canny, Weight: 0.9, Guidance Start: 0, Guidance End: 1"' in parameters
     assert settings["image"] == hashlib.sha256(b"given").hexdigest()
+    assert f'Reference 0: "{hashlib.sha256(b"other").hexdigest()}, Weight: 0.35"' in parameters
+    assert settings["references"] == [hashlib.sha256(each).hexdigest() for each in (b"other", b"another")]
     assert settings["controls"][0]["image"] == hashlib.sha256(b"edges").hexdigest()
     assert (settings["loras"][0]["name"], settings["embeddings"], settings["vae"]) == ("ink", ["easynegative"], "soft")
     assert "/srv" not in json.dumps([parameters, settings])

@@ -10,7 +10,7 @@ from typing import Any
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.answer import Answer
-from app.api.ollama.errors import error_text
+from app.api.ollama.errors import told
 from app.api.sse import unless_gone
 from app.errors import AtelierError
 
@@ -44,7 +44,7 @@ class Lines:
                 async for line in lines:
                     await _send_line(send, line)
             except AtelierError as error:
-                await _send_line(send, {"error": error_text(error)})
+                await _send_line(send, {"error": told(error)[1]})
         await send({"type": "http.response.body", "body": b""})
 
 

@@ -6,17 +6,19 @@ from app.graph.tools.parameters import ToolParameter
 
 WIDEST = 2048  # px, of what is painted in one pass
 MOST_SEED = 2**53 - 1
+MOST_KEEP_ALIVE_S = 1_000_000_000
 
+MODEL = ToolParameter("model_name", "string", "A checkpoint; left out: the server's default.", max_length=256)
 WORDS = (
     ToolParameter(
         "prompt",
         "string",
         "What the picture shows. `(word:1.2)` weighs, `BREAK` begins a new chunk, `<lora:name:0.8>` puts a LoRA on.",
         required=True,
-        max_length=10_000,
+        max_length=32_000,
     ),
-    ToolParameter("negative_prompt", "string", "What to keep out.", default="", max_length=10_000),
-    ToolParameter("model_name", "string", "A checkpoint; left out: the server's default.", max_length=256),
+    ToolParameter("negative_prompt", "string", "What to keep out.", default="", max_length=32_000),
+    MODEL,
 )
 
 
@@ -37,6 +39,11 @@ PAINTING = (
     _side("width"),
     _side("height"),
     ToolParameter(
+        "fit_size",
+        "boolean",
+        "Paints a size far beyond what the checkpoint was trained on in the checkpoint's own, and enlarges it.",
+    ),
+    ToolParameter(
         "steps", "integer", "Denoising steps; left out: the checkpoint's own, or 30.", minimum=1, maximum=150
     ),
     ToolParameter(
@@ -47,7 +54,7 @@ PAINTING = (
         maximum=30,
     ),
     _seed("seed", "Picture i has the seed + i. Left out or -1: drawn."),
-    ToolParameter("n", "integer", "Pictures to make.", default=1, minimum=1, maximum=8),
+    ToolParameter("n", "integer", "Pictures to make.", default=1, minimum=1, maximum=10),
 )
 
 VARIATION = (
@@ -111,6 +118,14 @@ ENLARGING = (
     UPSCALER,
 )
 
+KEEP_ALIVE = ToolParameter(
+    "keep_alive_s",
+    "number",
+    "How long the checkpoint stays in memory afterwards, in seconds; 0: not at all; negative: until others need the "
+    "room; left out: as the server is set.",
+    minimum=-MOST_KEEP_ALIVE_S,
+    maximum=MOST_KEEP_ALIVE_S,
+)
 FORMAT = (
     ToolParameter(
         "format", "select", "The file's; left out: png.", options=("png", "jpeg", "webp"), aliases={"jpg": "jpeg"}
@@ -120,13 +135,8 @@ FORMAT = (
 FILE = (
     *FORMAT,
     ToolParameter("previews", "boolean", "Whether progress comes with a small picture of how far it is."),
-    ToolParameter(
-        "keep_alive_s",
-        "number",
-        "How long the checkpoint stays in memory after this picture, in seconds; 0: not at all; negative: until others "
-        "need the room; left out: as the server is set.",
-    ),
     ToolParameter("exclusive", "boolean", "Paints alone, so that it repeats bit for bit; takes longer."),
+    KEEP_ALIVE,
 )
 
 
@@ -135,6 +145,12 @@ def strength(default: float) -> ToolParameter:
 
 
 IMAGE = ToolParameter("image", "picture", "The picture to begin with.", required=True)
+REFERENCES = (
+    ToolParameter(
+        "reference", "pictures", "Pictures whose mean is mixed into the one to begin with, 15 at most.", most=15
+    ),
+    _fraction("reference_weight", "How much of the mixture the references are; left out: 0.35."),
+)
 MASK = ToolParameter(
     "mask",
     "picture",

@@ -1,4 +1,4 @@
-"""The tools that work on a given picture."""
+"""The tools that work on a given picture, and the one that makes none."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from app.graph.tools.image_parameters import (
     FILE,
     FORMAT,
     IMAGE,
+    KEEP_ALIVE,
     MASK,
+    MODEL,
+    REFERENCES,
     UPSCALER,
     VARIATION,
     WORDS,
@@ -20,8 +23,8 @@ from app.graph.tools.text_to_image import PROVIDER, SAMPLING, TEXT_TO_IMAGE
 
 _REST = (*WORDS, *SAMPLING, *VARIATION, *ADAPTERS, *CONTROL, *ENLARGING, *FILE)
 
-IMAGE_TO_IMAGE = Tool(PROVIDER, "image_to_image", "gpu", (IMAGE, strength(0.75), *_REST))
-INPAINT = Tool(PROVIDER, "inpaint", "gpu", (IMAGE, MASK, strength(1.0), *_REST))
+IMAGE_TO_IMAGE = Tool(PROVIDER, "image_to_image", "gpu", (IMAGE, strength(0.75), *REFERENCES, *_REST))
+INPAINT = Tool(PROVIDER, "inpaint", "gpu", (IMAGE, MASK, strength(1.0), *REFERENCES, *_REST))
 UPSCALE = Tool(
     PROVIDER,
     "upscale",
@@ -34,5 +37,8 @@ UPSCALE = Tool(
     ),
 )
 
-OWN_IMAGE_TOOLS = (TEXT_TO_IMAGE, IMAGE_TO_IMAGE, INPAINT, UPSCALE)
-"""A call's inputs say which of them it is: by a mask, an image, neither; without a prompt nothing is painted."""
+KEEP_CHECKPOINT = Tool(PROVIDER, "keep_checkpoint", "gpu", (MODEL, KEEP_ALIVE))
+
+OWN_IMAGE_TOOLS = (TEXT_TO_IMAGE, IMAGE_TO_IMAGE, INPAINT, UPSCALE, KEEP_CHECKPOINT)
+"""A call's inputs say which of them it is: by a mask, an image, neither; without a prompt nothing is painted, and
+without an image either it is about a checkpoint alone."""

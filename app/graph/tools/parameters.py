@@ -19,7 +19,7 @@ ParameterType = Literal["string", "number", "integer", "boolean", "select", "pic
 _WHOLE = re.compile(r"[+-]?[0-9]{1,30}")
 _DECIMAL = re.compile(r"[+-]?([0-9]{1,30}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][+-]?[0-9]{1,3})?")
 _PICTURES = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp"})
-_MOST_PICTURES = 4
+_MOST_PICTURES = 4  # unless a parameter says otherwise
 _TRUE, _FALSE = frozenset({"true", "1", "yes", "on"}), frozenset({"false", "0", "no", "off"})
 
 
@@ -41,6 +41,7 @@ class ToolParameter(msgspec.Struct, frozen=True):
     options: tuple[str, ...] = ()
     aliases: Mapping[str, str] = {}
     unset: int | None = None  # a number by which people say "not given"
+    most: int = _MOST_PICTURES  # pictures
 
     @property
     def expectation(self) -> str:
@@ -54,7 +55,7 @@ class ToolParameter(msgspec.Struct, frozen=True):
         if self.type == "picture":
             return "a picture file (PNG, JPEG, WebP, GIF or BMP)"
         if self.type == "pictures":
-            return f"1 to {_MOST_PICTURES} picture files (PNG, JPEG, WebP, GIF or BMP)"
+            return f"1 to {self.most} picture files (PNG, JPEG, WebP, GIF or BMP)"
         noun = "an integer" if self.type == "integer" else "a number"
         bounds = "" if self.minimum is None else f" from {self.minimum:.16g} to {self.maximum:.16g}"
         return noun + bounds + (f" and a multiple of {self.multiple_of}" if self.multiple_of else "")
@@ -196,7 +197,7 @@ def _picture(parameter: ToolParameter, value: Value) -> Value:
 def _pictures(parameter: ToolParameter, value: Value) -> list[Value] | None:
     files = value if isinstance(value, list) else [value]
     are_pictures = all(_picture(parameter, file) for file in files)
-    return files if are_pictures and len(files) <= _MOST_PICTURES else None
+    return files if are_pictures and len(files) <= parameter.most else None
 
 
 _CONVERSIONS = {

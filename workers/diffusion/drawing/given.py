@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from app.errors import NodeFailed
-from workers.diffusion.pictures.images import Pixels, Share, Size, opened, pixels_of, share_of
+from workers.diffusion.pictures.images import Pixels, Share, Size, mixed, opened, pixels_of, share_of
 from workers.diffusion.request import ImageRequest
 
 GRID = 8  # pixels; the sides of a second pass are rounded to it
@@ -17,6 +17,7 @@ class Given:
     """Cut to the sizes that are painted. `hints` are the ControlNets' pictures, for the size of each pass."""
 
     image: Pixels | None = None
+    begun: Pixels | None = None  # what denoising begins from: the image, with the references mixed in where it changes
     share: Share | None = None  # of the image: how much of each pixel is painted
     hints: Mapping[Size, tuple[Pixels, ...]] = field(default_factory=dict)
 
@@ -29,10 +30,14 @@ def given_with(request: ImageRequest) -> Given:
     share = None
     if request.mask is not None and image is not None:
         share = share_of(opened(request.mask, "mask"), image.size, size)
+    references = [opened(each, f"reference {i}") for i, each in enumerate(request.references, 1)]
     pictures = [opened(control.image, f"picture for the ControlNet {control.name}") for control in request.controls]
     sizes = {size, hires_size(request)}
+    pixels = None if image is None else pixels_of(image, size)
+    others = [pixels_of(each, size) for each in references]
     return Given(
-        image=None if image is None else pixels_of(image, size),
+        image=pixels,
+        begun=pixels if pixels is None or not others else mixed(pixels, others, request.reference_weight, share),
         share=share,
         hints={each: tuple(pixels_of(picture, each) for picture in pictures) for each in sizes},
     )
@@ -54,6 +59,10 @@ def _check(request: ImageRequest) -> None:
         )
     if request.mask is not None and request.image is None:
         raise NodeFailed("A mask needs the image that it belongs to.")
+    if request.references and request.image is None:
+        raise NodeFailed("References need an image that they are mixed into.")
+    if not 0 <= request.reference_weight <= 1:
+        raise NodeFailed(f"The weight {request.reference_weight} of the references must be between 0 and 1.")
     if request.mask is not None and request.hires is not None:
         raise NodeFailed("A picture of which only a part is painted can't have a second pass (hires).")
     if not 0 <= request.strength <= 1:

@@ -61,12 +61,15 @@ class Painting:
 
         Raises NodeFailed for values that can't be painted.
         """
+        if self.request.n == 0:
+            self._succeed([])
+            return []
         self._check(pipeline)
         self._pictures, self._calls_before = {}, {}
         self._began_s = time.monotonic()
         request, given = self.request, self.ticket.given
-        if given.image is not None and request.strength == 0:
-            self._succeed([given.image] * request.n)
+        if given.begun is not None and request.strength == 0:
+            self._succeed([given.begun] * request.n)
             return []
         self._guidance = _guidance(pipeline, request)
         self._previewer = _previewer(pipeline, request) if request.previews else None
@@ -157,7 +160,7 @@ class Painting:
             size=size,
             steps=request.steps,
             strength=request.strength,
-            pixels=given.image,
+            pixels=given.begun,
             share=given.share,
             hints=given.hints[size],
             is_new=given.image is None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -43,11 +44,13 @@ def opened(content: bytes, what: str = "image") -> Picture.Image:
             picture.load()
             return ImageOps.exif_transpose(picture)
     except Picture.DecompressionBombError as error:
-        raise NodeFailed(f"The {what} is too large: a picture may have {MOST_PIXELS:,} pixels.") from error
+        said = f"The {what} is too large: a picture may have {MOST_PIXELS:,} pixels."
+        raise NodeFailed(said, error_type="InvalidParam") from error
     except UnidentifiedImageError as error:
-        raise NodeFailed(f"The {what} is no picture that can be read ({', '.join(KINDS)}).") from error
+        said = f"The {what} is no picture that can be read ({', '.join(KINDS)})."
+        raise NodeFailed(said, error_type="InvalidParam") from error
     except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise NodeFailed(f"The {what} is a damaged picture: {error}.") from error
+        raise NodeFailed(f"The {what} is a damaged picture: {error}.", error_type="InvalidParam") from error
 
 
 def pixels_of(picture: Picture.Image, size: Size) -> Pixels:
@@ -82,14 +85,22 @@ def share_of(mask: Picture.Image, image_size: Size, size: Size) -> Share:
         painted = painted.resize(image_size, Resampling.BILINEAR)
     share = np.asarray(cut(painted, size, Resampling.BILINEAR), np.float32) / np.float32(255)
     if share.max() < _PAINTED:
-        raise NodeFailed("The mask leaves nothing to paint: nothing in it is transparent, nor white.")
+        said = "The mask leaves nothing to paint: nothing in it is transparent, nor white."
+        raise NodeFailed(said, error_type="InvalidParam")
     return share
 
 
-def pasted(painted: Pixels, original: Pixels, share: Share) -> Pixels:
+def pasted(painted: Pixels | Share, original: Pixels, share: Share) -> Pixels:
     """`painted` where the mask says so, `original` elsewhere: its very bits where the share is 0."""
     weight = share[:, :, None]
     return np.rint(painted * weight + original * (1 - weight)).astype(np.uint8)
+
+
+def mixed(pixels: Pixels, others: Sequence[Pixels], weight: float, share: Share | None) -> Pixels:
+    """`pixels` with the mean of `others` in it, as its part `weight`; where there is a share, no more than that."""
+    mean: Share = np.stack(others).mean(axis=0, dtype=np.float32)  # of three colours
+    part = np.full(pixels.shape[:2], weight, np.float32) if share is None else share * np.float32(weight)
+    return pasted(mean, pixels, part)
 
 
 def hole(share: Share) -> torch.Tensor:

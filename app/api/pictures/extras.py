@@ -1,0 +1,54 @@
+"""What callers may ask for beyond the fields of their dialect: inputs of the document, by any of their usual names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from app.api.pictures.asked import inputs_of
+from app.errors import AtelierError, InvalidParam
+
+ALIASES: Mapping[str, str] = {
+    "num_inference_steps": "steps",
+    "cfg_scale": "guidance_scale",
+    "cfg": "guidance_scale",
+    "sampler": "scheduler",
+    "sampler_name": "scheduler",
+    "denoising_strength": "strength",
+    "output_format": "format",
+    "output_compression": "quality",
+    "lora": "loras",
+    "reference_strength": "reference_weight",
+}
+"""Names that other image servers have for inputs of our documents. The documents' own names always hold."""
+
+NO_EXTRAS = frozenset({"model_name", "image", "mask", "reference"})
+"""Inputs of documents that each dialect has fields of its own for."""
+
+
+def input_named(document: str, name: str) -> str | None:
+    """The document's input that an extra of this name sets; None: there is none."""
+    known = inputs_of(document) - NO_EXTRAS
+    stands_for = name if name in known else ALIASES.get(name, "")
+    return stands_for if stands_for in known else None
+
+
+def read_extras(document: str, given: Mapping[str, Any], unknown: Callable[[str], AtelierError]) -> dict[str, Any]:
+    """The document's inputs that `given` sets; null sets nothing.
+
+    Raises what `unknown` makes of a name that means nothing here, and InvalidParam for two names of one input.
+    """
+    inputs: dict[str, Any] = {}
+    said: dict[str, str] = {}
+    for name, value in given.items():
+        if value is None:
+            continue
+        stands_for = input_named(document, name)
+        if stands_for is None:
+            raise unknown(name)
+        if stands_for in inputs:
+            raise InvalidParam(
+                f"'{said[stands_for]}' and '{name}' are the same setting: give one of them.", params=name
+            )
+        inputs[stands_for], said[stands_for] = value, name
+    return inputs
