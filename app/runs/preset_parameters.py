@@ -16,7 +16,7 @@ from app.runs.shipped import shipped
 
 _DOCUMENTS = ("text-to-image", "image-edit", "image-variation", "inpaint")
 _MANY = 10
-_EACH_REQUESTS_OWN = frozenset({"prompt", "model_name"})
+_EACH_REQUESTS_OWN = frozenset({"prompt", "model_name", "n"})
 
 
 @cache

@@ -11,10 +11,13 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from app.api.answer import NoContent
-from app.api.ollama.body import read_struct
+from app.api.body import read_bytes
 from app.api.ollama.errors import OllamaError
-from app.api.ollama.library_wire import CreateBody, read_making
+from app.api.ollama.go_json import read_struct
+from app.api.ollama.library_wire import OllamaCreateRequest, read_making
 from app.api.ollama.lines import Line, answered
+from app.api.ollama.painting import NDJSON
+from app.api.ollama.routes import TAG
 from app.api.operation import Operation
 from app.checkpoints.blobs import read_digest
 from app.domain.model_name import parse_name
@@ -33,12 +36,10 @@ from app.runs.library import Library, Making
 from app.runs.models import ModelNotFound
 from app.settings import Settings
 
-TAG = "Ollama"
-NDJSON = "application/x-ndjson"
 _EMPTY = (b"content-length", b"0")
 
 
-class Progress(msgspec.Struct, omit_defaults=True):
+class OllamaProgress(msgspec.Struct, omit_defaults=True):
     """How far it is. With `stream`, which is the default, each comes on a line of its own; the last says `success`."""
 
     status: str
@@ -47,14 +48,14 @@ class Progress(msgspec.Struct, omit_defaults=True):
     completed: Annotated[int, Meta(description="bytes that are there")] = 0
 
 
-class CopyBody(msgspec.Struct):
+class OllamaCopyRequest(msgspec.Struct):
     """A model, and the other name that it is to have."""
 
     source: str = ""
     destination: str = ""
 
 
-class DeleteBody(msgspec.Struct):
+class OllamaDeleteRequest(msgspec.Struct):
     """The model to delete."""
 
     model: str = ""
@@ -83,8 +84,8 @@ class OllamaLibraryApi:
                 "the scope `checkpoints`.",
                 tag=TAG,
                 error=OllamaError,
-                body=CreateBody,
-                answers={200: (Progress, NDJSON)},
+                body=OllamaCreateRequest,
+                answers={200: (OllamaProgress, NDJSON)},
                 raises=(InvalidParam, BadRequest, BodyTooLarge, Forbidden, ModelNotFound, CheckpointUnavailable),
             ),
             Operation(
@@ -96,7 +97,7 @@ class OllamaLibraryApi:
                 description="The same model under another name, too; no file is copied.",
                 tag=TAG,
                 error=OllamaError,
-                body=CopyBody,
+                body=OllamaCopyRequest,
                 answers={200: None},
                 raises=(InvalidParam, BadRequest, BodyTooLarge, NotFound),
             ),
@@ -109,7 +110,7 @@ class OllamaLibraryApi:
                 description="A preset, or the file of a checkpoint, which takes the scope `checkpoints`.",
                 tag=TAG,
                 error=OllamaError,
-                body=DeleteBody,
+                body=OllamaDeleteRequest,
                 answers={200: None},
                 raises=(InvalidParam, BadRequest, BodyTooLarge, Forbidden, ModelNotFound),
             ),
@@ -143,8 +144,8 @@ class OllamaLibraryApi:
         ]
 
     async def _create(self, request: Request, caller: Caller) -> ASGIApp:
-        body = await read_struct(request, CreateBody, self._settings.max_body_bytes)
-        return await answered(self._created(caller, read_making(body)), stream=body.stream)
+        body = read_struct(await read_bytes(request, self._settings.max_body_bytes), OllamaCreateRequest)
+        return await answered(self._created(caller, read_making(body)), stream=body.stream is not False)
 
     async def _created(self, caller: Caller, making: Making) -> AsyncGenerator[Line, None]:
         made = await self._library.create(caller, making)
@@ -156,7 +157,7 @@ class OllamaLibraryApi:
         yield {"status": "success"}
 
     async def _copy(self, request: Request, caller: Caller) -> ASGIApp:
-        body = await read_struct(request, CopyBody, self._settings.max_body_bytes)
+        body = read_struct(await read_bytes(request, self._settings.max_body_bytes), OllamaCopyRequest)
         _require_name("source", body.source)
         _require_name("destination", body.destination)
         try:
@@ -166,7 +167,7 @@ class OllamaLibraryApi:
         return NoContent([_EMPTY], 200)
 
     async def _delete(self, request: Request, caller: Caller) -> ASGIApp:
-        body = await read_struct(request, DeleteBody, self._settings.max_body_bytes)
+        body = read_struct(await read_bytes(request, self._settings.max_body_bytes), OllamaDeleteRequest)
         name = body.model or body.name
         _require_name("name", name)
         await self._library.delete(caller, name)

@@ -9,14 +9,13 @@ import msgspec
 from msgspec import Meta
 
 from app.api.ollama.modelfile import Modelfile, read_modelfile
+from app.api.pictures.extras import ALIASES
 from app.errors import InvalidParam
 from app.runs.library import Making
 from app.runs.presets import Recipe
 
-_OTHER_NAMES = {"num_inference_steps": "steps", "cfg_scale": "guidance_scale", "sampler": "scheduler"}
 
-
-class CreateBody(msgspec.Struct):
+class OllamaCreateRequest(msgspec.Struct):
     """A new model: `from` another one, or of `files` that were posted as blobs."""
 
     model: Annotated[str, Meta(examples=["watercolour"])] = ""
@@ -29,33 +28,49 @@ class CreateBody(msgspec.Struct):
     parameters: Annotated[dict[str, Any], Meta(description="what is painted with where a request leaves it open")] = {}
     template: str | None = None
     system: str | None = None
-    license: str | list[str] | None = None
-    stream: bool = True
+    license: Annotated[Any, Meta(description="a text, or several")] = None
+    stream: Annotated[bool | None, Meta(description="false: one answer; else lines")] = None
     modelfile: Annotated[str, Meta(description="all of it as a Modelfile, as clients of 2024 send it")] = ""
     quantize: str = ""
     quantization: str = ""
 
 
-def read_making(body: CreateBody) -> Making:
+def read_making(body: OllamaCreateRequest) -> Making:
     """Raises InvalidParam."""
     if body.quantize or body.quantization:
         raise InvalidParam("quantize: checkpoints are kept in the precision that they have", params="quantize")
     said = read_modelfile(body.modelfile) if body.modelfile else Modelfile()
-    origin, files = body.from_ or said.origin, dict(body.files)
+    origin, files = body.from_ or said.origin, _digests("files", body.files)
     if origin.startswith("@"):
         origin, files = "", {"model.safetensors": origin[1:]}
     elif origin.startswith(("/", "./", "../", "~")):
         raise InvalidParam(f"FROM {origin} is a file: post it as a blob and write FROM @sha256:…", params="from")
-    licence = [body.license] if isinstance(body.license, str) else body.license
+    licence = _texts(body.license)
     adapters, loras = _adapters(said.adapters)
     parameters = _parameters({**said.parameters, **body.parameters}, loras)
     recipe = Recipe(
         parameters,
         body.system if body.system is not None else said.system,
         body.template if body.template is not None else said.template,
-        tuple(licence) if licence is not None else tuple(said.license) or None,
+        licence if licence is not None else tuple(said.license) or None,
     )
-    return Making(body.model or body.name, origin, files, {**adapters, **body.adapters}, recipe)
+    return Making(body.model or body.name, origin, files, {**adapters, **_digests("adapters", body.adapters)}, recipe)
+
+
+def _texts(given: Any) -> tuple[str, ...] | None:
+    if given is None:
+        return None
+    texts = given if isinstance(given, list) else [given]
+    if not all(isinstance(text, str) for text in texts):
+        raise InvalidParam("license: a text, or a list of texts", params="license")
+    return tuple(texts)
+
+
+def _digests(field: str, given: Mapping[str, Any]) -> dict[str, str]:
+    for path, digest in given.items():
+        if not isinstance(digest, str):
+            raise InvalidParam(f"{field}: the digest of {path} must be a string", params=field)
+    return dict(given)
 
 
 def _adapters(written: Iterable[str]) -> tuple[dict[str, str], list[str]]:
@@ -71,7 +86,7 @@ def _adapters(written: Iterable[str]) -> tuple[dict[str, str], list[str]]:
 
 def _parameters(given: Mapping[str, Any], loras: Iterable[str]) -> dict[str, Any]:
     """Under the names that the tools have for them; several values of one are LoRAs, or the last of them counts."""
-    found = {_OTHER_NAMES.get(name.lower(), name.lower()): value for name, value in given.items()}
+    found = {ALIASES.get(name.lower(), name.lower()): value for name, value in given.items()}
     wanted = found.pop("loras", None)
     found = {name: value[-1] if isinstance(value, list) and value else value for name, value in found.items()}
     listed = [*(wanted if isinstance(wanted, list) else [wanted] if wanted else []), *loras]

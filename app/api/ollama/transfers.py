@@ -10,10 +10,13 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
-from app.api.ollama.body import read_struct
-from app.api.ollama.errors import OllamaError
-from app.api.ollama.library import NDJSON, TAG, Progress
+from app.api.body import read_bytes
+from app.api.ollama.errors import OllamaError, model_required
+from app.api.ollama.go_json import read_struct
+from app.api.ollama.library import OllamaProgress
 from app.api.ollama.lines import Line, answered
+from app.api.ollama.painting import NDJSON
+from app.api.ollama.routes import TAG
 from app.api.operation import Operation
 from app.domain.request import Caller, Scope
 from app.errors import BadRequest, BodyTooLarge, CheckpointUnavailable, InvalidParam, NotFound, Unavailable
@@ -23,8 +26,10 @@ from app.runs.pushes import Pushes
 from app.runs.transfers import Told
 from app.settings import Settings
 
+Stream = Annotated[bool | None, Meta(description="false: one answer at the end; else lines of how far it is")]
 
-class PullBody(msgspec.Struct):
+
+class OllamaPullRequest(msgspec.Struct):
     """What to pull."""
 
     model: Annotated[
@@ -32,17 +37,17 @@ class PullBody(msgspec.Struct):
     ] = ""
     name: Annotated[str, Meta(description="the same, as it was called before")] = ""
     insecure: Annotated[bool, Meta(description="of a server that the name begins with: http")] = False
-    stream: bool = True
+    stream: Stream = None
 
 
-class PushBody(msgspec.Struct):
+class OllamaPushRequest(msgspec.Struct):
     """What to push. Its name says where to: owner/name of the hub, or server/folder/name."""
 
     model: Annotated[str, Meta(examples=["owner/name"])] = ""
     name: Annotated[str, Meta(description="the same, as it was called before")] = ""
     to: Annotated[str, Meta(description="a URL that takes the file by PUT, where the name does not say where to")] = ""
     insecure: Annotated[bool, Meta(description="of a server that the name begins with: http")] = False
-    stream: bool = True
+    stream: Stream = None
 
 
 class OllamaTransfersApi:
@@ -65,8 +70,8 @@ class OllamaTransfersApi:
                 "broke off goes on where it was with the next pull.",
                 tag=TAG,
                 error=OllamaError,
-                body=PullBody,
-                answers={200: (Progress, NDJSON)},
+                body=OllamaPullRequest,
+                answers={200: (OllamaProgress, NDJSON)},
                 raises=(InvalidParam, BadRequest, BodyTooLarge, NotFound, CheckpointUnavailable, Unavailable),
             ),
             Operation(
@@ -79,24 +84,24 @@ class OllamaTransfersApi:
                 "has left.",
                 tag=TAG,
                 error=OllamaError,
-                body=PushBody,
-                answers={200: (Progress, NDJSON)},
+                body=OllamaPushRequest,
+                answers={200: (OllamaProgress, NDJSON)},
                 raises=(InvalidParam, BadRequest, BodyTooLarge, ModelNotFound, Unavailable),
             ),
         ]
 
     async def _pull(self, request: Request, caller: Caller) -> ASGIApp:
-        body = await read_struct(request, PullBody, self._settings.max_body_bytes)
+        body = read_struct(await read_bytes(request, self._settings.max_body_bytes), OllamaPullRequest)
         told = self._pulls.pull(caller, body.model or body.name, insecure=body.insecure)
-        return await answered(_lines(told), stream=body.stream)
+        return await answered(_lines(told), stream=body.stream is not False)
 
     async def _push(self, request: Request, caller: Caller) -> ASGIApp:
-        body = await read_struct(request, PushBody, self._settings.max_body_bytes)
+        body = read_struct(await read_bytes(request, self._settings.max_body_bytes), OllamaPushRequest)
         name = body.model or body.name
         if not name.strip():
-            raise BadRequest("model is required")
+            raise model_required()
         told = self._pushes.push(caller, name, body.to, insecure=body.insecure)
-        return await answered(_lines(told), stream=body.stream)
+        return await answered(_lines(told), stream=body.stream is not False)
 
 
 async def _lines(told: AsyncGenerator[Told, None]) -> AsyncGenerator[Line, None]:
