@@ -13,10 +13,12 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from app.errors import NodeFailed
+from workers.diffusion.checkpoint.assembly import Estate
 from workers.diffusion.checkpoint.files_ahead import expected_bytes
 from workers.diffusion.checkpoint.loading import load
 from workers.diffusion.checkpoint.pipeline import Pipeline
-from workers.diffusion.checkpoint.residency import Residency
+from workers.diffusion.checkpoint.residency import Leaver, Residency
+from workers.diffusion.checkpoint.sharing import modules_of
 from workers.diffusion.checkpoint.speed import arrange
 from workers.diffusion.drawing.given import given_with
 from workers.diffusion.loop.engine_loop import EngineLoop
@@ -146,8 +148,10 @@ class Engine:
         content = encoding.encode(pixels, request, described(self.device, dtype))
         return Image(content, seed, width=pixels.shape[1], height=pixels.shape[0])
 
-    def _pipeline(self, weights: Weights) -> Pipeline:
-        return Pipeline(arrange(load(weights, self.device, self._dtype(weights))))
+    def _pipeline(self, weights: Weights, leaver: Leaver | None) -> Pipeline:
+        estate = Estate(modules_of(leaver.pipeline.components), leaver.foreign) if leaver else None
+        components = arrange(load(weights, self.device, self._dtype(weights), estate=estate))
+        return Pipeline(components, leaver.pipeline if leaver else None)
 
     def _expected_bytes(self, weights: Weights) -> int:
         return expected_bytes(weights, self._dtype(weights).itemsize)

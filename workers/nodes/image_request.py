@@ -232,5 +232,5 @@ def _size_of(content: bytes) -> Size:
             width, height = picture.size
             is_on_its_side = picture.getexif().get(_ORIENTATION, 1) >= 5
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise NodeFailed(f"The image can't be read: {error}") from error
+        raise NodeFailed(f"The image can't be read: {error}", error_type="InvalidParam") from error
     return (height, width) if is_on_its_side else (width, height)
