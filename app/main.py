@@ -14,7 +14,10 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.api.allm import errors as allm
+from app.api.allm.routes import AllmApi
 from app.api.dialects import ErrorShapes
+from app.api.dify.again import AgainApi
 from app.api.dify.app_pages import AppPages
 from app.api.dify.errors import CrossOrigin, from_framework, render_error
 from app.api.dify.events import RunEvents
@@ -29,8 +32,17 @@ from app.api.doors import Door, Doors
 from app.api.files import FileReader, SignedFiles
 from app.api.health import health_operations
 from app.api.keys import KeysApi
+from app.api.llamago import errors as llamago
+from app.api.llamago.models import LLAMAGO_HEADERS, LlamaModelsApi
+from app.api.llamago.routes import GenerateApi
 from app.api.metrics import metrics_operations
 from app.api.middleware import RequestIds
+from app.api.ollama import errors as ollama
+from app.api.ollama.early import EarlyApi
+from app.api.ollama.looks import Looks
+from app.api.ollama.painting import Painting
+from app.api.ollama.routes import OllamaApi
+from app.api.ollama.text import TextApi
 from app.api.openai import errors as openai
 from app.api.openai.routes import OpenAIApi
 from app.api.operation import header_names, routes
@@ -41,13 +53,17 @@ from app.api.sse import EventStreams, StreamingApp
 from app.api.webhooks import WebhookApi
 from app.artifacts.store import open_artifacts
 from app.artifacts.urls import open_signer
+from app.checkpoints.anatomy import Anatomies
 from app.checkpoints.catalogue import open_catalogue
+from app.checkpoints.digests import Digests
+from app.checkpoints.hashes import Hashes
 from app.errors import AtelierError
 from app.events.feed import Feed
 from app.events.line import open_line
 from app.events.lookout import Lookout
 from app.events.standings import Standings
 from app.runs.advance import Advance
+from app.runs.again import Again
 from app.runs.calls import Calls
 from app.runs.companion import Companion
 from app.runs.end_users import EndUsers
@@ -59,6 +75,7 @@ from app.runs.polls import Polls
 from app.runs.publications import Publications
 from app.runs.queue_view import QueueView
 from app.runs.reaper import Reaper
+from app.runs.residency import Residency
 from app.runs.sender import Sender
 from app.runs.service import Announcer, RunService
 from app.runs.settle import SettleImages
@@ -72,6 +89,12 @@ from app.tally import Tally
 
 # What a page of another origin may send, besides what the operations read, and what it may see.
 _READ = ("Content-Type", "X-App-Code", "X-App-Passport", "Authorization", "X-Request-Id", "Traceparent")
+_SENT_BY_SDKS = (
+    *("User-Agent", "Accept", "X-Requested-With", "OpenAI-Beta", "X-Stainless-Arch", "X-Stainless-Async"),
+    *("X-Stainless-Custom-Poll-Interval", "X-Stainless-Helper-Method", "X-Stainless-Lang", "X-Stainless-Os"),
+    *("X-Stainless-Package-Version", "X-Stainless-Poll-Helper", "X-Stainless-Retry-Count", "X-Stainless-Runtime"),
+    *("X-Stainless-Runtime-Version", "X-Stainless-Timeout"),
+)
 _WRITTEN = (
     *("X-Request-Id", "X-Workflow-Run-Id", "X-Task-Id", "Location", "Retry-After", "ETag"),
     *("Idempotency-Replayed", "Preference-Applied", "X-Version", "X-Env", "X-Trace-Id"),
@@ -80,8 +103,19 @@ _WRITTEN = (
 
 _ERRORS = ErrorShapes(
     render_error,
-    by_prefix={"/v1/images/": openai.render_error, "/v1/models": openai.render_error},
-    by_door={},
+    by_prefix={
+        "/v1/images/": openai.render_error,
+        "/v1/models": openai.render_error,
+        "/v1/allm/": allm.render_error,
+        "/llamago/": llamago.render_text_error,
+        "/llamago/v1/": llamago.render_object_error,
+        "/api/": ollama.render_error,
+        "/ollama/v1/": ollama.render_early_error,
+        **dict.fromkeys(
+            ("/v1/chat/", "/v1/completions", "/v1/embeddings", "/v1/responses"), ollama.render_compatible_error
+        ),
+    },
+    by_door={"ollama": ollama.render_error},
 )
 
 
@@ -114,14 +148,25 @@ def create_app(
     users = EndUsers(store)
     models = Models(catalogue, settings.checkpoint_names)
     pictures = PictureRuns(service, models, uploads, users, settings.ping_s)
+    dify = DifyApi(service, polls, users, render, events, settings)
+    urls = PictureUrls(signer)
+    looks = Looks(Digests(Hashes(settings.hashes_file)), Anatomies())
+    ollama_painting = Painting(pictures, reader, streams, settings)
     operations = [
-        *DifyApi(service, polls, users, render, events, settings).operations(),
+        *dify.operations(),
+        *AgainApi(dify, Again(store, content), uploads, settings).operations(),
         *events.operations(),
         *AppPages(publications, users, settings).operations(),
         *RunLists(service, render).operations(),
         *UploadApi(uploads, reader, signer).operations(),
         *Permalinks(uploads, signer).operations(),
-        *OpenAIApi(pictures, reader, PictureUrls(signer), streams, settings).operations(),
+        *OpenAIApi(pictures, reader, urls, streams, settings).operations(),
+        *GenerateApi(pictures, reader, urls, streams, settings).operations(),
+        *AllmApi(pictures, reader, urls, settings).operations(),
+        *LlamaModelsApi(models, Residency(store), settings).operations(),
+        *OllamaApi(ollama_painting, models, Residency(store), looks, settings).operations(),
+        *TextApi(ollama_painting, settings).operations(),
+        *EarlyApi(pictures, reader, streams, settings).operations(),
         *FormsApi(Forms(store, advance, announcer), settings).operations(),
         *KeysApi(Keyring(store), settings).operations(),
         *WebhookApi(Webhooks(store, announcer, settings), publications, settings).operations(),
@@ -186,12 +231,14 @@ def _middleware(tally: Tally | None, header_names: Iterable[str], doors: Mapping
     """What every request passes. `header_names`: those that the operations read."""
     return [
         *([Middleware(Doors, doors=doors)] if doors else ()),
-        Middleware(RequestIds, render=_ERRORS.render, tally=tally, always=DIFY_HEADERS),
+        Middleware(
+            RequestIds, render=_ERRORS.render, tally=tally, always=DIFY_HEADERS, below={"/llamago/": LLAMAGO_HEADERS}
+        ),
         Middleware(
             CrossOrigin,
             allow_origins=["*"],
             allow_methods=["GET", "PUT", "POST", "DELETE", "OPTIONS", "PATCH"],
-            allow_headers=[*_READ, *header_names],
+            allow_headers=[*_READ, *_SENT_BY_SDKS, *header_names],
             expose_headers=_WRITTEN,
         ),
     ]

@@ -13,6 +13,7 @@ from app.api.openai.given import Given
 from app.api.openai.profiles import AUTO, CHECKPOINT, Profile, profile_of
 from app.api.pictures.asked import EDIT, GENERATE, INPAINT, VARIATION, GivenPicture, PictureRequest
 from app.api.pictures.extras import read_extras
+from app.api.pictures.wishes import EDIT_STRENGTH, STYLES, VARIATION_STRENGTH, effort_of, styled
 from app.api.run_headers import RunHeaders
 from app.domain.request import Caller
 
@@ -21,17 +22,9 @@ EventName = Literal["image_generation", "image_edit"]
 NOBODY = "openai"
 """Whose a run is that came without a word about it."""
 
-STYLES: Mapping[str, str] = {
-    "vivid": "vivid colors, dramatic lighting, highly detailed",
-    "natural": "natural colors, natural light, realistic",
-}
-"""What is put behind a prompt for a style; the answer's `revised_prompt` tells it."""
-
-STRENGTH: Mapping[str, float] = {"low": 0.75, "high": 0.4}
+STRENGTH: Mapping[str, float] = {"low": EDIT_STRENGTH, "high": 0.4}
 """How far an edit goes from its picture, by `input_fidelity`."""
 
-VARIATION_STRENGTH = 0.6
-_EVEN = {"standard": "medium", "hd": "high"}
 _FORMATS = ("png", "jpeg", "webp")
 _ONLY_EDITS = frozenset({"input_fidelity"})
 _NOT_VARIATIONS = frozenset(
@@ -73,8 +66,7 @@ def read_generation(fields: Fields, asker: Asker) -> Wanted:
     model, profile = _model(fields)
     fields.refuse(_ONLY_EDITS)
     prompt, style = fields.prompt(profile), fields.choice("style", STYLES)
-    if style:
-        prompt = f"{prompt}, {STYLES[style]}"
+    prompt = styled(prompt, style)
     inputs = {"prompt": prompt}
     return _wanted(fields, asker, _Asked(GENERATE, model, profile, inputs, revised=prompt if style else None))
 
@@ -135,7 +127,7 @@ def _wanted(fields: Fields, asker: Asker, asked: _Asked) -> Wanted:
     inputs |= size | {"n": fields.integer("n", 1, profile.most_n, 1)}
     effort = fields.choice("complexity", ("low", "medium", "high"))
     quality = fields.choice("quality", profile.qualities)
-    quality = _EVEN.get(quality, quality) if quality != AUTO else ""
+    quality = effort_of(quality)
     output_format = _file(fields, inputs)
     background = _background(fields)
     fields.choice("moderation", ("auto", "low"))  # there is none here: either is as good as done

@@ -13,9 +13,10 @@ from starlette.types import ASGIApp
 from app.api.body import read_deadline, read_priority
 from app.api.pictures.answers import LateAnswer
 from app.api.pictures.asked import GivenPicture, PictureRequest
+from app.api.pictures.wishes import EDIT_STRENGTH, EFFORTS
 from app.api.run_headers import read_idempotency_key
 from app.domain.artifact import MARK, Artifact, Upload
-from app.domain.detail import Part
+from app.domain.detail import Part, StepTimes
 from app.domain.event import EventKind, QueuePosition, Tick
 from app.domain.request import Caller, RunRequest
 from app.domain.run import Run, RunStatus
@@ -33,9 +34,6 @@ _OVERDUE = "deadline_exceeded"
 _STEPS = 30  # of a checkpoint whose card says nothing
 _MOST_STEPS = 150
 
-EFFORTS = {"low": 0.5, "medium": 1.0, "high": 5 / 3, "xhigh": 2.5, "max": 10 / 3}
-"""How many times a model's own steps are made: of 30 these are 15, 30, 50, 75 and 100."""
-
 Kept = Upload | Artifact | str
 """A picture that is here, or the URL of one that is to be fetched."""
 
@@ -52,6 +50,14 @@ class Asked(msgspec.Struct, frozen=True):
         """What every answer says of the run, so that it can be read, followed and stopped by its ids."""
         told = [(b"x-workflow-run-id", self.run.id.encode()), (b"x-task-id", self.run.task_id.encode())]
         return [*told, (b"idempotency-replayed", b"true")] if self.replayed else told
+
+
+class Made(msgspec.Struct, frozen=True):
+    """What a run has made, the time that it took, and in how many denoising steps."""
+
+    pictures: tuple[Artifact, ...]
+    times: StepTimes
+    steps: int
 
 
 class PictureRuns:
@@ -75,7 +81,7 @@ class PictureRuns:
         of what is wrong.
         """
         model = await self._model(request)
-        defaults = {**model.defaults, **steps_of(request.effort, model)}
+        defaults = {**model.defaults, **steps_of(request.effort, model), **_strength_of(request)}
         inputs: dict[str, Any] = {**defaults, **request.inputs, "model_name": model.checkpoint.name}
         given = await self._keep(request)
         accepted = await self._service.submit(
@@ -121,11 +127,16 @@ class PictureRuns:
 
     async def made(self, caller: Caller, run: Run) -> tuple[Artifact, ...]:
         """The pictures of a run that has ended, in their order. Raises RunFailed, RunStopped, RunOverdue."""
-        if run.status not in (RunStatus.SUCCEEDED, RunStatus.PARTIAL_SUCCEEDED):
-            raise failure_of(run)
-        detail = await self._service.detail(caller, run.id, {Part.ARTIFACTS})
+        return (await self.made_in(caller, run)).pictures
+
+    async def made_in(self, caller: Caller, run: Run) -> Made:
+        """The same, with the time that it took."""
+        check_success(run)
+        detail = await self._service.detail(caller, run.id, {Part.ARTIFACTS, Part.TIMINGS})
         made = {artifact.id: artifact for artifact in detail.artifacts}
-        return tuple(made[file[MARK]] for file in run.outputs["files"] or ())
+        steps = [(each.step.inputs or {}).get("steps") for each in detail.steps if each.work]
+        pictures = tuple(made[file[MARK]] for file in run.outputs["files"] or ())
+        return Made(pictures, detail.times, next(filter(None, steps), 0))
 
     async def _keep(self, request: PictureRequest) -> dict[str, list[Kept]]:
         """Stores what came with the request, as its user's uploads; by the document's variable. URLs stay."""
@@ -146,6 +157,12 @@ class PictureRuns:
         return await self._uploads.keep(picture.content, picture.filename, owner)
 
 
+def check_success(run: Run) -> None:
+    """Raises RunFailed, RunStopped, RunOverdue for a run that has ended otherwise."""
+    if run.status not in (RunStatus.SUCCEEDED, RunStatus.PARTIAL_SUCCEEDED):
+        raise failure_of(run)
+
+
 def failure_of(run: Run) -> AtelierError:
     """What a call is told whose run has ended without its pictures."""
     said = run.error or f"The run ended as {run.status}."
@@ -160,6 +177,11 @@ def steps_of(effort: str, model: Model) -> dict[str, int]:
         return {}
     own = model.defaults.get("steps") or model.checkpoint.steps or _STEPS
     return {"steps": min(max(round(own * EFFORTS[effort]), 1), _MOST_STEPS)}
+
+
+def _strength_of(request: PictureRequest) -> dict[str, float]:
+    """The input that keeps references in sight: at 1 a masked part would begin as noise, and have nothing of them."""
+    return {"strength": EDIT_STRENGTH} if {"mask", "reference"} <= request.pictures.keys() else {}
 
 
 def _named(document: str, name: str, files: list[Kept]) -> Any:

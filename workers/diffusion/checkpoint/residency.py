@@ -5,16 +5,27 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app.errors import CheckpointUnavailable
+from workers.diffusion.checkpoint.assembly import Address
 from workers.diffusion.checkpoint.pipeline import Pipeline
 from workers.diffusion.checkpoint.sharing import Pieces, Shelf
 from workers.diffusion.memory import give_back_memory, is_out_of_memory
 from workers.diffusion.request import Limits, Resident, Weights
 
 Stamp = tuple[int, int]  # modification time in ns and size in bytes: another stamp, another file
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Leaver:
+    """One that makes way for another of its family, which may have its modules, and their memory but for what is
+    `foreign`, because others use it, too.
+    """
+
+    pipeline: Pipeline
+    foreign: Collection[Address]
 
 
 @dataclass(slots=True, eq=False)
@@ -25,6 +36,8 @@ class _Held:
     pieces: Pieces
     since_s: float
     used_s: float
+    size: int  # bytes
+    vram_size: int
 
 
 class Residency:
@@ -35,13 +48,16 @@ class Residency:
     """
 
     def __init__(
-        self, limits: Limits, load: Callable[[Weights], Pipeline], expected_bytes: Callable[[Weights], int]
+        self, limits: Limits, load: Callable[[Weights, Leaver | None], Pipeline], expected: Callable[[Weights], int]
     ) -> None:
+        """`load` may use the modules of one that leaves. `expected`: bytes that a checkpoint will take."""
         self._limits = limits
         self._load = load
-        self._expected_bytes = expected_bytes
+        self._expected_bytes = expected
         self._held: OrderedDict[Weights, _Held] = OrderedDict()
         self._expected: dict[Weights, int] = {}  # of those that wait
+        self._keep_s: dict[Weights, float | None] = {}  # where somebody asked for another time than the limit
+        self._outdated: set[Weights] = set()  # of files that were replaced since: nobody can ask for these again
         self.residents: tuple[Resident, ...] = ()
         self.load_s = 0.0  # how long the last load took
         self._owes_memory = False  # some was freed, and is not given back to the system yet
@@ -68,6 +84,11 @@ class Residency:
         stays = [held for each, held in self._held.items() if each in busy or self._is_pinned(each)]
         return _bytes_of(stays) + self._expected[weights] <= self._limits.budget_bytes
 
+    def peek(self, weights: Weights) -> Pipeline | None:
+        """The pipeline, if it is in memory. That is no use of it."""
+        held = self._held.get(weights)
+        return held.pipeline if held else None
+
     def pipeline(self, weights: Weights) -> Pipeline:
         """The pipeline, loaded unless it is here. Raises CheckpointUnavailable."""
         if weights not in self._held:
@@ -80,20 +101,46 @@ class Residency:
     def bring(self, weights: Weights) -> float:
         """Loads it unless it is here and its files are as they were; returns how many seconds that took.
 
+        Weights with a stamp are of one content, whatever has become of their files since.
+
         Raises CheckpointUnavailable; a file that is not there pushes nobody out.
         """
-        stamp = _stamp(weights)
         held = self._held.get(weights)
+        if held is not None and weights.stamp:
+            return 0.0
+        stamp = _stamp(weights)
         if held is not None and held.stamp == stamp:
             return 0.0
         began_s = time.monotonic()
         self._held.pop(weights, None)  # a file that was replaced: the old weights go before the new come
         held = None
         self._expected.pop(weights, 0)
-        self._make_way(weights)
-        self._hold(weights, stamp, self._loaded(weights))
+        self._hold(weights, stamp, self._loaded(weights, self._make_way(weights)))
         self.load_s = time.monotonic() - began_s
         return self.load_s
+
+    def keep(self, weights: Weights, asked_s: float | None) -> None:
+        """Somebody begins to use it, and says how long it is to stay unused afterwards: see `ImageRequest`.
+
+        Whoever begins last has the last word. It holds, too, where the checkpoint has to leave and come back meanwhile.
+        """
+        if asked_s is None:
+            self._keep_s.pop(weights, None)
+        else:
+            self._keep_s[weights] = asked_s if asked_s >= 0 else None
+        if weights in self._held:
+            self._held[weights].used_s = time.monotonic()
+            self._publish()
+
+    def dismiss(self, name: str) -> None:
+        """The checkpoint of that name is not to stay, unless it is pinned: it leaves when nobody is busy with it.
+
+        Whoever begins to use it until then has the last word.
+        """
+        for weights in self._held:
+            if weights.name == name:
+                self._keep_s[weights] = 0.0
+        self._publish()
 
     def let_go(self, busy: Collection[Weights]) -> float | None:
         """Unloads whatever nobody uses and has been kept long enough; returns in how many seconds the next one is due.
@@ -102,17 +149,19 @@ class Residency:
         """
         if self._owes_memory:
             self._give_back_memory()
-        keep_s, now_s = self._limits.keep_alive_s, time.monotonic()
-        if keep_s is None:
+        if len(self._keep_s) > len(self._held):
+            stay = self._held.keys() | busy
+            self._keep_s = {weights: keep_s for weights, keep_s in self._keep_s.items() if weights in stay}
+        ends_s = {weights: end_s for weights in self._held if (end_s := self._end_s(weights)) is not None}
+        if not ends_s:
             return None
-        for weights in busy:
-            if weights in self._held:
-                self._held[weights].used_s = now_s
-        idle = [weights for weights in self._held if weights not in busy and not self._is_pinned(weights)]
-        left_s = {weights: self._held[weights].used_s + keep_s - now_s for weights in idle}
-        self._unload([weights for weights in idle if left_s[weights] <= 0])
+        now_s = time.monotonic()
+        for weights in ends_s.keys() & busy:
+            self._held[weights].used_s = now_s
+        left_s = {weights: end_s - now_s for weights, end_s in ends_s.items() if weights not in busy}
+        self._unload([weights for weights, each_s in left_s.items() if each_s <= 0])
         self._publish()
-        return min((left_s[weights] for weights in idle if weights in self._held), default=None)
+        return min((each_s for each_s in left_s.values() if each_s > 0), default=None)
 
     def unload(self, keep: Collection[Weights] = ()) -> None:
         """Unloads all but `keep`, pinned ones too: for when the device has no memory left, whatever the budget says.
@@ -121,38 +170,48 @@ class Residency:
         """
         for weights in keep:
             if weights in self._held:
-                self._held[weights].pipeline.give_back()
+                self._held[weights].pipeline.give_back(recordings=True)
         self._unload([weights for weights in self._held if weights not in keep])
 
     def drop(self, name: str) -> None:
         """Unloads the checkpoint of that name, pinned or not; whoever is at work with it has it loaded again."""
         self._unload([weights for weights in self._held if weights.name == name])
 
-    def _make_way(self, weights: Weights) -> None:
-        """For one that is about to be loaded.
+    def _make_way(self, weights: Weights) -> Leaver | None:
+        """For one that is about to be loaded; returns one that it may take the place of.
 
         One of the same family has tensors of the same sizes: they are read into the memory that the old ones leave,
         which costs the system nothing. For those of another family the memory goes back to it first.
         """
         leaving = self._too_many(self._expected_bytes(weights))
+        kin = [self._held[each] for each in leaving if each.family == weights.family]
         self._forget(leaving)
-        if any(each.family != weights.family for each in leaving):
+        if len(kin) < len(leaving):
             self._give_back_memory()
+        if not kin:
+            return None
+        kin[-1].pipeline.give_back()
+        # Asked for now: what others were given since they came, such as an autoencoder in full, may be shared, too.
+        return Leaver(kin[-1].pipeline, {place for held in self._held.values() for place in held.shelf.pieces()})
 
-    def _loaded(self, weights: Weights) -> Pipeline:
+    def _loaded(self, weights: Weights, leaver: Leaver | None) -> Pipeline:
         """Where memory runs out, once more without the others. Raises what loading raises."""
         try:
-            return self._load(weights)
+            return self._load(weights, leaver)
         except RuntimeError as error:
-            if not self._held or not is_out_of_memory(error):
+            if not (self._held or leaver) or not is_out_of_memory(error):
                 raise
+        leaver = None
         self.unload()  # the error is gone by now, and the tensors that its frames held
-        return self._load(weights)
+        return self._load(weights, None)
 
     def _hold(self, weights: Weights, stamp: Stamp, pipeline: Pipeline) -> None:
         shelf, now_s = Shelf(pipeline.components), time.monotonic()
         saved = shelf.share(held.shelf for held in self._held.values())
-        self._held[weights] = _Held(stamp, pipeline, shelf, shelf.pieces(), now_s, now_s)
+        pieces = shelf.pieces()
+        on_gpu = sum(size for (device, _), size in pieces.items() if device != "cpu")
+        self._held[weights] = _Held(stamp, pipeline, shelf, pieces, now_s, now_s, sum(pieces.values()), on_gpu)
+        self._outdated |= {other for other in self._held if _is_earlier_content(other, weights)}
         self._owes_memory |= saved > 0
         self._unload(self._too_many(0, keep=weights))  # it may have turned out larger than expected
         self._publish()
@@ -183,6 +242,7 @@ class Residency:
     def _forget(self, leaving: Collection[Weights]) -> None:
         for weights in leaving:
             del self._held[weights]
+            self._outdated.discard(weights)
             self._owes_memory = True
         self._publish()
 
@@ -191,19 +251,20 @@ class Residency:
         self._owes_memory = False
 
     def _is_pinned(self, weights: Weights) -> bool:
-        return weights.name in self._limits.pinned
+        return weights.name in self._limits.pinned and weights not in self._outdated
 
     def _publish(self) -> None:
         """In one assignment, because other threads read it."""
         self.residents = tuple(self._resident(weights, held) for weights, held in self._held.items())
 
     def _resident(self, weights: Weights, held: _Held) -> Resident:
-        keep_s = self._limits.keep_alive_s
-        on_gpu = sum(size for (device, _), size in held.pieces.items() if device != "cpu")
-        stays = keep_s is None or self._is_pinned(weights)
-        ends_s = None if stays or keep_s is None else held.used_s + keep_s
-        size = sum(held.pieces.values())
-        return Resident(weights.name, size, on_gpu, held.since_s, ends_s)
+        end_s = self._end_s(weights)
+        return Resident(weights.name, held.size, held.vram_size, held.since_s, end_s, end_s == held.used_s)
+
+    def _end_s(self, weights: Weights) -> float | None:
+        """Until when one that is held stays if nobody uses it; None: until others need the room."""
+        keep_s = 0.0 if weights in self._outdated else self._keep_s.get(weights, self._limits.keep_alive_s)
+        return None if keep_s is None or self._is_pinned(weights) else self._held[weights].used_s + keep_s
 
 
 def _bytes_of(held: Collection[_Held]) -> int:
@@ -212,6 +273,10 @@ def _bytes_of(held: Collection[_Held]) -> int:
     for each in held:
         pieces |= each.pieces
     return sum(pieces.values()) + sum(each.pipeline.held_bytes for each in held)
+
+
+def _is_earlier_content(one: Weights, other: Weights) -> bool:
+    return one.stamp != other.stamp and replace(one, stamp=other.stamp) == other
 
 
 def _stamp(weights: Weights) -> Stamp:

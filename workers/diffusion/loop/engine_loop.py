@@ -7,7 +7,7 @@ import logging
 import queue
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -19,6 +19,7 @@ from workers.diffusion.checkpoint.files_ahead import read_ahead
 from workers.diffusion.checkpoint.residency import Residency
 from workers.diffusion.drawing.painting import Interlude, Painting
 from workers.diffusion.loop.curve import Curve
+from workers.diffusion.loop.foresight import Foresight
 from workers.diffusion.loop.groups import Entry, Group, GroupKey
 from workers.diffusion.loop.stopwatch import Stopwatch
 from workers.diffusion.loop.ticket import Errand, Ticket
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 _PATIENCE = 10.0
 _LEAST_PATIENCE_S = 1.0
 _LAST_TURN_S = 30.0
+_MOST_CURVES = 300
 _JOIN_TOGETHER = 4  # requests that may come between two turns
 
 Order = Ticket | Callable[[], None] | None
@@ -43,14 +45,16 @@ Order = Ticket | Callable[[], None] | None
 class EngineLoop:
     """One thread for one device: text encoders, UNet and autoencoder are used in it alone.
 
-    A turn: whoever is new begins, one group makes one UNet call, one finished drawing is decoded.
+    A turn: whoever is new begins, one group makes one UNet call, one finished drawing is decoded; not before whoever
+    came during the call has had one.
     """
 
     def __init__(self, residency: Residency, device: torch.device) -> None:
         self._residency = residency
         self._stopwatch = Stopwatch(device)
+        self._foresight = Foresight(residency.peek)
         self._inbox: queue.SimpleQueue[Order] = queue.SimpleQueue()
-        self._curves: dict[tuple[Weights, int, int], Curve] = {}
+        self._curves: OrderedDict[tuple[Weights, int, int], Curve] = OrderedDict()  # least recently asked for first
         self._in_full: dict[Weights, Weights] = {}  # what overflowed in half precision
         self._number = 0
         self._clear()
@@ -60,6 +64,8 @@ class EngineLoop:
 
     def give(self, order: Order) -> None:
         """Called by any thread."""
+        if isinstance(order, Ticket):
+            self._foresight.expect(order)
         self._inbox.put(order)
 
     def close(self) -> None:
@@ -67,6 +73,7 @@ class EngineLoop:
         atexit.unregister(self.close)
         self.give(None)
         self._thread.join(_LAST_TURN_S)
+        self._foresight.close()
 
     @property
     def waiting(self) -> int:
@@ -85,6 +92,7 @@ class EngineLoop:
         self._outside_since: dict[Weights, float] = {}  # what waits, and is not in memory
         self._turns = Turns()
         self._waiting = 0
+        self._held_back = False  # the last turn's decoding
 
     def _run(self) -> None:
         """Whatever goes wrong here that no painting can be blamed for ends all of them; the next ones start anew."""
@@ -150,10 +158,12 @@ class EngineLoop:
                 painting.guarded(partial(self._start, painting))
 
     def _start(self, painting: Painting) -> None:
+        painting.ticket.is_begun = True
         if painting.is_over:
             return
         weights = painting.weights
         painting.ticket.load_s += self._residency.bring(weights)
+        self._residency.keep(weights, painting.request.keep_alive_s)
         self._outside_since.pop(weights, None)
         pipeline = self._residency.pipeline(weights)
         pipeline.wear(painting.request.loras)
@@ -165,9 +175,17 @@ class EngineLoop:
         key = GroupKey(request.loras, height, width, entry.painting.number if request.exclusive else 0)
         group = self._groups.get((weights, key))
         if group is None:
-            curve = self._curves.setdefault((weights, height, width), Curve())
-            group = self._groups[weights, key] = Group(weights, key, curve)
+            group = self._groups[weights, key] = Group(weights, key, self._curve(weights, height, width))
         group.add(entry)
+
+    def _curve(self, weights: Weights, height: int, width: int) -> Curve:
+        """What is known of calls of this size; only the sizes asked for lately are remembered."""
+        size = weights, height, width
+        curve = self._curves.setdefault(size, Curve())
+        self._curves.move_to_end(size)
+        if len(self._curves) > _MOST_CURVES:
+            self._curves.popitem(last=False)
+        return curve
 
     def _tick(self) -> None:
         groups = [group for group in self._groups.values() if group.has_work and self._may_run(group.weights)]
@@ -194,8 +212,9 @@ class EngineLoop:
         pipeline.wear(group.key.loras)
 
     def _call(self, group: Group) -> None:
-        with self._stopwatch.measure(partial(self._note, group, group.row_count)):
-            group.tick(self._residency.pipeline(group.weights).unet)
+        unet = self._residency.pipeline(group.weights).unet
+        with self._stopwatch.measure(partial(self._note, group, group.row_count)), self._foresight.away():
+            group.tick(unet)
 
     def _note(self, group: Group, rows: int, seconds: float) -> None:
         group.curve.note(rows, seconds)
@@ -219,8 +238,13 @@ class EngineLoop:
         group.fail(error)
 
     def _finish(self) -> None:
-        """One drawing at a time, so that the others' next call does not wait for a row of decodings."""
+        """One drawing at a time, so that the others' next call does not wait for a row of decodings; and in the next
+        turn where somebody is new, whose first call would wait for it.
+        """
         if not self._done:
+            return
+        self._held_back = not (self._held_back or self._inbox.empty())
+        if self._held_back:
             return
         weights, entry = self._done.popleft()
         painting = entry.painting
