@@ -14,7 +14,10 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.api.allm import errors as allm
+from app.api.allm.routes import AllmApi
 from app.api.dialects import ErrorShapes
+from app.api.dify.again import AgainApi
 from app.api.dify.app_pages import AppPages
 from app.api.dify.errors import CrossOrigin, from_framework, render_error
 from app.api.dify.events import RunEvents
@@ -29,6 +32,9 @@ from app.api.doors import Door, Doors
 from app.api.files import FileReader, SignedFiles
 from app.api.health import health_operations
 from app.api.keys import KeysApi
+from app.api.llamago import errors as llamago
+from app.api.llamago.models import LLAMAGO_HEADERS, LlamaModelsApi
+from app.api.llamago.routes import GenerateApi
 from app.api.metrics import metrics_operations
 from app.api.middleware import RequestIds
 from app.api.ollama import errors as ollama
@@ -42,6 +48,7 @@ from app.api.openai.routes import OpenAIApi
 from app.api.operation import header_names, routes
 from app.api.permalinks import Permalinks
 from app.api.pictures.runs import PictureRuns
+from app.api.pictures.urls import PictureUrls
 from app.api.sse import EventStreams, StreamingApp
 from app.api.webhooks import WebhookApi
 from app.artifacts.store import open_artifacts
@@ -56,6 +63,7 @@ from app.events.line import open_line
 from app.events.lookout import Lookout
 from app.events.standings import Standings
 from app.runs.advance import Advance
+from app.runs.again import Again
 from app.runs.calls import Calls
 from app.runs.companion import Companion
 from app.runs.end_users import EndUsers
@@ -98,6 +106,9 @@ _ERRORS = ErrorShapes(
     by_prefix={
         "/v1/images/": openai.render_error,
         "/v1/models": openai.render_error,
+        "/v1/allm/": allm.render_error,
+        "/llamago/": llamago.render_text_error,
+        "/llamago/v1/": llamago.render_object_error,
         "/api/": ollama.render_error,
         "/ollama/v1/": ollama.render_early_error,
         **dict.fromkeys(
@@ -137,16 +148,22 @@ def create_app(
     users = EndUsers(store)
     models = Models(catalogue, settings.checkpoint_names)
     pictures = PictureRuns(service, models, uploads, users, settings.ping_s)
+    dify = DifyApi(service, polls, users, render, events, settings)
+    urls = PictureUrls(signer)
     looks = Looks(Digests(Hashes(settings.hashes_file)), Anatomies())
     ollama_painting = Painting(pictures, reader, streams, settings)
     operations = [
-        *DifyApi(service, polls, users, render, events, settings).operations(),
+        *dify.operations(),
+        *AgainApi(dify, Again(store, content), uploads, settings).operations(),
         *events.operations(),
         *AppPages(publications, users, settings).operations(),
         *RunLists(service, render).operations(),
         *UploadApi(uploads, reader, signer).operations(),
         *Permalinks(uploads, signer).operations(),
-        *OpenAIApi(pictures, reader, settings).operations(),
+        *OpenAIApi(pictures, reader, urls, streams, settings).operations(),
+        *GenerateApi(pictures, reader, urls, streams, settings).operations(),
+        *AllmApi(pictures, reader, urls, settings).operations(),
+        *LlamaModelsApi(models, Residency(store), settings).operations(),
         *OllamaApi(ollama_painting, models, Residency(store), looks, settings).operations(),
         *TextApi(ollama_painting, settings).operations(),
         *EarlyApi(pictures, reader, streams, settings).operations(),
@@ -214,7 +231,9 @@ def _middleware(tally: Tally | None, header_names: Iterable[str], doors: Mapping
     """What every request passes. `header_names`: those that the operations read."""
     return [
         *([Middleware(Doors, doors=doors)] if doors else ()),
-        Middleware(RequestIds, render=_ERRORS.render, tally=tally, always=DIFY_HEADERS),
+        Middleware(
+            RequestIds, render=_ERRORS.render, tally=tally, always=DIFY_HEADERS, below={"/llamago/": LLAMAGO_HEADERS}
+        ),
         Middleware(
             CrossOrigin,
             allow_origins=["*"],

@@ -18,10 +18,13 @@ _DURATION = re.compile(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,8})m)?(?:([0-9]{1,9}(?:\.
 _LONGEST_S = 1e9  # a deadline beyond every run's own means nothing, and is no mistake
 
 
-async def read_object(request: Request, most_bytes: int) -> dict[str, Any]:
-    """The body as a JSON object. Raises UnsupportedMediaType, BodyTooLarge or BadRequest."""
+async def read_object(request: Request, most_bytes: int, *, any_type: bool = False) -> dict[str, Any]:
+    """The body as a JSON object. Raises UnsupportedMediaType, BodyTooLarge or BadRequest.
+
+    `any_type`: it is read as JSON whatever its Content-Type says, as servers in Go do.
+    """
     content_type = request.headers.get("content-type", "")
-    if content_type.split(";")[0].strip().lower() != "application/json":
+    if not any_type and content_type.split(";")[0].strip().lower() != "application/json":
         raise UnsupportedMediaType(
             "Did not attempt to load JSON data because the request Content-Type was not 'application/json'."
         )

@@ -34,9 +34,9 @@ class Described(msgspec.Struct, frozen=True, kw_only=True):
     """One verb at one path, as the documents tell it.
 
     `body`, `query` and `headers` are the structs that its handler reads the request into; `form` says what the parts of
-    a multipart body are. `answers` says by status what comes back. `raises` are the errors of its own; those that any
-    operation can answer with (the key, the body, the store) are not repeated. `tag` is the chapter it stands in; empty:
-    the path says. `error` is the shape of its errors; None: Dify's.
+    a multipart body are, in place of JSON or as another way to send it. `answers` says by status what comes back.
+    `raises` are the errors of its own; those that any operation can answer with (the key, the body, the store) are not
+    repeated. `tag` is the chapter it stands in; empty: the path says. `error` is the shape of its errors; None: Dify's.
     """
 
     method: str

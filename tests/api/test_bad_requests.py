@@ -27,7 +27,7 @@ def count_runs(web: Atelier) -> int:
         ({"inputs": {}}, "prompt", "prompt is required in input form"),
         ({"inputs": {"prompt": None}}, "prompt", "prompt is required in input form"),
         ({"inputs": {"prompt": 5}}, "prompt", "prompt in input form must be a string"),
-        ({"inputs": {"prompt": "x" * 10_001}}, "prompt", "prompt in input form must be less than 10000 characters"),
+        ({"inputs": {"prompt": "x" * 32_001}}, "prompt", "prompt in input form must be less than 32000 characters"),
         ({"response_mode": "later"}, "response_mode", "response_mode must be 'blocking', 'streaming' or 'async'"),
         ({"response_mode": 7}, "response_mode", "response_mode must be"),
     ],

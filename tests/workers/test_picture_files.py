@@ -67,7 +67,7 @@ def test_every_kind_of_file_says_the_same(format):
     parameters, settings = written(image)
     assert parameters == painted(prompt="一只猫 🌙").text["parameters"]
     assert (settings["prompt"], settings["seed"], settings["checkpoint"]) == ("一只猫 🌙", 7, "v1-5-pruned-emaonly")
-    assert set(settings["versions"]) == {"atelier", "torch", "diffusers", "transformers"}
+    assert set(settings["versions"]) == {"atelier", "torch", "diffusers", "transformers", "pillow"}
 
 
 def test_quality_costs_bytes():
