@@ -16,9 +16,9 @@ import pytest
 from openai import OpenAI
 from PIL import Image
 
-from tests.servers import ROOT, Atelier
+from tests.clients.packages import HAS_NPM, NPM, WITHOUT
+from tests.servers import Atelier
 
-FOR_JAVASCRIPT = ROOT / "build" / "openai-js"
 SOON = {"seed": 7, "steps": 2}
 
 
@@ -112,9 +112,9 @@ def test_errors_are_the_clients_own(client: OpenAI, atelier: Atelier) -> None:
         stranger.models.list()
 
 
-@pytest.mark.skipif(not FOR_JAVASCRIPT.exists(), reason="needs npm's openai in build/openai-js (make test)")
+@pytest.mark.skipif(not HAS_NPM, reason=WITHOUT)
 def test_the_client_for_javascript(atelier: Atelier, files: tuple[Path, Path]) -> None:
-    words = [str(FOR_JAVASCRIPT), f"{atelier.url}/v1", atelier.key, *map(str, files)]
+    words = [str(NPM), f"{atelier.url}/v1", atelier.key, *map(str, files)]
     said = subprocess.run(["node", str(Path(__file__).with_name("openai.mjs")), *words], capture_output=True, text=True)
     assert said.returncode == 0, said.stderr
     assert json.loads(said.stdout) == {
