@@ -56,7 +56,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresDatabases
     nobody_is_told = {"webhook_allow_private": "true", "webhook_retry_s": "3600"}
     folder = tmp_path_factory.mktemp("fuzz")
     with hub_running() as hub:  # which has no repositories
-        env = {"DATABASE_URL": postgres.new(), "HF_ENDPOINT": hub.address}
+        env = {"DATABASE_URL": postgres.new(), "HF_ENDPOINT": hub.address, "ATELIER_PAINTER_STEP_S": "0"}
         with running(folder, folder / "log", env_too=env, worker_module=PAINTER, **nobody_is_told) as server:
             server.until_ready()
             yield server

@@ -173,7 +173,8 @@ def _operation(each: Described, schemas: _Schemas) -> Json:
 
 def _name_of(each: Described) -> str:
     """`get_workflows_run_run_id`: it stays the same while the path does."""
-    return "_".join([each.method.lower(), *re.findall(r"\w+", each.path.removeprefix("/v1"))]).replace("-", "_")
+    words = ["root"] if each.path == "/" else re.findall(r"\w+", each.path.removeprefix("/v1"))
+    return "_".join([each.method.lower(), *words]).replace("-", "_")
 
 
 def _description(each: Described) -> str:
