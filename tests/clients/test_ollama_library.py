@@ -88,11 +88,20 @@ def test_a_preset_is_made_copied_and_deleted(caller: ollama.Client, server: Atel
     assert caller.delete("sketch").status == caller.delete("me/sketch:fine").status == "success"
 
 
-def test_a_preset_fills_in_what_a_request_leaves_open(atelier: Atelier) -> None:
-    presets = ollama.Client(host=atelier.url, headers=atelier.bearer(atelier.key))
-    presets.create("Fixed", from_="atelier-shapes", parameters={"steps": 1, "seed": 7})
-    presets.create("fixed:more", from_="fixed", parameters={"seed": 11})
-    presets.copy("fixed:more", "copied")
+@pytest.fixture
+def painter(atelier: Atelier) -> Iterator[ollama.Client]:
+    """Of the server that all tests share, whose list of models is left as it was."""
+    one = ollama.Client(host=atelier.url, headers=atelier.bearer(atelier.key))
+    before = {each.model for each in one.list().models}
+    yield one
+    for each in {each.model for each in one.list().models} - before:
+        one.delete(str(each))
+
+
+def test_a_preset_fills_in_what_a_request_leaves_open(atelier: Atelier, painter: ollama.Client) -> None:
+    painter.create("Fixed", from_="atelier-shapes", parameters={"steps": 1, "seed": 7})
+    painter.create("fixed:more", from_="fixed", parameters={"seed": 11})
+    painter.copy("fixed:more", "copied")
     for model, given, seeds in (
         ("fixed", {"n": 2}, [7, 8]),
         ("FIXED:more", {}, [11]),
@@ -102,7 +111,8 @@ def test_a_preset_fills_in_what_a_request_leaves_open(atelier: Atelier) -> None:
         body = {"model": model, "prompt": "a red circle", **given}
         answer = atelier.http.post("/v1/images/generations", json=body)
         assert [each["seed"] for each in answer.json()["data"]] == seeds
-    assert presets.generate("copied", prompt="a red circle", stream=False).done
+    painted = [painter.generate("copied", prompt="a red circle", stream=False).image for _ in range(2)]
+    assert painted[0] == painted[1] != painter.generate("fixed", prompt="a red circle", stream=False).image
 
 
 def test_a_modelfile_of_2024_is_understood(server: Atelier) -> None:
