@@ -123,6 +123,15 @@ def test_a_modelfile_of_2024_is_understood(server: Atelier) -> None:
     assert wrong.json() == {"error": "steps must be an integer from 1 to 150, got '1000'"}
 
 
+def test_texts_that_are_none_do_no_harm(server: Atelier) -> None:
+    half = r'"system": "a\u0000\ud800", "parameters": {"negative_prompt": "\udfff"}}'
+    body = '{"model": "odd", "from": "atelier-shapes", ' + half
+    assert ask(server, "/api/create", body).text.splitlines()[-1] == '{"status":"success"}'
+    told = ask(server, "/api/create", r'{"model": "\ud800", "from": "atelier-shapes"}').json()
+    assert told == {"error": "invalid model name"}
+    assert ask(server, "/api/delete", r'{"model": "\ud800\u0000"}', "DELETE").status_code == 404
+
+
 @pytest.mark.parametrize(
     ("parameters", "says"),
     [
