@@ -26,7 +26,7 @@ from app.runs.publications import Publication, Publications
 from app.runs.record import NOTHING_ELSE
 from app.store import details, lists
 from app.store import runs as run_rows
-from app.store.lists import Filters, LogQuery
+from app.store.lists import Filters, Listed, LogQuery
 from app.store.store import Store
 from app.tally import Tally
 
@@ -185,7 +185,7 @@ class RunService:
             raise NotFound("Workflow run not found.")
         return run
 
-    async def page(self, caller: Caller, filters: Filters, limit: int) -> Sequence[Run]:
+    async def page(self, caller: Caller, filters: Filters, limit: int) -> Sequence[Listed]:
         """At most so many runs of the caller's app, the newest first."""
         return await self._store.read(lambda tx: lists.run_page(tx, caller.app_id, filters, limit))
 
@@ -218,7 +218,7 @@ class RunService:
             self._announcer.tell(notice)
         return await self.get(caller, run.id)
 
-    async def logs(self, caller: Caller, query: LogQuery) -> tuple[int, Sequence[Run]]:
+    async def logs(self, caller: Caller, query: LogQuery) -> tuple[int, Sequence[Listed]]:
         """(how many runs of the caller's app match, those of the page)."""
         return await self._store.read(lambda tx: lists.log_page(tx, caller.app_id, query))
 

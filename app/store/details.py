@@ -32,7 +32,7 @@ _made_of_app = (
     .where(artifacts.c.id == bindparam("artifact_id"), runs.c.app_id == bindparam("app_id"))
 )
 _asked = (
-    select(tasks.c.response_mode, tasks.c.priority, runs.c.deadline_s, keys.c.label)
+    select(tasks.c.dialect, tasks.c.response_mode, tasks.c.priority, runs.c.deadline_s, keys.c.label)
     .select_from(tasks.join(runs, runs.c.task_id == tasks.c.id).outerjoin(keys, keys.c.id == tasks.c.key_id))
     .where(tasks.c.id == bindparam("task_id"))
 )

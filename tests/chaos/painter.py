@@ -2,8 +2,8 @@
 
 The prompt `stall` makes no progress until it is told to stop, the prompt `hang` not even then. The prompt `hold NAME`
 tells its first step, and is painted when there is a file `release-NAME` in the data folder; `live NAME` does the same
-and goes on giving signs of life; `too large` runs out of memory, and `poison` kills the worker. ATELIER_PAINTER_STEP_S
-makes steps longer.
+and goes on giving signs of life; `too large` runs out of memory, `poison` kills the worker, and `noise` gives a picture
+of 400 kB. ATELIER_PAINTER_STEP_S makes steps longer.
 
 Everything around the engine is the real worker. While a file `crash-POINT` lies in the data folder, the next worker
 that comes to that point takes the file away and kills itself with SIGKILL: `before_commit` (the artifact is stored, its
@@ -13,6 +13,7 @@ row is not) or `after_commit` (the row is, and nobody has been told).
 from __future__ import annotations
 
 import os
+import random
 import signal
 import struct
 import sys
@@ -74,7 +75,7 @@ class Painter:
         request: ImageRequest,
         on_progress: Callable[[Progress], None],
         should_stop: Callable[[], bool],
-        late_hash: Callable[[], str],
+        complete: Callable[[ImageRequest], ImageRequest],
     ) -> Painted:
         name = request.weights.name
         with self._lock:
@@ -138,14 +139,16 @@ class Painter:
 def picture(request: ImageRequest, seed: int) -> Image:
     """A PNG of 8 × 8 pixels."""
     color = zlib.crc32(f"{request.prompt}/{seed}".encode()).to_bytes(4)[:3]
-    rows = (b"\0" + color * 8) * 8
-    head = struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0)
-    chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    side = 368 if request.prompt == "noise" else 8
+    row = random.Random(seed).randbytes(3 * side) if side > 8 else color * side
+    rows = b"".join(b"\0" + row[i:] + row[:i] for i in range(side))
+    head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(rows, 0 if side > 8 else -1)), (b"IEND", b""))
     png = b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
         for kind, content in chunks
     )
-    return Image(png, seed, 8, 8)
+    return Image(png, seed, side, side)
 
 
 def crashing(data_dir: Path) -> None:

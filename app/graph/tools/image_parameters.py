@@ -15,9 +15,9 @@ WORDS = (
         "string",
         "What the picture shows. `(word:1.2)` weighs, `BREAK` begins a new chunk, `<lora:name:0.8>` puts a LoRA on.",
         required=True,
-        max_length=10_000,
+        max_length=32_000,
     ),
-    ToolParameter("negative_prompt", "string", "What to keep out.", default="", max_length=10_000),
+    ToolParameter("negative_prompt", "string", "What to keep out.", default="", max_length=32_000),
     MODEL,
 )
 
@@ -54,7 +54,7 @@ PAINTING = (
         maximum=30,
     ),
     _seed("seed", "Picture i has the seed + i. Left out or -1: drawn."),
-    ToolParameter("n", "integer", "Pictures to make.", default=1, minimum=1, maximum=8),
+    ToolParameter("n", "integer", "Pictures to make.", default=1, minimum=1, maximum=10),
 )
 
 VARIATION = (
