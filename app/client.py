@@ -18,6 +18,8 @@ from app.errors import AtelierError, InvalidParam, NodeFailed, Unavailable
 
 FIRST_PROMPT = "a big red heart on a white background"
 KEY_FILE = "key"
+LENT_KEY_FILE = "lent-key"
+"""That of programs on this machine that bring none (ATELIER_OPEN_TO_LOOPBACK)."""
 USER = "atelier"
 """Who runs of these commands are for."""
 

@@ -41,7 +41,7 @@ def painted(server: Atelier, **fields: Any) -> Json:
     """The inputs of the step that paints what is asked for."""
     answer = ask(server, **fields)
     assert answer.status_code == 200, answer.text
-    return painting_step(server, answer)
+    return painting_step(server, answer) or {}
 
 
 RED = png()

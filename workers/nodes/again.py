@@ -17,6 +17,7 @@ from app.domain.recipe import differences, read_recipe
 from app.graph.tools.recipe_text import preferred, read_said
 
 SAME = "The same pixels."
+_ROWS = 256  # that are compared at once: a whole picture of the largest size would take a gigabyte
 _UNKNOWN: dict[str, Any] = {"same_pixels": None, "differing_pixels": None, "greatest_difference": None}
 _SHARED = "The first one was not painted alone (exclusive): in company the last bits may be rounded otherwise."
 
@@ -49,9 +50,12 @@ def _pixels(first: bytes, second: bytes, notes: list[str]) -> dict[str, Any]:
         sizes = [f"{each.shape[1]} x {each.shape[0]}" for each in (one, other)]
         notes.append(f"The file has {sizes[0]} pixels, and the new picture {sizes[1]}.")
         return {**_UNKNOWN, "same_pixels": False}
-    apart = np.abs(one.astype(np.int16) - other).max(2)
-    differing = int(np.count_nonzero(apart))
-    return {"same_pixels": not differing, "differing_pixels": differing, "greatest_difference": int(apart.max())}
+    differing = greatest = 0
+    for top in range(0, len(one), _ROWS):
+        apart = np.abs(one[top : top + _ROWS].astype(np.int16) - other[top : top + _ROWS]).max(2)
+        differing += int(np.count_nonzero(apart))
+        greatest = max(greatest, int(apart.max()))
+    return {"same_pixels": not differing, "differing_pixels": differing, "greatest_difference": greatest}
 
 
 def _decoded(content: bytes) -> np.ndarray:
