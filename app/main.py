@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Protocol
 
 from starlette.applications import Starlette
@@ -17,6 +18,7 @@ from starlette.responses import Response
 from app.api.allm import errors as allm
 from app.api.allm.routes import AllmApi
 from app.api.dialects import ErrorShapes
+from app.api.dify.again import AgainApi
 from app.api.dify.app_pages import AppPages
 from app.api.dify.errors import CrossOrigin, from_framework, render_error
 from app.api.dify.events import RunEvents
@@ -38,11 +40,14 @@ from app.api.metrics import metrics_operations
 from app.api.middleware import RequestIds
 from app.api.ollama import errors as ollama
 from app.api.ollama.early import EarlyApi
+from app.api.ollama.library import OllamaLibraryApi
 from app.api.ollama.looks import Looks
 from app.api.ollama.painting import Painting
 from app.api.ollama.routes import OllamaApi
 from app.api.ollama.text import TextApi
+from app.api.ollama.transfers import OllamaTransfersApi
 from app.api.openai import errors as openai
+from app.api.openai.deletion import OpenAIDeletionApi
 from app.api.openai.routes import OpenAIApi
 from app.api.operation import header_names, routes
 from app.api.permalinks import Permalinks
@@ -56,21 +61,26 @@ from app.checkpoints.anatomy import Anatomies
 from app.checkpoints.catalogue import open_catalogue
 from app.checkpoints.digests import Digests
 from app.checkpoints.hashes import Hashes
+from app.checkpoints.leftovers import Leftovers
 from app.errors import AtelierError
 from app.events.feed import Feed
 from app.events.line import open_line
 from app.events.lookout import Lookout
 from app.events.standings import Standings
 from app.runs.advance import Advance
+from app.runs.again import Again
 from app.runs.calls import Calls
 from app.runs.companion import Companion
 from app.runs.end_users import EndUsers
 from app.runs.forms import Forms
 from app.runs.given import GivenFiles
 from app.runs.keyring import Keyring
+from app.runs.library import Library
 from app.runs.models import Models
 from app.runs.polls import Polls
 from app.runs.publications import Publications
+from app.runs.pulls import Pulls
+from app.runs.pushes import Pushes
 from app.runs.queue_view import QueueView
 from app.runs.reaper import Reaper
 from app.runs.residency import Residency
@@ -78,6 +88,7 @@ from app.runs.sender import Sender
 from app.runs.service import Announcer, RunService
 from app.runs.settle import SettleImages
 from app.runs.sweep import OrphanSweep
+from app.runs.transfers import Transfers
 from app.runs.uploads import Uploads
 from app.runs.webhooks import Webhooks
 from app.settings import Settings
@@ -144,13 +155,17 @@ def create_app(
     events = RunEvents(service, render, streams, settings.ping_s)
     polls = Polls(service, feed, Standings(lookout), queue_view)
     users = EndUsers(store)
-    models = Models(catalogue, settings.checkpoint_names)
+    models = Models(catalogue, settings.checkpoint_names, store)
+    library, transfers = Library(store, models, catalogue, settings), Transfers()
+    pulls = Pulls(settings, models, library.presets, library.installed, transfers)
     pictures = PictureRuns(service, models, uploads, users, settings.ping_s)
+    dify = DifyApi(service, polls, users, render, events, settings)
     urls = PictureUrls(signer)
     looks = Looks(Digests(Hashes(settings.hashes_file)), Anatomies())
     ollama_painting = Painting(pictures, reader, streams, settings)
     operations = [
-        *DifyApi(service, polls, users, render, events, settings).operations(),
+        *dify.operations(),
+        *AgainApi(dify, Again(store, content), uploads, settings).operations(),
         *events.operations(),
         *AppPages(publications, users, settings).operations(),
         *RunLists(service, render).operations(),
@@ -163,6 +178,9 @@ def create_app(
         *OllamaApi(ollama_painting, models, Residency(store), looks, settings).operations(),
         *TextApi(ollama_painting, settings).operations(),
         *EarlyApi(pictures, reader, streams, settings).operations(),
+        *OpenAIDeletionApi(library).operations(),
+        *OllamaLibraryApi(library, settings).operations(),
+        *OllamaTransfersApi(pulls, Pushes(settings, models, transfers), settings).operations(),
         *FormsApi(Forms(store, advance, announcer), settings).operations(),
         *KeysApi(Keyring(store), settings).operations(),
         *WebhookApi(Webhooks(store, announcer, settings), publications, settings).operations(),
@@ -171,6 +189,8 @@ def create_app(
         *(metrics_operations(store, tally) if settings.metrics == "on" else ()),
     ]
     sweep = OrphanSweep(store, content, settings.orphan_age_s)
+    leftovers = Leftovers(settings.checkpoints_dir)
+    duties = (reaper, sweep, leftovers, publications, users, calls, sender, streams, queue_view)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -179,7 +199,7 @@ def create_app(
         companion.start(store, advance, announcer, line.child_bell)
         await calls.begin()
         try:
-            async with _watching(reaper, sweep, publications, users, calls, sender, streams, queue_view):
+            async with _watching(*duties):
                 yield
         finally:
             await calls.close()
@@ -193,8 +213,14 @@ def create_app(
         lifespan=lifespan,
     )
     web.router.redirect_slashes = False  # a path with a slash too many is unknown, as all others are
-    web.state.end_streams = feed.close  # for the server, which waits for open answers before it ends the lifespan
+    # For the server, which waits for open answers before it ends the lifespan.
+    web.state.end_streams = partial(_each, feed.close, transfers.end)
     return web
+
+
+def _each(*steps: Callable[[], None]) -> None:
+    for step in steps:
+        step()
 
 
 class Duty(Protocol):

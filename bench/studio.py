@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from app.artifacts.disk import DiskArtifacts
 from app.checkpoints.catalogue import SHIPPED_FOLDER, Catalogue
 from app.domain.artifact import MARK
 from app.graph.nodes.kind import WorkerCall
+from app.graph.tools.again import AGAIN
 from app.graph.tools.image_tools import OWN_IMAGE_TOOLS
 from app.runs.settle import SettleImages
 from workers.diffusion.engine import Engine
@@ -18,7 +19,10 @@ from workers.diffusion.request import Image, Progress
 from workers.nodes.image_request import ImageRequests
 
 Heard = Callable[[Progress], None]
-_TOOLS = {tool.name: tool for tool in OWN_IMAGE_TOOLS}
+_TOOLS = {tool.name: tool for tool in (*OWN_IMAGE_TOOLS, AGAIN)}
+
+
+_JOB: Any = SimpleNamespace(alive=lambda: None, is_halted=lambda: False)  # that nobody waits for, and nobody stops
 
 
 def _unheard(progress: Progress) -> None:
@@ -29,7 +33,7 @@ class Studio:
     """`folder` may have LoRAs and the like in it; without a name the checkpoint that ships paints."""
 
     def __init__(self, folder: Path, engine: Engine) -> None:
-        catalogue = self._catalogue = Catalogue([folder, SHIPPED_FOLDER])
+        catalogue = Catalogue([folder, SHIPPED_FOLDER])
         self._engine = engine
         self._artifacts = DiskArtifacts(folder / "artifacts", 3600)
         self._settle = SettleImages(catalogue, {})
@@ -51,6 +55,6 @@ class Studio:
         inputs = self._settle(call).inputs
         if "prompt" not in inputs:
             return [self._engine.enlarge(self._requests.enlarging(inputs))]
-        checkpoint = self._catalogue.get(inputs["model_name"])
-        late_hash = partial(self._catalogue.hash_prefix, checkpoint)
-        return list(self._engine.paint(self._requests.painting(inputs), on_progress, late_hash=late_hash).images)
+        request = self._requests.painting(inputs)
+        complete = self._requests.hashing.of(request, _JOB).complete
+        return list(self._engine.paint(request, on_progress, complete=complete).images)

@@ -13,10 +13,9 @@ from contextlib import suppress
 
 from app import clock, ids
 from app.domain.event import Tick
-from app.domain.run import Retry
+from app.domain.run import NEIGHBOUR_HUNG, SERVER_STOPPED, WORKER_LOST, Retry
 from app.errors import Unavailable
 from app.queue.doorbell import Halt, Ring
-from app.runs.advance import NEIGHBOUR_HUNG, SERVER_STOPPED, WORKER_LOST
 from app.settings import Settings
 from app.store import residents, steps
 from app.store.engine import Tx
@@ -63,7 +62,6 @@ class LeaseKeeper:
         self._waits = waits
         self._then = then
         self._child: Child | None = None
-        self._alone = 0  # how many steps the next worker is to do one at a time
         self._wanted = threading.Event()
         self._stopping = threading.Event()
         self._drained = threading.Event()
@@ -136,7 +134,7 @@ class LeaseKeeper:
         """One worker's whole life."""
         worker_id = ids.new_id()
         self._hold_life(worker_id)
-        child = self._child = Child(self._settings, worker_id, self.work_class, self._alone)
+        child = self._child = Child(self._settings, worker_id, self.work_class)
         self._ties.doorbell.connect(self.work_class, lambda hint: send(child.connection, hint))
         try:
             self._attend(child)
@@ -289,7 +287,6 @@ class LeaseKeeper:
         hanging = {(held.step_id, held.attempt) for held in child.held if held.asked_s is not None}
         try:
             held = self._ties.store.read_blocking(lambda tx: steps.held_steps(tx, child.worker_id))
-            self._alone = 0 if stopping or child.hung else len(held)
             for step in held:
                 is_innocent = child.hung and (step.id, step.attempt) not in hanging
                 self._ties.give_back([step], _CLOSED if stopping else _NEIGHBOUR if is_innocent else LOST)

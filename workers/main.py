@@ -1,6 +1,6 @@
 """The worker process, started by a `LeaseKeeper` as its child; the only module that wires it.
 
-python -m workers.main PIPE_DESCRIPTOR WORKER_ID CLASS STEPS_ONE_AT_A_TIME
+python -m workers.main PIPE_DESCRIPTOR WORKER_ID CLASS
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def main(descriptor: int, worker_id: str, work_class: str, alone: str = "0") -> None:
+def main(descriptor: int, worker_id: str, work_class: str) -> None:
     connection = parent_connection(descriptor)
     settings = Settings.model_validate_json(connection.recv_bytes())
     set_up_logs("worker", settings.log_level, settings.log_format, worker_id)
@@ -64,12 +64,12 @@ def main(descriptor: int, worker_id: str, work_class: str, alone: str = "0") -> 
         keep = KeepCheckpoint(studio, requests, files, Housing(store, link, worker_id))
         nodes: dict[str, WorkerNode] = {"tool": CallImageTool(paint, keep)}
         link.unload = partial(_aside, studio.dismiss)
-        memory, lanes = studio, Lanes(settings.gpu_lanes, int(alone))
+        memory, lanes = studio, Lanes(settings.gpu_lanes, settings.max_attempts)
     else:
         from workers.nodes.cpu import cpu_nodes  # noqa: PLC0415 - what the first picture would wait for
 
         nodes = cpu_nodes(settings, artifacts)
-        memory, lanes = NoMemory(), Lanes(settings.cpu_lanes, int(alone))
+        memory, lanes = NoMemory(), Lanes(settings.cpu_lanes, settings.max_attempts)
     settle = SettleImages(catalogue, settings.checkpoint_names)
     advance = Advance(publications.graph_of, settle, settings, publications.find_app)
     runner = StepRunner(store, publications, advance, Announcer(link, link), link, nodes)

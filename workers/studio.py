@@ -35,11 +35,11 @@ class Studio:
         request: ImageRequest,
         on_progress: Callable[[Progress], None],
         should_stop: Callable[[], bool],
-        late_hash: Callable[[], str] = lambda: "",
+        complete: Callable[[ImageRequest], ImageRequest] = lambda request: request,
     ) -> Painted:
         """As the engine's own."""
         self._arrive()
-        return self._engine.paint(request, on_progress, should_stop, late_hash)
+        return self._engine.paint(request, on_progress, should_stop, complete)
 
     def enlarge(self, request: EnlargeRequest, should_stop: Callable[[], bool]) -> Image:
         """As the engine's own."""

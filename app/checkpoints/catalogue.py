@@ -125,6 +125,14 @@ class Catalogue:
         """
         return self.hashes.compute(Path(checkpoint.path))[:10]
 
+    def with_hash(self, prefix: str) -> Checkpoint | None:
+        """A usable one whose hash begins so, as far as hashes are known: no file is read for it."""
+        if not prefix:
+            return None
+        usable = (each for each in self.list() if not each.problem)
+        known = ((each, self.hashes.find(Path(each.path)) or "") for each in usable)
+        return next((each for each, sha256 in known if sha256.startswith(prefix.lower())), None)
+
     def _find(self, name: str) -> Checkpoint | None:
         paths = self._current_paths()
         if name not in paths:

@@ -52,7 +52,8 @@ Json = dict[str, Any]
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresDatabases) -> Iterator[Atelier]:
     """On PostgreSQL, which is the stricter of the two about what is text and what is a number."""
-    env, nobody_is_told = {"DATABASE_URL": postgres.new()}, {"webhook_allow_private": "true", "webhook_retry_s": "3600"}
+    env = {"DATABASE_URL": postgres.new(), "ATELIER_PAINTER_STEP_S": "0"}
+    nobody_is_told = {"webhook_allow_private": "true", "webhook_retry_s": "3600"}
     folder = tmp_path_factory.mktemp("fuzz")
     with running(folder, folder / "log", env_too=env, worker_module=PAINTER, **nobody_is_told) as server:
         server.until_ready()

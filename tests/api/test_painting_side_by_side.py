@@ -105,6 +105,22 @@ def test_a_stalled_picture_is_dropped_and_a_hanging_one_costs_its_neighbours_no_
         assert statuses(neighbour) == {"succeeded"}, "it was given back, and not counted as a try"
 
 
+def test_a_step_that_kills_its_worker_each_time_ends_by_itself_and_its_neighbours_are_painted(
+    tmp_path: Path, callers: Callers
+) -> None:
+    with running(tmp_path, **{**PAINTERS, "painter_room": "9"}, gpu_lanes="9") as server:
+        server.until_ready()
+        neighbours = callers.hold(server, "a", "b", "c", "d", "e", "f")
+        until_held(server, a=1, b=1, c=1, d=1, e=1, f=1)
+        poison = callers.ask(server, "poison")
+        server.until("they are lost, and painted beside fewer", lambda: set(held(server).values()) == {2})
+        assert len(held(server)) <= 3
+        callers.release(server)
+        assert statuses(*neighbours) == {"succeeded"}
+        assert poison.result(60)["error"] == "The worker was lost. (3 attempts)"
+        assert statuses(callers.ask(server, "p")) == {"succeeded"}
+
+
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresDatabases) -> Iterator[tuple[Atelier, Atelier]]:
     """Two servers with a worker each on one database, and a second checkpoint; the last test kills one."""

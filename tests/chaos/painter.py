@@ -2,8 +2,8 @@
 
 The prompt `stall` makes no progress until it is told to stop, the prompt `hang` not even then. The prompt `hold NAME`
 tells its first step, and is painted when there is a file `release-NAME` in the data folder; `live NAME` does the same
-and goes on giving signs of life; `too large` runs out of memory; `noise` gives a picture of 400 kB.
-ATELIER_PAINTER_STEP_S makes steps longer.
+and goes on giving signs of life; `too large` runs out of memory, `poison` kills the worker, and `noise` gives a picture
+of 400 kB. ATELIER_PAINTER_STEP_S makes steps longer.
 
 Everything around the engine is the real worker. While a file `crash-POINT` lies in the data folder, the next worker
 that comes to that point takes the file away and kills itself with SIGKILL: `before_commit` (the artifact is stored, its
@@ -75,7 +75,7 @@ class Painter:
         request: ImageRequest,
         on_progress: Callable[[Progress], None],
         should_stop: Callable[[], bool],
-        late_hash: Callable[[], str],
+        complete: Callable[[ImageRequest], ImageRequest],
     ) -> Painted:
         name = request.weights.name
         with self._lock:
@@ -109,6 +109,8 @@ class Painter:
             time.sleep(STEP_S)
         if request.prompt == "too large":
             raise OutOfMemory("The GPU ran out of memory. Ask for a smaller picture, or for fewer at once (n).")
+        if request.prompt == "poison":
+            os.kill(os.getpid(), signal.SIGKILL)
         while request.prompt == "hang":
             time.sleep(STEP_S)
         waits = request.prompt.startswith(("hold ", "live "))

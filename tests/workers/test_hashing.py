@@ -13,16 +13,26 @@ import pytest
 from app.artifacts.disk import DiskArtifacts
 from app.checkpoints.catalogue import Catalogue
 from app.checkpoints.hashes import Hashes
-from workers.diffusion.request import Weights
-from workers.nodes.hashing import Hashing, LateHash
+from workers.diffusion.request import ImageRequest, UsedFile, Weights
+from workers.nodes.hashing import Hashing, LateHashes
 from workers.nodes.image_request import ImageRequests, weights_of
 from workers.run_step import StepHalted
 
 JOB: Any = SimpleNamespace(alive=lambda: None, is_halted=lambda: False)
 
 
-def late_hash(path: Path, hashes: Hashes | None = None, known: str = "", job: Any = JOB) -> LateHash:
-    return Hashing(hashes or Hashes()).of(Weights("a", str(path), "sd1", hash=known), job)
+def asked(path: Path, known: str = "") -> ImageRequest:
+    return ImageRequest(Weights("a", str(path), "sd1", hash=known), files=(UsedFile("lora", "b", str(path), known),))
+
+
+def late(path: Path, hashes: Hashes | None = None, known: str = "", job: Any = JOB) -> LateHashes:
+    return Hashing(hashes or Hashes()).of(asked(path, known), job)
+
+
+def told(path: Path, hashes: LateHashes, known: str = "") -> tuple[str, str]:
+    """The checkpoint's, and the LoRA's, which is the same file."""
+    finished = hashes.complete(asked(path, known))
+    return finished.weights.hash, finished.files[0].hash
 
 
 def prefix(path: Path) -> str:
@@ -38,24 +48,25 @@ def file(tmp_path: Path) -> Path:
 
 def test_a_hash_is_computed_once_and_remembered(file: Path) -> None:
     hashes = Hashes()
-    late = late_hash(file, hashes)
-    late.begin()
-    assert late.result() == late.result() == prefix(file)
+    computed = late(file, hashes)
+    computed.begin()
+    assert told(file, computed) == told(file, computed) == (prefix(file), prefix(file))
     assert hashes.find(file) == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def test_one_that_is_known_is_not_computed(tmp_path: Path) -> None:
-    late = late_hash(tmp_path / "nowhere", known="0123456789")
-    late.begin()
-    assert late.result() == ""
+    known = "0123456789"
+    computed = late(tmp_path / "nowhere", known=known)
+    computed.begin()
+    assert told(tmp_path / "nowhere", computed, known) == (known, known)
 
 
 def test_of_a_file_that_was_replaced_or_has_gone_there_is_none(file: Path) -> None:
-    replaced, gone = late_hash(file), late_hash(file)
+    replaced, gone = late(file), late(file)
     file.write_bytes(b"second")
-    assert replaced.result() == ""
+    assert told(file, replaced) == ("", "")
     file.unlink()
-    assert gone.result() == ""
+    assert told(file, gone) == ("", "")
 
 
 def test_a_step_that_is_stopped_waits_for_none(tmp_path: Path) -> None:
@@ -63,7 +74,7 @@ def test_a_step_that_is_stopped_waits_for_none(tmp_path: Path) -> None:
     os.mkfifo(endless)
     job = SimpleNamespace(alive=lambda: None, is_halted=lambda: True)
     with pytest.raises(StepHalted):
-        late_hash(endless, job=job).result()
+        told(endless, late(endless, job=job))
     endless.open("wb").close()
 
 

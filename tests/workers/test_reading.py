@@ -27,7 +27,7 @@ def test_every_kind_and_shape_of_numbers_is_read(opened, tmp_path):
     tensors = opened(tmp_path / "it.safetensors")
     assert set(tensors) == set(made)
     for name, tensor in made.items():
-        read = tensors.first(name)
+        read = tensors.find(name).read()
         assert (read.dtype, read.shape) == (tensor.dtype, tensor.shape)
         assert torch.equal(read.double(), tensor.double())
 
@@ -35,7 +35,7 @@ def test_every_kind_and_shape_of_numbers_is_read(opened, tmp_path):
 def test_a_third_of_the_rows_is_read_alone(opened, tmp_path):
     rows = torch.randn(9, 5)
     save_file({"qkv": rows}, tmp_path / "it.safetensors")
-    thirds = [opened(tmp_path / "it.safetensors").first("qkv", third=i) for i in range(3)]
+    thirds = [opened(tmp_path / "it.safetensors").find("qkv", third=i).read() for i in range(3)]
     assert torch.equal(torch.cat(thirds), rows)
 
 
@@ -43,9 +43,9 @@ def test_the_first_name_that_is_there_counts_in_all_files(opened, tmp_path):
     for name in "ab":
         save_file({name: torch.ones(1)}, tmp_path / f"{name}.safetensors")
     tensors = opened(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
-    assert tensors.first("gone", "b", "a") == 1
+    assert tensors.find("gone", "b", "a").read() == 1
     with pytest.raises(KeyError, match="it lacks weights, such as gone"):
-        tensors.first("gone", "lost")
+        tensors.find("gone", "lost").read()
 
 
 def header(entry):
@@ -79,4 +79,4 @@ def test_a_file_that_is_cut_while_it_is_read_is_refused(opened, tmp_path):
     with path.open("r+b") as file:
         file.truncate(200_000)
     with pytest.raises(ValueError, match="it is cut short"):
-        tensors.first("a")
+        tensors.find("a").read()

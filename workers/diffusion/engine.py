@@ -13,14 +13,17 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from app.errors import NodeFailed
+from workers.diffusion.checkpoint.assembly import Estate
 from workers.diffusion.checkpoint.files_ahead import expected_bytes
 from workers.diffusion.checkpoint.loading import load
 from workers.diffusion.checkpoint.pipeline import Pipeline
-from workers.diffusion.checkpoint.residency import Residency
+from workers.diffusion.checkpoint.residency import Leaver, Residency
+from workers.diffusion.checkpoint.sharing import modules_of
 from workers.diffusion.checkpoint.speed import arrange
 from workers.diffusion.drawing.given import given_with
 from workers.diffusion.loop.engine_loop import EngineLoop
 from workers.diffusion.loop.ticket import Enlarge, Ticket
+from workers.diffusion.machine import described
 from workers.diffusion.memory import as_told, memory_for_weights, spare_libraries
 from workers.diffusion.pictures import encoding
 from workers.diffusion.pictures.images import MOST_PIXELS, Pixels, Size, opened, pixels_as_they_are
@@ -108,22 +111,22 @@ class Engine:
         request: ImageRequest,
         on_progress: Callable[[Progress], None] = lambda progress: None,
         should_stop: Callable[[], bool] = lambda: False,
-        late_hash: Callable[[], str] = lambda: "",
+        complete: Callable[[ImageRequest], ImageRequest] = lambda request: request,
     ) -> Painted:
         """The request's pictures in the order of their seeds, when all are finished.
 
         `on_progress` hears of the UNet calls, on the thread that called. `should_stop` is asked between two calls, on
-        the engine's thread; on True StopRequested is raised. `late_hash` is asked, on the thread that called, for the
-        checkpoint's hash when all is painted and the request does not say it. Raises CheckpointUnavailable, NodeFailed,
+        the engine's thread; on True StopRequested is raised. `complete` gives, on the thread that called, the
+        request as the files are to tell it, when all is painted. Raises CheckpointUnavailable, NodeFailed,
         OutOfMemory; after any of them the engine can be used again.
         """
         enlarge = partial(self._upscalers.enlarge, between=partial(_halt_on, should_stop))
         ticket = Ticket(request, given_with(request), should_stop, enlarge)
         self._loop.give(ticket)
         pictures = ticket.follow(on_progress)
-        if not request.weights.hash:
-            request = replace(request, weights=replace(request.weights, hash=late_hash()))
-        images = [_image(_shown(pixels, request, enlarge), request.alone(i)) for i, pixels in enumerate(pictures)]
+        request = complete(request)
+        shown = (_shown(pixels, request, enlarge) for pixels in pictures)
+        images = [self._image(pixels, request.alone(i)) for i, pixels in enumerate(shown)]
         return Painted(tuple(images), ticket.load_s)
 
     def enlarge(self, request: EnlargeRequest, should_stop: Callable[[], bool] = lambda: False) -> Image:
@@ -131,14 +134,24 @@ class Engine:
         pixels = pixels_as_they_are(opened(request.image))
         size = _times((pixels.shape[1], pixels.shape[0]), request.enlarge.scale)
         larger = self._upscalers.enlarge(pixels, request.enlarge.upscaler, size, partial(_halt_on, should_stop))
-        return _image(larger, request)
+        return self._image(larger, request)
 
     def close(self) -> None:
         """Ends the thread after its turn. What has not been painted is never told."""
         self._loop.close()
 
-    def _pipeline(self, weights: Weights) -> Pipeline:
-        return Pipeline(arrange(load(weights, self.device, self._dtype(weights))))
+    def _image(self, pixels: Pixels, request: ImageRequest | EnlargeRequest) -> Image:
+        """`pixels` as the file of the request for this one picture."""
+        seed, dtype = 0, self.dtype
+        if isinstance(request, ImageRequest):
+            seed, dtype = request.seed, self._dtype(request.weights)
+        content = encoding.encode(pixels, request, described(self.device, dtype))
+        return Image(content, seed, width=pixels.shape[1], height=pixels.shape[0])
+
+    def _pipeline(self, weights: Weights, leaver: Leaver | None) -> Pipeline:
+        estate = Estate(modules_of(leaver.pipeline.components), leaver.foreign) if leaver else None
+        components = arrange(load(weights, self.device, self._dtype(weights), estate=estate))
+        return Pipeline(components, leaver.pipeline if leaver else None)
 
     def _expected_bytes(self, weights: Weights) -> int:
         return expected_bytes(weights, self._dtype(weights).itemsize)
@@ -184,9 +197,3 @@ def _times(size: Size, scale: float) -> Size:
     if width * height > MOST_PIXELS:
         raise NodeFailed(f"Enlarged, the picture would have {width} x {height} pixels; it may have {MOST_PIXELS:,}.")
     return width, height
-
-
-def _image(pixels: Pixels, request: ImageRequest | EnlargeRequest) -> Image:
-    """`pixels` as the file of the request for this one picture."""
-    seed = request.seed if isinstance(request, ImageRequest) else 0
-    return Image(encoding.encode(pixels, request), seed, width=pixels.shape[1], height=pixels.shape[0])

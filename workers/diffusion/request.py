@@ -67,6 +67,19 @@ class Enlargement:
 
 
 @dataclass(frozen=True, slots=True)
+class UsedFile:
+    """What the picture's file is to say of weights that it was made with, but for their `path`.
+
+    `hash`: 10 hex digits, where the caller knows them.
+    """
+
+    role: str
+    name: str
+    path: str
+    hash: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ImageRequest:
     """`n` pictures of one prompt; picture i is the one that `alone(i)` gives. Of none, the checkpoint is loaded.
 
@@ -105,6 +118,7 @@ class ImageRequest:
     previews: bool = False
     preview_path: str = ""  # a tiny autoencoder that makes them; empty: they are a guess from the latents
     exclusive: bool = False  # alone in each UNet call, so that it repeats bit for bit
+    files: tuple[UsedFile, ...] = ()
     keep_alive_s: float | None = None  # how long the checkpoint stays afterwards; None: see `Limits`; negative: no end
 
     def alone(self, i: int) -> ImageRequest:
@@ -126,6 +140,7 @@ class EnlargeRequest:
     enlarge: Enlargement
     format: Format = "png"
     quality: int = 90
+    files: tuple[UsedFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

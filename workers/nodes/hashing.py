@@ -1,4 +1,4 @@
-"""The hash of a checkpoint that nobody has computed yet, beside the painting: only the finished file needs it."""
+"""The hashes of weights that nobody has computed yet, beside the painting: only the finished file needs them."""
 
 from __future__ import annotations
 
@@ -7,44 +7,55 @@ import sys
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from app.checkpoints.hashes import Hashes, stamp_of
-from workers.diffusion.request import Weights
+from workers.diffusion.request import ImageRequest
 from workers.run_step import Job, StepHalted
 
 _LOOK_S = 0.5
 _NICE = 10
 
 
-class LateHash:
-    """Of one checkpoint, for one step.
+class LateHashes:
+    """Of the files of one request, for one step.
 
-    It is begun when the checkpoint has been loaded, which leaves the file in the system's cache: it is read from the
-    disk once, and while the device paints.
+    They are begun when the checkpoint has been loaded, which leaves the files in the system's cache: each is read from
+    the disk once, and while the device paints.
     """
 
-    def __init__(self, threads: ThreadPoolExecutor, hashes: Hashes, weights: Weights, job: Job) -> None:
+    def __init__(self, threads: ThreadPoolExecutor, hashes: Hashes, request: ImageRequest, job: Job) -> None:
         self._threads = threads
-        self._compute = partial(_prefix, hashes, weights.path, stamp_of(weights.path))
+        self._checkpoint = request.weights.path
+        wanted = [] if request.weights.hash else [self._checkpoint]
+        wanted += [file.path for file in request.files if not file.hash]
+        self._compute = {path: partial(_prefix, hashes, path, stamp_of(path)) for path in wanted}
         self._job = job
-        self._wanted = not weights.hash
-        self._computed: Future[str] | None = None
+        self._computed: dict[str, Future[str]] = {}
 
     def begin(self) -> None:
-        """A second call does nothing, nor does one for a hash that is known."""
-        if self._wanted and self._computed is None:
-            self._computed = self._threads.submit(self._compute)
+        """A second call does nothing; hashes that are known are not computed."""
+        if not self._computed:
+            self._computed = {path: self._threads.submit(compute) for path, compute in self._compute.items()}
 
-    def result(self) -> str:
-        """10 hex digits; nothing where the file has gone or was replaced since. Shows life while it waits. Raises
-        StepHalted.
+    def complete(self, request: ImageRequest) -> ImageRequest:
+        """The request, whose checkpoint may lie elsewhere by now, with all of its hashes; of a file that has gone or
+        was replaced since there is none. Shows life while it waits. Raises StepHalted.
         """
         self.begin()
-        while self._computed is not None:
+        weights = request.weights
+        if not weights.hash:
+            weights = replace(weights, hash=self._result(self._checkpoint))
+        files = (file if file.hash else replace(file, hash=self._result(file.path)) for file in request.files)
+        return replace(request, weights=weights, files=tuple(files))
+
+    def _result(self, path: str) -> str:
+        """10 hex digits, or nothing."""
+        while path in self._computed:
             with suppress(TimeoutError):
-                return self._computed.result(_LOOK_S)
+                return self._computed[path].result(_LOOK_S)
             self._job.alive()
             if self._job.is_halted():
                 raise StepHalted
@@ -58,9 +69,9 @@ class Hashing:
         self._hashes = hashes
         self._threads = ThreadPoolExecutor(1, "hashing", _stand_back)
 
-    def of(self, weights: Weights, job: Job) -> LateHash:
-        """`weights` as they were asked for, before their file was converted."""
-        return LateHash(self._threads, self._hashes, weights, job)
+    def of(self, request: ImageRequest, job: Job) -> LateHashes:
+        """`request` as it was asked for, before its files were converted."""
+        return LateHashes(self._threads, self._hashes, request, job)
 
 
 def _prefix(hashes: Hashes, path: str, stamp: str) -> str:

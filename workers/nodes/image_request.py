@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,16 @@ from app.checkpoints.hashes import stamp_of
 from app.errors import NodeFailed
 from app.graph.tools.weighted import split_prompt
 from app.runs.sizes import LARGEST, Size, size_of_change
-from workers.diffusion.request import Control, Enlargement, EnlargeRequest, Hires, ImageRequest, Lora, Weights
+from workers.diffusion.request import (
+    Control,
+    Enlargement,
+    EnlargeRequest,
+    Hires,
+    ImageRequest,
+    Lora,
+    UsedFile,
+    Weights,
+)
 from workers.nodes.hashing import Hashing
 
 _ORIENTATION = 0x0112  # EXIF's tag; from 5 on the picture lies on its side
@@ -75,6 +86,7 @@ class ImageRequests:
             shown_size=None if painted == size else _shown(size, inputs),
             preview_path=self._preview_path(checkpoint) if inputs.get("previews") else "",
             exclusive=bool(inputs.get("exclusive")),
+            files=tuple(self._files(checkpoint, inputs)),
             **given,
         )
 
@@ -92,7 +104,8 @@ class ImageRequests:
         image = self._artifacts.get(inputs["image"]["sha256"])
         _enlarged(_size_of(image), inputs)
         given = {name: inputs[name] for name in ("format", "quality") if name in inputs}
-        return EnlargeRequest(image, self._enlargement(inputs), **given)
+        files = tuple(map(self._hashed, self._upscalers(inputs)))
+        return EnlargeRequest(image, self._enlargement(inputs), files=files, **given)
 
     def _loras(self, inputs: Mapping[str, Any]) -> Iterator[Lora]:
         for use in inputs.get("loras", ()):
@@ -103,6 +116,44 @@ class ImageRequests:
             between = inputs["control_start"], inputs["control_end"]
             picture, path = self._artifacts.get(file["sha256"]), self._path("controlnet", net["name"])
             yield Control(net["name"], path, picture, net["weight"], *between)
+
+    def _files(self, checkpoint: Checkpoint, inputs: Mapping[str, Any]) -> Iterator[UsedFile]:
+        """The weights that have a part in the picture besides the checkpoint, for whoever wants to make it again."""
+        if "vae" in inputs:
+            yield self._used("vae", "vae", inputs["vae"])
+        elif checkpoint.vae_path:
+            yield self._equipped("vae", checkpoint.vae_path, checkpoint.vae)
+        if checkpoint.text_encoder_path:
+            yield self._equipped("text_encoder", checkpoint.text_encoder_path, checkpoint.text_encoder)
+        for use in inputs.get("loras", ()):
+            yield self._used("lora", "lora", use["name"])
+        for word in inputs.get("embeddings", ()):
+            yield self._used("embedding", "embedding", word)
+        for net in inputs.get("control_net", ()):
+            yield self._used("controlnet", "controlnet", net["name"])
+        yield from self._upscalers(inputs)
+
+    def _upscalers(self, inputs: Mapping[str, Any]) -> Iterator[UsedFile]:
+        for role, passes in (("hires_upscaler", "hires_scale"), ("upscaler", "upscale")):
+            name = inputs.get(role, "lanczos")
+            if inputs.get(passes, 1) != 1 and name not in _BUILT_IN:
+                yield self._used(role, "upscaler", name)
+
+    def _used(self, role: str, kind: Kind, name: str) -> UsedFile:
+        return self._equipped(role, self._path(kind, name), name)
+
+    def _equipped(self, role: str, path: str, name: str) -> UsedFile:
+        """Of a folder its weights. A hash that nobody has computed yet is left open, as the checkpoint's."""
+        parts = sorted(Path(path).glob("*.safetensors"))
+        weights = parts[0] if parts else Path(path)
+        hash = (self._catalogue.hashes.find(weights) or "")[:10]
+        return UsedFile(role, name or Path(path).stem, str(weights), hash)
+
+    def _hashed(self, file: UsedFile) -> UsedFile:
+        """An upscaler is small enough to be read on the spot."""
+        with suppress(OSError):
+            return replace(file, hash=self._catalogue.hashes.compute(Path(file.path))[:10])
+        return file
 
     def _preview_path(self, checkpoint: Checkpoint) -> str:
         """Of the tiny autoencoder for the checkpoint's latents, which are Stable Diffusion 1's in 2 as well."""

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from app.api.dialects import UnknownPath
 from app.errors import AtelierError, BadRequest, MethodNotAllowed, NotFound, RunStopped, TooManyRequests
+from app.runs.models import ModelNotFound
 
 JSON = "application/json; charset=utf-8"
 
@@ -67,6 +68,8 @@ def told(error: AtelierError) -> tuple[int, str]:
         return Canceled.status, _CANCELED
     if isinstance(error, TooManyRequests):
         return Busy.status, _BUSY
+    if isinstance(error, ModelNotFound):
+        return error.status, f"model '{error.name}' not found"
     return error.status, error.message
 
 

@@ -21,7 +21,6 @@ from app.errors import BadRequest
 T = TypeVar("T", bound=msgspec.Struct)
 
 EMPTY = "missing request body"
-_MOST_NESTED = 1000  # Go stops at 10000, Python's own stack before
 _SPACE = b" \t\r\n"
 _LITERALS = {ord("t"): b"true", ord("f"): b"false", ord("n"): b"null"}
 _ESCAPED = b'"\\/bfnrtu'
@@ -36,11 +35,11 @@ def read_json(body: bytes) -> Any:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
-    end = _Scanner(body).scan()  # says what is wrong; else it is what stands behind the value, or its letters
     try:
+        end = _Scanner(body).scan()  # says what is wrong; else it is what stands behind the value, or its letters
         return _decoder.decode(body[:end].decode("utf-8", "replace"))
     except (ValueError, RecursionError):
-        raise BadRequest("exceeded max depth") from None
+        raise BadRequest("invalid character '[' exceeded max depth") from None
 
 
 def read_struct(body: bytes, kind: type[T]) -> T:
@@ -167,7 +166,6 @@ class _Scanner:
     def __init__(self, text: bytes) -> None:
         self._text = text
         self._at = 0
-        self._depth = 0
 
     def scan(self) -> int:
         """Where the first value ends. Raises BadRequest."""
@@ -199,23 +197,17 @@ class _Scanner:
 
     def _members(self, end: str, one: Callable[[], None]) -> None:
         self._at += 1
-        self._depth += 1
-        if self._depth > _MOST_NESTED:
-            raise BadRequest("exceeded max depth")
         if self._peek() == ord(end):
             self._at += 1
-            self._depth -= 1
             return
         while True:
             one()
             byte = self._peek()
-            if byte == ord(end):
-                self._at += 1
-                self._depth -= 1
-                return
-            if byte != ord(","):
+            if byte not in (ord(end), ord(",")):
                 self._stop("after object key:value pair" if end == "}" else "after array element")
             self._at += 1
+            if byte == ord(end):
+                return
 
     def _member(self) -> None:
         if self._peek() != ord('"'):

@@ -121,8 +121,8 @@ ENLARGING = (
 KEEP_ALIVE = ToolParameter(
     "keep_alive_s",
     "number",
-    "How long the checkpoint stays in memory unused; 0: not at all, negative: until others need the room. "
-    "Left out: the server's setting.",
+    "How long the checkpoint stays in memory afterwards, in seconds; 0: not at all; negative: until others need the "
+    "room; left out: as the server is set.",
     minimum=-MOST_KEEP_ALIVE_S,
     maximum=MOST_KEEP_ALIVE_S,
 )
@@ -135,12 +135,6 @@ FORMAT = (
 FILE = (
     *FORMAT,
     ToolParameter("previews", "boolean", "Whether progress comes with a small picture of how far it is."),
-    ToolParameter(
-        "keep_alive_s",
-        "number",
-        "How long the checkpoint stays in memory after this picture, in seconds; 0: not at all; negative: until others "
-        "need the room; left out: as the server is set.",
-    ),
     ToolParameter("exclusive", "boolean", "Paints alone, so that it repeats bit for bit; takes longer."),
     KEEP_ALIVE,
 )

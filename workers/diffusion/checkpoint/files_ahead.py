@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Iterator
@@ -10,12 +9,12 @@ from contextlib import suppress
 from math import prod
 from pathlib import Path
 
+from workers.diffusion.checkpoint.headers import header_of
 from workers.diffusion.checkpoint.weight_files import weight_files
 from workers.diffusion.request import Weights
 
 PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
 _PIECE = 1024 * 1024  # of a larger one Linux reads only the beginning: as much as the disk takes in one request
-_HEADER_MOST = 100 * 1024 * 1024
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
 _TWINS = ("model_ema.",)  # beside the weights that are loaded
 
@@ -62,13 +61,15 @@ def _weight_files(path: Path) -> list[Path]:
 
 def _numbers_in(file: Path) -> int:
     try:
-        with file.open("rb") as content:
-            length = int.from_bytes(content.read(8), "little")
-            header = json.loads(content.read(length)) if length <= _HEADER_MOST else {}
-    except (OSError, ValueError):
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            header = header_of(descriptor)
+        finally:
+            os.close(descriptor)
+        return sum(
+            prod(tensor["shape"])
+            for name, tensor in header.items()
+            if not name.startswith(_TWINS) and tensor.get("dtype") in _FLOATS
+        )
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return 0
-    return sum(
-        prod(tensor["shape"])
-        for name, tensor in header.items()
-        if not name.startswith(_TWINS) and tensor.get("dtype") in _FLOATS
-    )

@@ -9,17 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from app.errors import CheckpointUnavailable
+from workers.diffusion.checkpoint.assembly import Assembly, Estate
 from workers.diffusion.checkpoint.files_ahead import read_ahead
 from workers.diffusion.checkpoint.parts import (
     Part,
     PartMissing,
-    Read,
     config_of,
     folder_part,
     text_part,
@@ -61,28 +59,37 @@ class Components:
         return bool(self.unet.config.in_channels == 2 * self.vae.config.latent_channels + 1)
 
 
-def load(weights: Weights, device: torch.device, dtype: torch.dtype, configs: Path = CONFIGS) -> Components:
-    """Loads a diffusers folder or a single `.safetensors` file of `weights.family` (a folder of `configs`).
+def load(
+    weights: Weights,
+    device: torch.device,
+    dtype: torch.dtype,
+    configs: Path = CONFIGS,
+    estate: Estate | None = None,
+) -> Components:
+    """Loads a diffusers folder or a single `.safetensors` file of `weights.family` (a folder of `configs`), into what
+    another one has left where that fits.
 
     Raises CheckpointUnavailable when the files can't be read or hold other weights than the family's.
     """
     path = Path(weights.path)
-    read_ahead(weights)  # while the empty modules are built
+    read_ahead(weights)  # while headers are read and modules are made
     with _explained(path), ExitStack() as files:
         sources = _Sources(weights, configs / weights.family, files)
         unet, vae, texts = sources.unet(), sources.vae(), sources.text_encoders()
         vae_dtype = torch.float32 if _overflows(weights.family, vae, dtype) else dtype
         schedule = sources.schedule()
+        assembly = Assembly(device, estate)
         parts = Components(
             tokenizers=tuple(sources.tokenizer(kind, part, configs) for kind, part in texts.items()),
-            text_encoders=tuple(_text_encoder(kind, part, device, dtype) for kind, part in texts.items()),
-            unet=_filled(UNet2DConditionModel, unet, device, dtype),
-            vae=_filled(AutoencoderKL, vae, device, vae_dtype),
+            text_encoders=tuple(assembly.module(TEXT_ENCODERS[kind], part, dtype) for kind, part in texts.items()),
+            unet=assembly.module(UNet2DConditionModel, unet, dtype),
+            vae=assembly.module(AutoencoderKL, vae, vae_dtype),
             schedule=schedule,
             device=device,
             dtype=dtype,
             family=weights.family,
         )
+        assembly.fill()
     return parts
 
 
@@ -174,42 +181,6 @@ class _Sources:
 def _overflows(family: str, vae: Part, dtype: torch.dtype) -> bool:
     """SDXL's autoencoder gives no numbers in half precision, unless it was mended and says so."""
     return dtype == torch.float16 and family.startswith("sdxl") and bool(vae.config.get("force_upcast", True))
-
-
-def _filled(kind: type[nn.Module], part: Part, device: torch.device, dtype: torch.dtype) -> Any:
-    with init_empty_weights(include_buffers=False):
-        module = kind.from_config(dict(part.config))  # type: ignore[attr-defined]
-    return _ready(module, part.read, device, dtype)
-
-
-def _text_encoder(kind: str, part: Part, device: torch.device, dtype: torch.dtype) -> Any:
-    with init_empty_weights(include_buffers=False):
-        module = TEXT_ENCODERS[kind](CLIPTextConfig.from_dict(dict(part.config)))
-    return _ready(module, part.read, device, dtype)
-
-
-def _ready(module: nn.Module, read: Read, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """Gives the empty `module` its weights, one at a time.
-
-    They are cast where they will be: a GPU does that faster, and the way there is shorter in half precision.
-    """
-    weights = {
-        name: _shaped(name, read(name), empty.shape).to(device).to(dtype).contiguous()
-        for name, empty in module.state_dict().items()
-    }
-    module.load_state_dict(weights, assign=True)
-    return module.to(device).eval().requires_grad_(False)
-
-
-def _shaped(name: str, weight: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-    """Attention weights are 1 x 1 convolutions in some files and matrices in others. Raises ValueError."""
-    if _squeezed(weight.shape) != _squeezed(shape):
-        raise ValueError(f"{name} is {tuple(weight.shape)} where {tuple(shape)} belongs")
-    return weight.reshape(shape)
-
-
-def _squeezed(shape: torch.Size) -> list[int]:
-    return [side for side in shape if side != 1]
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Where each module of a checkpoint has its configuration and its weights: in a folder, or in one file for all.
 
-    Part         a module's configuration, and how each of its weights is read
+    Part         a module's configuration, and where each of its weights lies
     unet_part, vae_part, text_part
 
 A part is asked for by what it is; whether the files call its weights as diffusers does, as Stable Diffusion was
@@ -15,14 +15,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from workers.diffusion.checkpoint import names
 from workers.diffusion.checkpoint.open_clip import MARK, place
-from workers.diffusion.checkpoint.reading import Tensors
+from workers.diffusion.checkpoint.reading import Source, Tensors
 from workers.diffusion.checkpoint.weight_files import weight_files
 
-Read = Callable[[str], torch.Tensor]
+Find = Callable[[str], Source]
 CLIP_MARK = "final_layer_norm.weight"
 
 
@@ -33,7 +31,7 @@ class PartMissing(Exception):
 @dataclass(frozen=True, slots=True)
 class Part:
     config: names.Config
-    read: Read  # the name of a weight in our module → the weight, of a shape that may have ones at its end
+    find: Find  # the name of a weight in our module → where it lies, in a shape that may have ones at its end
 
 
 def config_of(path: Path) -> names.Config:
@@ -45,15 +43,15 @@ def folder_part(folder: Path, files: ExitStack) -> Part:
     """A component's folder as diffusers saves it, today or long ago."""
     tensors = Tensors(weight_files(folder), files, f"{folder.name}/")
 
-    def read(name: str) -> torch.Tensor:
-        return tensors.first(name, *names.text_encoder_names(name), names.old_vae_name(name))
+    def find(name: str) -> Source:
+        return tensors.find(name, *names.text_encoder_names(name), names.old_vae_name(name))
 
-    return Part(config_of(folder / "config.json"), read)
+    return Part(config_of(folder / "config.json"), find)
 
 
 def unet_part(tensors: Tensors, config: names.Config) -> Part:
     rename = names.unet_names(config)
-    return Part(config, lambda name: tensors.first(rename(name)))
+    return Part(config, lambda name: tensors.find(rename(name)))
 
 
 def vae_part(tensors: Tensors, config: names.Config) -> Part:
@@ -63,11 +61,11 @@ def vae_part(tensors: Tensors, config: names.Config) -> Part:
     """
     rename = names.vae_names(config)
     if names.VAE + "decoder.conv_in.weight" in tensors:
-        return Part(config, lambda name: tensors.first(rename(name)))
+        return Part(config, lambda name: tensors.find(rename(name)))
     if any(name.startswith("decoder.up_blocks.") for name in tensors):
-        return Part(config, lambda name: tensors.first(name, names.old_vae_name(name)))
+        return Part(config, lambda name: tensors.find(name, names.old_vae_name(name)))
     if "decoder.conv_in.weight" in tensors:
-        return Part(config, lambda name: tensors.first(rename(name).removeprefix(names.VAE)))
+        return Part(config, lambda name: tensors.find(rename(name).removeprefix(names.VAE)))
     raise PartMissing(_missing(tensors, "VAE"))
 
 
@@ -79,9 +77,9 @@ def text_part(tensors: Tensors, kind: str, config: names.Config) -> Part:
     homes = (*names.TEXT_ENCODERS[kind], "")
     for prefix in (f"{home}{inner}" for home in homes for inner in ("transformer.", "model.", "")):
         if prefix + MARK in tensors:
-            return Part(config, _open_clip_reader(tensors, prefix))
+            return Part(config, _open_clip_finder(tensors, prefix))
         if any(prefix + name in tensors for name in names.text_encoder_names(CLIP_MARK)):
-            return Part(config, _clip_reader(tensors, prefix))
+            return Part(config, _clip_finder(tensors, prefix))
     raise PartMissing(_missing(tensors, "text encoder"))
 
 
@@ -91,14 +89,13 @@ def _missing(tensors: Tensors, part: str) -> str:
     return f"can't have the {part} of {tensors.where}: there is none in it"
 
 
-def _clip_reader(tensors: Tensors, prefix: str) -> Read:
-    return lambda name: tensors.first(*(prefix + each for each in names.text_encoder_names(name)))
+def _clip_finder(tensors: Tensors, prefix: str) -> Find:
+    return lambda name: tensors.find(*(prefix + each for each in names.text_encoder_names(name)))
 
 
-def _open_clip_reader(tensors: Tensors, prefix: str) -> Read:
-    def read(name: str) -> torch.Tensor:
+def _open_clip_finder(tensors: Tensors, prefix: str) -> Find:
+    def find(name: str) -> Source:
         at = place(name)
-        tensor = tensors.first(prefix + at.name, third=at.third)
-        return tensor.T if at.transposed else tensor
+        return tensors.find(prefix + at.name, third=at.third)._replace(transposed=at.transposed)
 
-    return read
+    return find

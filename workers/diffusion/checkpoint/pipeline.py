@@ -11,7 +11,7 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
 from app.errors import NodeFailed
 from workers.diffusion.checkpoint.loading import Components
-from workers.diffusion.checkpoint.speed import recorded_unet
+from workers.diffusion.checkpoint.speed import RecordedUNet, recorded_unet
 from workers.diffusion.checkpoint.tiling import within_memory
 from workers.diffusion.drawing.conditioning import Conditioning
 from workers.diffusion.drawing.controls import ControlNets
@@ -38,12 +38,17 @@ class Encoded:
 class Pipeline:
     """The modules of one checkpoint. For the engine's thread alone: tokenizer and modules hold state."""
 
-    def __init__(self, components: Components) -> None:
+    def __init__(self, components: Components, before: Pipeline | None = None) -> None:
+        """Where the UNet is that of the pipeline `before`, with other numbers, what was recorded of it still holds."""
         self.components = components
         self._controls = ControlNets(components.unet)
         self._dressing = Dressing(components.unet, components.text_encoders)
         self._prompts = PromptEncoder(components.tokenizers, components.text_encoders, self._dressing)
-        self._recorded = recorded_unet(components)
+        self._recorded: RecordedUNet | None = None
+        if before is not None and before.components.unet is components.unet:
+            self._recorded = before._recorded
+        else:
+            self._recorded = recorded_unet(components)
 
     @property
     def unet(self) -> Callable[..., tuple[torch.Tensor]]:
@@ -56,12 +61,15 @@ class Pipeline:
         """Memory for more than its modules: prompts as numbers, weights as LoRAs change them, and ControlNets."""
         return self._prompts.bytes + self._dressing.bytes + self._controls.bytes
 
-    def give_back(self) -> None:
-        """Lets go of `held_bytes`. To be called, too, before the modules get other weights."""
+    def give_back(self, *, recordings: bool = False) -> None:
+        """Lets go of `held_bytes`. To be called, too, before the modules get other weights.
+
+        Recordings are good for other weights at the same place; they go where memory has run out.
+        """
         self._prompts.forget()
         self._dressing.forget()
         self._controls.forget()
-        if self._recorded:
+        if self._recorded and recordings:
             self._recorded.forget()
 
     def wear(self, loras: tuple[Lora, ...]) -> None:

@@ -9,12 +9,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app.errors import CheckpointUnavailable
+from workers.diffusion.checkpoint.assembly import Address
 from workers.diffusion.checkpoint.pipeline import Pipeline
 from workers.diffusion.checkpoint.sharing import Pieces, Shelf
 from workers.diffusion.memory import give_back_memory, is_out_of_memory
 from workers.diffusion.request import Limits, Resident, Weights
 
 Stamp = tuple[int, int]  # modification time in ns and size in bytes: another stamp, another file
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Leaver:
+    """One that makes way for another of its family, which may have its modules, and their memory but for what is
+    `foreign`, because others use it, too.
+    """
+
+    pipeline: Pipeline
+    foreign: Collection[Address]
 
 
 @dataclass(slots=True, eq=False)
@@ -37,11 +48,12 @@ class Residency:
     """
 
     def __init__(
-        self, limits: Limits, load: Callable[[Weights], Pipeline], expected_bytes: Callable[[Weights], int]
+        self, limits: Limits, load: Callable[[Weights, Leaver | None], Pipeline], expected: Callable[[Weights], int]
     ) -> None:
+        """`load` may use the modules of one that leaves. `expected`: bytes that a checkpoint will take."""
         self._limits = limits
         self._load = load
-        self._expected_bytes = expected_bytes
+        self._expected_bytes = expected
         self._held: OrderedDict[Weights, _Held] = OrderedDict()
         self._expected: dict[Weights, int] = {}  # of those that wait
         self._keep_s: dict[Weights, float | None] = {}  # where somebody asked for another time than the limit
@@ -72,6 +84,11 @@ class Residency:
         stays = [held for each, held in self._held.items() if each in busy or self._is_pinned(each)]
         return _bytes_of(stays) + self._expected[weights] <= self._limits.budget_bytes
 
+    def peek(self, weights: Weights) -> Pipeline | None:
+        """The pipeline, if it is in memory. That is no use of it."""
+        held = self._held.get(weights)
+        return held.pipeline if held else None
+
     def pipeline(self, weights: Weights) -> Pipeline:
         """The pipeline, loaded unless it is here. Raises CheckpointUnavailable."""
         if weights not in self._held:
@@ -98,8 +115,7 @@ class Residency:
         self._held.pop(weights, None)  # a file that was replaced: the old weights go before the new come
         held = None
         self._expected.pop(weights, 0)
-        self._make_way(weights)
-        self._hold(weights, stamp, self._loaded(weights))
+        self._hold(weights, stamp, self._loaded(weights, self._make_way(weights)))
         self.load_s = time.monotonic() - began_s
         return self.load_s
 
@@ -154,33 +170,40 @@ class Residency:
         """
         for weights in keep:
             if weights in self._held:
-                self._held[weights].pipeline.give_back()
+                self._held[weights].pipeline.give_back(recordings=True)
         self._unload([weights for weights in self._held if weights not in keep])
 
     def drop(self, name: str) -> None:
         """Unloads the checkpoint of that name, pinned or not; whoever is at work with it has it loaded again."""
         self._unload([weights for weights in self._held if weights.name == name])
 
-    def _make_way(self, weights: Weights) -> None:
-        """For one that is about to be loaded.
+    def _make_way(self, weights: Weights) -> Leaver | None:
+        """For one that is about to be loaded; returns one that it may take the place of.
 
         One of the same family has tensors of the same sizes: they are read into the memory that the old ones leave,
         which costs the system nothing. For those of another family the memory goes back to it first.
         """
         leaving = self._too_many(self._expected_bytes(weights))
+        kin = [self._held[each] for each in leaving if each.family == weights.family]
         self._forget(leaving)
-        if any(each.family != weights.family for each in leaving):
+        if len(kin) < len(leaving):
             self._give_back_memory()
+        if not kin:
+            return None
+        kin[-1].pipeline.give_back()
+        # Asked for now: what others were given since they came, such as an autoencoder in full, may be shared, too.
+        return Leaver(kin[-1].pipeline, {place for held in self._held.values() for place in held.shelf.pieces()})
 
-    def _loaded(self, weights: Weights) -> Pipeline:
+    def _loaded(self, weights: Weights, leaver: Leaver | None) -> Pipeline:
         """Where memory runs out, once more without the others. Raises what loading raises."""
         try:
-            return self._load(weights)
+            return self._load(weights, leaver)
         except RuntimeError as error:
-            if not self._held or not is_out_of_memory(error):
+            if not (self._held or leaver) or not is_out_of_memory(error):
                 raise
+        leaver = None
         self.unload()  # the error is gone by now, and the tensors that its frames held
-        return self._load(weights)
+        return self._load(weights, None)
 
     def _hold(self, weights: Weights, stamp: Stamp, pipeline: Pipeline) -> None:
         shelf, now_s = Shelf(pipeline.components), time.monotonic()

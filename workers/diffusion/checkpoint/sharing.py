@@ -12,11 +12,12 @@ from weakref import WeakValueDictionary
 import torch
 from torch import nn
 
+from workers.diffusion.checkpoint.assembly import Address
 from workers.diffusion.checkpoint.loading import Components
 
 Look = tuple[torch.Size, tuple[int, ...], torch.dtype, torch.device, bytes]
-Pieces = dict[tuple[str, int], int]
-"""(kind of device, address) → bytes of each piece of memory."""
+Pieces = dict[Address, int]
+"""Bytes of each piece of memory."""
 
 _SMALL = 16 * 1024  # bytes; below that there is nothing to win
 _SAMPLES = 16

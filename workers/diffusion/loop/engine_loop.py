@@ -19,6 +19,7 @@ from workers.diffusion.checkpoint.files_ahead import read_ahead
 from workers.diffusion.checkpoint.residency import Residency
 from workers.diffusion.drawing.painting import Interlude, Painting
 from workers.diffusion.loop.curve import Curve
+from workers.diffusion.loop.foresight import Foresight
 from workers.diffusion.loop.groups import Entry, Group, GroupKey
 from workers.diffusion.loop.stopwatch import Stopwatch
 from workers.diffusion.loop.ticket import Errand, Ticket
@@ -44,12 +45,14 @@ Order = Ticket | Callable[[], None] | None
 class EngineLoop:
     """One thread for one device: text encoders, UNet and autoencoder are used in it alone.
 
-    A turn: whoever is new begins, one group makes one UNet call, one finished drawing is decoded.
+    A turn: whoever is new begins, one group makes one UNet call, one finished drawing is decoded; not before whoever
+    came during the call has had one.
     """
 
     def __init__(self, residency: Residency, device: torch.device) -> None:
         self._residency = residency
         self._stopwatch = Stopwatch(device)
+        self._foresight = Foresight(residency.peek)
         self._inbox: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self._curves: OrderedDict[tuple[Weights, int, int], Curve] = OrderedDict()  # least recently asked for first
         self._in_full: dict[Weights, Weights] = {}  # what overflowed in half precision
@@ -61,6 +64,8 @@ class EngineLoop:
 
     def give(self, order: Order) -> None:
         """Called by any thread."""
+        if isinstance(order, Ticket):
+            self._foresight.expect(order)
         self._inbox.put(order)
 
     def close(self) -> None:
@@ -68,6 +73,7 @@ class EngineLoop:
         atexit.unregister(self.close)
         self.give(None)
         self._thread.join(_LAST_TURN_S)
+        self._foresight.close()
 
     @property
     def waiting(self) -> int:
@@ -86,6 +92,7 @@ class EngineLoop:
         self._outside_since: dict[Weights, float] = {}  # what waits, and is not in memory
         self._turns = Turns()
         self._waiting = 0
+        self._held_back = False  # the last turn's decoding
 
     def _run(self) -> None:
         """Whatever goes wrong here that no painting can be blamed for ends all of them; the next ones start anew."""
@@ -151,6 +158,7 @@ class EngineLoop:
                 painting.guarded(partial(self._start, painting))
 
     def _start(self, painting: Painting) -> None:
+        painting.ticket.is_begun = True
         if painting.is_over:
             return
         weights = painting.weights
@@ -204,8 +212,9 @@ class EngineLoop:
         pipeline.wear(group.key.loras)
 
     def _call(self, group: Group) -> None:
-        with self._stopwatch.measure(partial(self._note, group, group.row_count)):
-            group.tick(self._residency.pipeline(group.weights).unet)
+        unet = self._residency.pipeline(group.weights).unet
+        with self._stopwatch.measure(partial(self._note, group, group.row_count)), self._foresight.away():
+            group.tick(unet)
 
     def _note(self, group: Group, rows: int, seconds: float) -> None:
         group.curve.note(rows, seconds)
@@ -229,8 +238,13 @@ class EngineLoop:
         group.fail(error)
 
     def _finish(self) -> None:
-        """One drawing at a time, so that the others' next call does not wait for a row of decodings."""
+        """One drawing at a time, so that the others' next call does not wait for a row of decodings; and in the next
+        turn where somebody is new, whose first call would wait for it.
+        """
         if not self._done:
+            return
+        self._held_back = not (self._held_back or self._inbox.empty())
+        if self._held_back:
             return
         weights, entry = self._done.popleft()
         painting = entry.painting

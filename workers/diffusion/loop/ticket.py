@@ -45,6 +45,7 @@ class Ticket:
         self.given = given
         self.should_stop = should_stop
         self.enlarge = enlarge
+        self.is_begun = False  # its prompts are encoded, or what kept them from it was told
         self.load_s = 0.0  # how long its checkpoint took to load; set before the end is told
         self._told: queue.SimpleQueue[Progress | _Glimpsed | Errand | list[Pixels] | Exception] = queue.SimpleQueue()
 

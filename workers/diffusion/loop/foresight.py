@@ -1,0 +1,94 @@
+"""Prompts of requests that come while a UNet call is made are encoded during the call, and not after it."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import torch
+
+from workers.diffusion.checkpoint.pipeline import Pipeline
+from workers.diffusion.loop.ticket import Ticket
+from workers.diffusion.request import Weights
+
+_LAST_PROMPT_S = 30.0
+
+Find = Callable[[Weights], Pipeline | None]
+
+
+class Foresight:
+    """A thread beside the engine's. It works while the engine is `away` only: then the engine has the UNet, and nobody
+    the tokenizers and text encoders. What it does is remembered by the pipeline; what goes wrong in it goes wrong once
+    more on the engine's thread, which tells it.
+    """
+
+    def __init__(self, find: Find) -> None:
+        """`find` gives a pipeline that is in memory, without a sign that it is used."""
+        self._find = find
+        self._come: queue.SimpleQueue[Ticket | None] = queue.SimpleQueue()
+        self._turn = threading.Lock()  # the engine's, but for its UNet calls
+        self._turn.acquire()
+        self._thread: threading.Thread | None = None
+        self._is_closed = False
+
+    def expect(self, ticket: Ticket) -> None:
+        """Called by any thread. LoRAs change weights before a prompt is encoded: those who want them wait."""
+        if not ticket.request.loras:
+            self._come.put(ticket)
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """The engine's thread is in a UNet call. Afterwards it waits for the prompt that is being encoded."""
+        if self._thread is None:
+            self._thread = _started(self._run)
+        self._turn.release()
+        try:
+            yield
+        finally:
+            self._turn.acquire()
+
+    def close(self) -> None:
+        """To be called after the engine's thread has ended."""
+        self._is_closed = True
+        self._come.put(None)
+        if self._turn.locked():
+            self._turn.release()
+        if self._thread is not None:
+            self._thread.join(_LAST_PROMPT_S)
+
+    def _run(self) -> None:
+        while (ticket := self._come.get()) is not None:
+            with self._turn, torch.inference_mode(), suppress(Exception):
+                self._encode(ticket)
+            del ticket
+
+    def _encode(self, ticket: Ticket) -> None:
+        request = ticket.request
+        pipeline = None if ticket.is_begun or self._is_closed else self._find(request.weights)
+        if pipeline is None:
+            return
+        pipeline.encode(request.prompt, request)
+        if request.guidance_scale > 1:
+            pipeline.encode(request.negative_prompt, request, negative=True)
+
+
+def _started(run: Callable[[], None]) -> threading.Thread:
+    """On a CPU one core is enough for it: with more, two teams of threads would wait for each other.
+
+    To torch the number is that of the thread which sets it, and of all that begin to calculate later; those have what
+    they had.
+    """
+    before, is_set = torch.get_num_threads(), threading.Event()
+
+    def alone() -> None:
+        torch.set_num_threads(1)
+        is_set.set()
+        run()
+
+    thread = threading.Thread(target=alone, name="foresight", daemon=True)
+    thread.start()
+    is_set.wait()
+    torch.set_num_threads(before)
+    return thread
