@@ -31,7 +31,7 @@ cluster: $(STAMP) ## Serve with PostgreSQL, Redis, two API processes, two worker
 test: $(STAMP)-dev ## Run all the tests, three files at a time but for those that keep a machine busy; Debian packages they need are installed
 	@sh .ci/debian.sh curl faketime npm $(SERVERS)
 	@test -x $(S3RVER)/node_modules/.bin/s3rver || npm install --silent --no-fund --no-audit --prefix $(S3RVER) s3rver@3.7.1
-	@test -d $(OPENAI_JS)/node_modules/openai || npm install --silent --no-fund --no-audit --prefix $(OPENAI_JS) openai@6.49.0
+	@test -d $(OPENAI_JS)/node_modules/ai || npm install --silent --no-fund --no-audit --prefix $(OPENAI_JS) openai@6.49.0 ai@6.0.326 @ai-sdk/openai@3.0.141
 	@test -d $(OLD_CLIENT)/dify_client || $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $(OLD_CLIENT) dify-client==0.1.10
 	@test -x $(GRAPHON)/bin/python || PYTHON=$(PYTHON) sh .ci/graphon.sh $(GRAPHON)
 ifdef TESTS
