@@ -16,6 +16,8 @@ from tests.servers import ROOT, Atelier
 Json = dict[str, Any]
 
 SHAPES = "atelier-shapes"
+QUICKLY = {"ATELIER_PAINTER_STEP_S": "0.001"}
+"""How the engine of these tests paints that has none."""
 
 
 def png(mode: str = "RGB", color: Any = "red", size: tuple[int, int] = (64, 64)) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.dialects import Json, b64, half, painting_step, png, sha256
+from tests.dialects import QUICKLY, Json, b64, half, painting_step, png, sha256
 from tests.servers import Atelier, running
 
 PATH = "/v1/allm/image"
@@ -20,7 +20,7 @@ FEW = {"steps": 2, "seed": 3}
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Atelier]:
     folder = tmp_path_factory.mktemp("allm")
     allowed = {"outbound_allow": "127.0.0.1"}
-    with running(folder, worker_module="tests.chaos.painter", retry_delay_s="0", **allowed) as server:
+    with running(folder, worker_module="tests.chaos.painter", env_too=QUICKLY, retry_delay_s="0", **allowed) as server:
         server.until_ready()
         yield server
 

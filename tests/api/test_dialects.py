@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 from app.api.documents.dialects import dialects_page
 from app.api.pictures.table import COLUMNS, ROWS, Effect
 from tests.adapters import dress
-from tests.dialects import NO_PICTURES, SHAPES, Json, Pictures, Speaker, half, png, sha256
+from tests.dialects import NO_PICTURES, QUICKLY, SHAPES, Json, Pictures, Speaker, half, png, sha256
 from tests.servers import ROOT, running
 
 RED, BLUE, MASK = png(), png(color="blue"), half()
@@ -29,8 +28,7 @@ DRAWN = ("seed",)
 def speaker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Speaker]:
     folder = tmp_path_factory.mktemp("dialects")
     dress(folder / "checkpoints")
-    quick = {**os.environ, "ATELIER_PAINTER_STEP_S": "0.001"}
-    with running(folder, worker_module="tests.chaos.painter", env_too=quick) as server:
+    with running(folder, worker_module="tests.chaos.painter", env_too=QUICKLY) as server:
         server.until_ready()
         yield Speaker(server)
 

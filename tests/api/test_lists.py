@@ -117,6 +117,15 @@ def test_the_log_filters_what_dify_filters_and_what_it_can_not(server: Atelier) 
     assert logged(server, key, page=2, limit=1)["has_more"] is False
 
 
+def test_runs_tell_the_dialect_in_which_they_were_asked_for(server: Atelier, key: str) -> None:
+    run_id = server.run({"text": "a"}, key).json()["workflow_run_id"]
+    (entry,), (log_entry,) = listed(server, key, ids=run_id)["data"], logged(server, key, limit=1)["data"]
+    task = server.http.get(f"/v1/workflows/run/{run_id}?include=task", headers=server.bearer(key)).json()["task"]
+    assert entry["dialect"] == log_entry["dialect"] == task["dialect"] == "dify"
+    (shown,) = [line.split() for line in server.cli("top", "--once").splitlines() if line.startswith(run_id)]
+    assert shown[1:4] == ["echo", "dify", "succeeded"]
+
+
 def test_the_log_shows_runs_under_way(server: Atelier) -> None:
     run_id, task_id = begin(server, {"prompt": "a red circle"})
     entries = logged(server, server.key, status="running")["data"]

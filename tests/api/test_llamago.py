@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.clients.llamago import GoError, content, is_done, read_stream
+from tests.dialects import QUICKLY
 from tests.servers import Atelier, running
 
 GENERATE, COMPLETE = "/api/generate", "/v1/completions"
@@ -21,7 +22,9 @@ OBJECT = {"code": 400, "message": "prompt is required", "type": "invalid_request
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Atelier]:
     folder = tmp_path_factory.mktemp("llamago")
-    with running(folder, worker_module="tests.chaos.painter", llamago_port="0", retry_delay_s="0") as server:
+    with running(
+        folder, worker_module="tests.chaos.painter", env_too=QUICKLY, llamago_port="0", retry_delay_s="0"
+    ) as server:
         server.until_ready()
         yield server
 
