@@ -125,7 +125,7 @@ def test_the_client_for_javascript(atelier: Atelier, files: tuple[Path, Path]) -
     }
 
 
-@pytest.mark.skipif(not NPM.exists(), reason="needs npm's ai in build/openai-js (make test)")
+@pytest.mark.skipif(not HAS_NPM, reason=WITHOUT)
 def test_the_ai_sdk(atelier: Atelier, files: tuple[Path, Path]) -> None:
     assert in_node("ai_sdk.mjs", atelier, files) == {
         "a checkpoint": [2, "image/png", 0],
