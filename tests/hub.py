@@ -34,6 +34,7 @@ class Hub(http.server.ThreadingHTTPServer):
         self.cuts: list[int] = []
         self.statuses: list[int] = []
         self.etags = self.ranges = True
+        self.leads_to = "localhost"  # where the files of repositories are
         self.holds_at: int | None = None
         self.go_on = threading.Event()
         self.asked: list[tuple[str, dict[str, str]]] = []
@@ -134,7 +135,7 @@ class _Door(http.server.BaseHTTPRequestHandler):
             return self._say(403, b"", {"X-Error-Code": "GatedRepo"})
         content = self.server.repositories[name][file]
         self.server.files[f"{name}/{file}"] = content[::-1] if f"{name}/{file}" in self.server.damaged else content
-        where = f"http://localhost:{self.server.server_address[1]}/files/{name}/{file}"
+        where = f"http://{self.server.leads_to}:{self.server.server_address[1]}/files/{name}/{file}"
         self._say(302, b"", {"Location": where, "X-Linked-Etag": f'"{_sha256(content)}"'})
 
     def _give(self, name: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 import httpcore
 import httpx
 
+from app.errors import InvalidParam
 from app.outbound.reach import PUBLIC, Reach
 from app.outbound.transport import AddressRefused, require_in_reach, translated
 
@@ -22,7 +23,7 @@ class BlockingGuardedTransport(httpx.BaseTransport):
         )
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Raises httpx.TransportError; for a refused address httpx.ConnectError."""
+        """Raises httpx.TransportError; InvalidParam for a refused address: that is no trouble that could pass."""
         url = request.url
         asked = httpcore.Request(
             request.method,
@@ -32,7 +33,10 @@ class BlockingGuardedTransport(httpx.BaseTransport):
             extensions=request.extensions,
         )
         with translated(request):
-            answer = self._pool.handle_request(asked)
+            try:
+                answer = self._pool.handle_request(asked)
+            except AddressRefused as refused:
+                raise InvalidParam(f"{refused}.", params="model") from None
         return httpx.Response(
             answer.status, headers=answer.headers, stream=_Body(answer, request), extensions=answer.extensions
         )

@@ -88,11 +88,20 @@ def test_a_preset_is_made_copied_and_deleted(caller: ollama.Client, server: Atel
     assert caller.delete("sketch").status == caller.delete("me/sketch:fine").status == "success"
 
 
-def test_a_preset_fills_in_what_a_request_leaves_open(atelier: Atelier) -> None:
-    presets = ollama.Client(host=atelier.url, headers=atelier.bearer(atelier.key))
-    presets.create("Fixed", from_="atelier-shapes", parameters={"steps": 1, "seed": 7})
-    presets.create("fixed:more", from_="fixed", parameters={"seed": 11})
-    presets.copy("fixed:more", "copied")
+@pytest.fixture
+def painter(atelier: Atelier) -> Iterator[ollama.Client]:
+    """Of the server that all tests share, whose list of models is left as it was."""
+    one = ollama.Client(host=atelier.url, headers=atelier.bearer(atelier.key))
+    before = {each.model for each in one.list().models}
+    yield one
+    for each in {each.model for each in one.list().models} - before:
+        one.delete(str(each))
+
+
+def test_a_preset_fills_in_what_a_request_leaves_open(atelier: Atelier, painter: ollama.Client) -> None:
+    painter.create("Fixed", from_="atelier-shapes", parameters={"steps": 1, "seed": 7})
+    painter.create("fixed:more", from_="fixed", parameters={"seed": 11})
+    painter.copy("fixed:more", "copied")
     for model, given, seeds in (
         ("fixed", {"n": 2}, [7, 8]),
         ("FIXED:more", {}, [11]),
@@ -102,7 +111,8 @@ def test_a_preset_fills_in_what_a_request_leaves_open(atelier: Atelier) -> None:
         body = {"model": model, "prompt": "a red circle", **given}
         answer = atelier.http.post("/v1/images/generations", json=body)
         assert [each["seed"] for each in answer.json()["data"]] == seeds
-    assert presets.generate("copied", prompt="a red circle", stream=False).done
+    painted = [painter.generate("copied", prompt="a red circle", stream=False).image for _ in range(2)]
+    assert painted[0] == painted[1] != painter.generate("fixed", prompt="a red circle", stream=False).image
 
 
 def test_a_modelfile_of_2024_is_understood(server: Atelier) -> None:
@@ -111,6 +121,15 @@ def test_a_modelfile_of_2024_is_understood(server: Atelier) -> None:
     assert made.json() == {"status": "success"}
     wrong = ask(server, "/api/create", {"name": "old", "modelfile": text + "PARAMETER steps 1000\nTEMPLATE x"})
     assert wrong.json() == {"error": "steps must be an integer from 1 to 150, got '1000'"}
+
+
+def test_texts_that_are_none_do_no_harm(server: Atelier) -> None:
+    half = r'"system": "a\u0000\ud800", "parameters": {"negative_prompt": "\udfff"}}'
+    body = '{"model": "odd", "from": "atelier-shapes", ' + half
+    assert ask(server, "/api/create", body).text.splitlines()[-1] == '{"status":"success"}'
+    told = ask(server, "/api/create", r'{"model": "\ud800", "from": "atelier-shapes"}').json()
+    assert told == {"error": "invalid model name"}
+    assert ask(server, "/api/delete", r'{"model": "\ud800\u0000"}', "DELETE").status_code == 404
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ import ollama
 import pytest
 
 from tests.adapters import lora
+from tests.clients.packages import HAS_NPM, NPM, WITHOUT
 from tests.clients.test_ollama_library import checkpoint, client_of, refused, statuses
 from tests.hub import Hub, hub_running
-from tests.servers import Atelier, start
+from tests.servers import PATIENCE_S, ROOT, Atelier, start
 
 
 @pytest.fixture(scope="module")
@@ -245,6 +247,24 @@ def test_what_can_not_be_pushed_is_told(hub: Hub, client: ollama.Client, server:
     nameless = server.http.post("/api/push", content=b"{}", headers=headers)
     assert (nameless.status_code, nameless.json()) == (400, {"error": "model is required"})
     assert len(hub.asked) == begun
+
+
+@pytest.mark.skipif(not HAS_NPM, reason=WITHOUT)
+def test_npm_keeps_models(hub: Hub, server: Atelier, client: ollama.Client, content: bytes) -> None:
+    hub.repositories["npm/one"] = {"npm-one.safetensors": content}
+    key = client._client.headers["authorization"].removeprefix("Bearer ")
+    script = str(ROOT / "tests/clients/ollama_library.mjs")
+    words = ["node", script, str(NPM), server.url, key, "npm/one", "npm/pushed"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    for name in ("create", "copy", "push", "pull", "delete"):
+        assert told[name] == {"status": "success"}, name
+    for name in ("createStream", "pushStream", "pullStream"):
+        assert told[name][-1] == "success", name
+    assert {"npm:latest", "npm/pushed:latest"} <= set(told["list"])
+    assert told["missing"] == {"thrown": "model 'npm/pushed' not found", "status": 404}
+    assert told["wrong"] == {"thrown": "steps must be an integer from 1 to 150, got 0", "status": 400}
 
 
 # --- the end of a server
