@@ -168,6 +168,14 @@ def test_what_is_refused_has_llama_gos_form(port: httpx.Client, case: str) -> No
     assert (answer.status_code, answer.json()) == (status, {"error": said})
 
 
+def test_a_number_that_is_larger_than_any_is_answered_or_refused(port: httpx.Client) -> None:
+    endless = 10**400
+    assert generated(port, stream=False, keep_alive=-endless).status_code == 200
+    for name in ("seed", "steps", "guidance_scale", "width"):
+        answer = generated(port, stream=False, options={name: endless})
+        assert (answer.status_code, answer.json()["error"].startswith(f"{name} must be")) == (400, True)
+
+
 @pytest.mark.parametrize("accept", [LINES, EVENTS])
 def test_a_run_that_fails_in_a_stream_is_an_error_for_the_go_client(port: httpx.Client, accept: str) -> None:
     with pytest.raises(GoError, match="GPU ran out of memory"):
