@@ -143,6 +143,14 @@ class Settings(BaseSettings):
         -1.0, description="how long an unused checkpoint stays in memory; 0: not at all; negative: until others need it"
     )
     device: str = Field("", description="cuda, cuda:1, mps or cpu; empty: the best there is")
+    precision: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        "auto", description="what is calculated in; auto: float16 on a GPU, float32 on a CPU, where half is slower"
+    )
+    gpu_without: Annotated[tuple[Literal["graphs", "fused", "beside", "pinned"], ...], NoDecode] = Field(
+        (),
+        description="what is left out on a GPU, with commas: graphs (recorded calls), fused (projections in one), "
+        "beside (decoding beside calls), pinned (memory for transfers)",
+    )
     torch_threads: int = Field(0, ge=0, description="CPU threads of the worker's engine; 0: the cores it may use")
 
     llm_endpoints: Annotated[dict[str, LlmEndpoint], NoDecode] = Field(
@@ -237,7 +245,7 @@ class Settings(BaseSettings):
     def _no_port(cls, value: object) -> object:
         return None if isinstance(value, str) and value.strip().lower() in ("", "none") else value
 
-    @field_validator("webhook_retry_s", "outbound_allow", "pinned_checkpoints", mode="before")
+    @field_validator("webhook_retry_s", "outbound_allow", "pinned_checkpoints", "gpu_without", mode="before")
     @classmethod
     def _listed(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value

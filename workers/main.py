@@ -27,7 +27,7 @@ from app.runs.settle import SettleImages
 from app.settings import Settings
 from app.store.store import Store
 from workers.child import parent_connection
-from workers.diffusion.request import Limits
+from workers.diffusion.request import Limits, Tuning
 from workers.drain import Drain
 from workers.lanes import Lanes
 from workers.link import Ready, WorkerSide
@@ -85,7 +85,8 @@ def _engine(settings: Settings, catalogue: Catalogue) -> Engine:
     pinned = catalogue.pinned(settings.pinned_checkpoints)
     keep_s = settings.keep_alive_s if settings.keep_alive_s >= 0 else None
     limits = Limits(settings.memory_budget_mb * 2**20, keep_s, frozenset(pinned))
-    engine = Engine(settings.device or None, settings.torch_threads, limits)
+    tuning = Tuning(settings.precision, frozenset(settings.gpu_without))
+    engine = Engine(settings.device or None, settings.torch_threads, limits, tuning)
     warm = partial(_warm, engine, catalogue, ReadyFiles(Conversions(settings.converted_dir)))
     warm(catalogue.default)
     finds = [partial(catalogue.get, name) for name in pinned]

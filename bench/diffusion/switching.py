@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import statistics
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -10,16 +11,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from diffusers import StableDiffusionPipeline
+from safetensors.torch import load_file, save_file
 
 from bench.diffusion.stage import Stage, seconds
 from bench.diffusion.table import Row
 from bench.diffusion.weights import cousins, single_file
+from workers.diffusion.checkpoint.shells import forget_shells
 from workers.diffusion.checkpoint.tokenizer import CONFIGS
 from workers.diffusion.engine import Engine
 from workers.diffusion.memory import give_back_memory
-from workers.diffusion.request import Weights
+from workers.diffusion.request import Limits, Precision, Tuning, Weights
 
-ROUNDS, LOADS = 10, 4
+ROUNDS, LOADS = 10, 8
 
 
 def switching(stage: Stage) -> Iterator[Row]:
@@ -62,30 +65,71 @@ def _step_s(stage: Stage) -> float:
 
 
 def loading(stage: Stage) -> Iterator[Row]:
-    """A single file that is not in the page cache: loaded, against read, and against diffusers' own loading."""
+    """Single files that are not in the page cache: loaded, against read, and against diffusers' own loading."""
     weights = stage.request.weights
     with tempfile.TemporaryDirectory(dir=_on_disk()) as folder:
         file = single_file(Path(weights.path), Path(folder))
+        weights = replace(weights, name=file.stem, path=str(file))
         size_mb = file.stat().st_size / 1e6
         ours, read, theirs = [], [], []
         for _ in range(LOADS):
             read.append(seconds(_read, _cold(file)))
-            ours.append(_load_s(stage, replace(weights, name=file.stem, path=str(_cold(file)))))
+            ours.append(_load_s(stage, weights))
             theirs.append(seconds(_load_plainly, stage, _cold(file)))
-    ours_s, read_s, theirs_s = (statistics.median(each) for each in (ours, read, theirs))
-    aim = "<= 1.2" if stage.is_gpu else ""
-    yield Row(
-        f"loading a cold file of {size_mb:.0f} MB", f"{ours_s:.2f} s", f"reading: {read_s:.2f} s", ours_s / read_s, aim
-    )
-    yield Row("  against diffusers' from_single_file", f"{ours_s:.2f} s", f"{theirs_s:.2f} s", ours_s / theirs_s)
+        ours_s, theirs_s = statistics.median(ours), statistics.median(theirs)
+        aim = "<= 1.2" if stage.is_gpu else ""
+        yield _load_row(f"loading a cold file of {size_mb:.0f} MB", ours, read, aim)
+        yield Row("  against diffusers' from_single_file", f"{ours_s:.2f} s", f"{theirs_s:.2f} s", ours_s / theirs_s)
+        yield _load_row("  in the place of one of its kind", _swaps_s(stage, weights, Path(folder)), read)
+        yield _load_row("  a process's first one of its kind", [_first_load_s(stage, weights)], read)
+        if not stage.is_gpu:
+            yield _load_row("  in half precision, as the file is", *_loads_s(stage, weights, "float16"))
+            wide = Path(folder) / "wide.safetensors"
+            save_file({name: each.float() for name, each in load_file(file).items()}, wide, metadata={"format": "pt"})
+            wide_weights = replace(weights, name="wide", path=str(wide))
+            yield _load_row("  in single precision, of such a file", *_loads_s(stage, wide_weights, "float32"))
 
 
-def _load_s(stage: Stage, weights: Weights) -> float:
+def _load_row(what: str, ours: Sequence[float], read: Sequence[float], aim: str = "") -> Row:
+    ours_s, read_s = statistics.median(ours), statistics.median(read)
+    return Row(what, f"{ours_s * 1000:.0f} ms", f"reading: {read_s * 1000:.0f} ms", ours_s / read_s, aim)
+
+
+def _loads_s(stage: Stage, weights: Weights, precision: Precision) -> tuple[list[float], list[float]]:
+    """So many loads, and as many times only read, in turns."""
+    ours, read = [], []
+    for _ in range(LOADS):
+        read.append(seconds(_read, _cold(Path(weights.path))))
+        ours.append(_load_s(stage, weights, precision))
+    return ours, read
+
+
+def _load_s(stage: Stage, weights: Weights, precision: Precision = "auto") -> float:
     """By an engine of its own, which has none yet."""
-    engine = Engine(str(stage.engine.device))
+    engine = Engine(str(stage.engine.device), tuning=Tuning(precision))
+    _cold(Path(weights.path))
     took_s = seconds(engine.warm, weights)
     engine.close()
     return took_s
+
+
+def _swaps_s(stage: Stage, weights: Weights, folder: Path) -> list[float]:
+    """By an engine that has room for one, and has another."""
+    engine = Engine(str(stage.engine.device), limits=Limits(budget_bytes=1))
+    other = folder / "other.safetensors"
+    shutil.copy(weights.path, other)
+    both = (weights, replace(weights, name="other", path=str(other)))
+    took_s = []
+    for each in both * (LOADS // 2 + 1):
+        _cold(Path(each.path))
+        took_s.append(seconds(engine.warm, each))
+    engine.close()
+    return took_s[1:]
+
+
+def _first_load_s(stage: Stage, weights: Weights) -> float:
+    forget_shells()
+    return _load_s(stage, weights)
 
 
 def _load_plainly(stage: Stage, file: Path) -> None:

@@ -26,6 +26,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from tests.databases import PostgresDatabases
+from tests.hub import hub_running
 from tests.servers import IN_THE_TABLE, OTHER_SHAPES, ROOT, Atelier, running
 
 SEED = int(os.environ.get("ATELIER_FUZZ_SEED", "20261121"))
@@ -52,12 +53,13 @@ Json = dict[str, Any]
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresDatabases) -> Iterator[Atelier]:
     """On PostgreSQL, which is the stricter of the two about what is text and what is a number."""
-    env = {"DATABASE_URL": postgres.new(), "ATELIER_PAINTER_STEP_S": "0"}
     nobody_is_told = {"webhook_allow_private": "true", "webhook_retry_s": "3600"}
     folder = tmp_path_factory.mktemp("fuzz")
-    with running(folder, folder / "log", env_too=env, worker_module=PAINTER, **nobody_is_told) as server:
-        server.until_ready()
-        yield server
+    with hub_running() as hub:  # which has no repositories
+        env = {"DATABASE_URL": postgres.new(), "HF_ENDPOINT": hub.address, "ATELIER_PAINTER_STEP_S": "0"}
+        with running(folder, folder / "log", env_too=env, worker_module=PAINTER, **nobody_is_told) as server:
+            server.until_ready()
+            yield server
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,7 @@ def make(admin: httpx.Client, **terms: Any) -> dict[str, Any]:
 def message(answer: httpx.Response) -> str:
     """What is wrong, in whichever dialect's shape."""
     said = answer.json()
-    error = said.get("error", said)
+    error = said.get("error", said.get("data", said))
     return str(error if isinstance(error, str) else error["message"])
 
 

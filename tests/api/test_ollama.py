@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +14,7 @@ import httpx
 import pytest
 
 from app.api.ollama.early import read_size
+from app.checkpoints.catalogue import SHIPPED_FOLDER
 from tests.servers import PATIENCE_S, Atelier, running
 from tests.streams import follow, frames
 
@@ -160,6 +164,22 @@ def test_what_goes_wrong_after_the_first_line_is_the_last_line(house: Atelier, o
         assert list(lines) == ['{"error":"request canceled"}']
 
 
+def test_a_worker_that_is_killed_delays_the_picture_and_no_more(house: Atelier, ollama: httpx.Client) -> None:
+    with ollama.stream("POST", "/api/generate", json=PAINT | {"prompt": "hold kill", "steps": 3}) as answer:
+        lines = answer.iter_lines()
+        begun = [next(lines), next(lines)]
+        os.kill(house.worker_pid("tests.chaos.painter") or 0, signal.SIGKILL)
+        (house.data_dir / "release-kill").touch()
+        *rest, last = (json.loads(line) for line in lines)
+    assert [json.loads(line).get("completed", 0) for line in begun] + [each["completed"] for each in rest] == [
+        0,
+        1,
+        2,
+        3,
+    ]
+    assert last["image"]
+
+
 @pytest.mark.parametrize("stream", [True, False])
 def test_what_goes_wrong_before_the_first_line_has_a_status(ollama: httpx.Client, stream: bool) -> None:
     answer = paint(ollama, "too large", stream=stream)
@@ -207,6 +227,12 @@ ERRORS: list[tuple[str, Any, int, str]] = [
     (GENERATE, PAINT | {"options": {"cfg_scale": "7"}}, 400, 'option "cfg_scale" must be of type float32'),
     (GENERATE, PAINT | {"options": {"negative_prompt": 7}}, 400, 'option "negative_prompt" must be of type string'),
     (GENERATE, PAINT | {"options": {"exclusive": 7}}, 400, 'option "exclusive" must be of type boolean'),
+    (
+        GENERATE,
+        PAINT | {"options": {"cfg": 1, "cfg_scale": 2}},
+        400,
+        'options "cfg" and "cfg_scale" are the same setting: give one of them',
+    ),
     (GENERATE, PAINT | {"options": {"mask": "AAAA"}}, 400, 'option "mask" needs a picture in images'),
     (GENERATE, PAINT | {"images": ["AAAA"] * 17}, 400, "too many input images, maximum is 16"),
     (CHAT, b"", 400, "missing request body"),
@@ -298,6 +324,27 @@ def test_the_models_that_there_are(web: Atelier) -> None:
     said = {"name": f"{MODEL}:latest", "model": f"{MODEL}:latest", "size": 12131153, "details": DETAILS}
     assert model == {**said, "capabilities": ["image", "vision"]}
     assert web.http.head("/api/tags").status_code == 200
+
+
+def test_the_newest_comes_first_and_all_in_memory_are_told(house: Atelier, ollama: httpx.Client) -> None:
+    newer = house.checkpoints_dir / "Dreams.v2"
+    shutil.copytree(SHIPPED_FOLDER / MODEL, newer)
+    os.utime(newer)
+    names = [model["name"] for model in ollama.get("/api/tags").json()["models"]]
+    assert names == ["Dreams.v2:latest", f"{MODEL}:latest"]
+    assert paint(ollama, model="dreams.V2", steps=1, stream=False).json()["model"] == "dreams.V2"
+
+    def both() -> list[dict[str, Any]]:
+        found = ollama.get("/api/ps").json()["models"]
+        return found if len(found) == 2 else []
+
+    told = house.until("both are in memory", both)
+    assert {(each["name"], each["size"], each["size_vram"], each["context_length"]) for each in told} == {
+        ("Dreams.v2:latest", 1_000_000, 0, 0),
+        (f"{MODEL}:latest", 1_000_000, 0, 0),
+    }
+    assert all(each["expires_at"] > "2318" for each in told)
+    assert told[0]["details"] == DETAILS
 
 
 def test_what_is_known_of_a_model(web: Atelier) -> None:

@@ -114,10 +114,7 @@ def test_errors_are_the_clients_own(client: OpenAI, atelier: Atelier) -> None:
 
 @pytest.mark.skipif(not HAS_NPM, reason=WITHOUT)
 def test_the_client_for_javascript(atelier: Atelier, files: tuple[Path, Path]) -> None:
-    words = [str(NPM), f"{atelier.url}/v1", atelier.key, *map(str, files)]
-    said = subprocess.run(["node", str(Path(__file__).with_name("openai.mjs")), *words], capture_output=True, text=True)
-    assert said.returncode == 0, said.stderr
-    assert json.loads(said.stdout) == {
+    assert in_node("openai.mjs", atelier, files) == {
         "generated": [["iVBORw0K", 7], ["iVBORw0K", 8]],
         "last": "image_generation.completed",
         "edited": "png",
@@ -126,3 +123,20 @@ def test_the_client_for_javascript(atelier: Atelier, files: tuple[Path, Path]) -
         "model": "model",
         "refused": [404, "model_not_found"],
     }
+
+
+@pytest.mark.skipif(not HAS_NPM, reason=WITHOUT)
+def test_the_ai_sdk(atelier: Atelier, files: tuple[Path, Path]) -> None:
+    assert in_node("ai_sdk.mjs", atelier, files) == {
+        "a checkpoint": [2, "image/png", 0],
+        "a name of OpenAI's": [1, "image/png", 0],
+        "an edit": [1, "image/png", 0],
+    }
+
+
+def in_node(program: str, server: Atelier, files: tuple[Path, Path]) -> Any:
+    """What the program says of its calls."""
+    words = [str(NPM), f"{server.url}/v1", server.key, *map(str, files)]
+    said = subprocess.run(["node", str(Path(__file__).with_name(program)), *words], capture_output=True, text=True)
+    assert said.returncode == 0, said.stderr
+    return json.loads(said.stdout)

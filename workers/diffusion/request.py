@@ -184,6 +184,22 @@ class Limits:
     pinned: frozenset[str] = frozenset()  # by name: these stay
 
 
+Precision = Literal["auto", "float32", "float16", "bfloat16"]
+Quickening = Literal["graphs", "fused", "beside", "pinned"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """How the engine calculates.
+
+    `precision` "auto": half (float16) on a GPU, single on a CPU. `without`: what a GPU is not to be made faster by:
+    recorded UNet calls, fused projections, decoding beside the calls, pinned memory.
+    """
+
+    precision: Precision = "auto"
+    without: frozenset[Quickening] = frozenset()
+
+
 @dataclass(frozen=True, slots=True)
 class Resident:
     """A checkpoint in memory. Times are of `time.monotonic`."""

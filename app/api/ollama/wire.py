@@ -140,10 +140,15 @@ def _extras(options: Mapping[str, Any], document: str) -> dict[str, Any]:
     """The document's inputs that options name. What they do not know is passed over, as Ollama does."""
     kinds = {variable.name: variable for variable in shipped(document).graph.start.variables}
     found: dict[str, Any] = {}
+    said: dict[str, str] = {}
     for name, value in options.items():
         stands_for = None if name in _SIZES else input_named(document, name)
-        if stands_for is not None and stands_for not in _OWN:
-            found[stands_for] = _typed(name, value, kinds[stands_for])
+        if stands_for is None or stands_for in _OWN:
+            continue
+        if stands_for in found:
+            both = f"options {quoted(said[stands_for])} and {quoted(name)}"
+            raise BadRequest(f"{both} are the same setting: give one of them")
+        found[stands_for], said[stands_for] = _typed(name, value, kinds[stands_for]), name
     return found
 
 

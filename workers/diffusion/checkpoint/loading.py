@@ -13,7 +13,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from app.errors import CheckpointUnavailable
-from workers.diffusion.checkpoint.assembly import Assembly, Estate
+from workers.diffusion.checkpoint.assembly import Assembly
 from workers.diffusion.checkpoint.files_ahead import read_ahead
 from workers.diffusion.checkpoint.parts import (
     Part,
@@ -64,21 +64,21 @@ def load(
     device: torch.device,
     dtype: torch.dtype,
     configs: Path = CONFIGS,
-    estate: Estate | None = None,
+    assembly: Assembly | None = None,
 ) -> Components:
-    """Loads a diffusers folder or a single `.safetensors` file of `weights.family` (a folder of `configs`), into what
-    another one has left where that fits.
+    """Loads a diffusers folder or a single `.safetensors` file of `weights.family` (a folder of `configs`).
 
+    `assembly`, for this device, may have modules of another checkpoint.
     Raises CheckpointUnavailable when the files can't be read or hold other weights than the family's.
     """
     path = Path(weights.path)
     read_ahead(weights)  # while headers are read and modules are made
     with _explained(path), ExitStack() as files:
         sources = _Sources(weights, configs / weights.family, files)
+        assembly = assembly or Assembly(device)
         unet, vae, texts = sources.unet(), sources.vae(), sources.text_encoders()
         vae_dtype = torch.float32 if _overflows(weights.family, vae, dtype) else dtype
         schedule = sources.schedule()
-        assembly = Assembly(device, estate)
         parts = Components(
             tokenizers=tuple(sources.tokenizer(kind, part, configs) for kind, part in texts.items()),
             text_encoders=tuple(assembly.module(TEXT_ENCODERS[kind], part, dtype) for kind, part in texts.items()),

@@ -10,13 +10,15 @@ from diffusers import AutoencoderKL, ControlNetModel
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
 from app.errors import NodeFailed
+from workers.diffusion.checkpoint.developing import Development
 from workers.diffusion.checkpoint.loading import Components
+from workers.diffusion.checkpoint.side import Here, Side
 from workers.diffusion.checkpoint.speed import RecordedUNet, recorded_unet
 from workers.diffusion.checkpoint.tiling import within_memory
 from workers.diffusion.drawing.conditioning import Conditioning
 from workers.diffusion.drawing.controls import ControlNets
 from workers.diffusion.loras.dressing import Dressing
-from workers.diffusion.pictures.images import Pixels, from_unit
+from workers.diffusion.pictures.images import Pixels
 from workers.diffusion.prompts.encoder import Prompt, PromptEncoder
 from workers.diffusion.request import ImageRequest, Lora
 
@@ -38,16 +40,27 @@ class Encoded:
 class Pipeline:
     """The modules of one checkpoint. For the engine's thread alone: tokenizer and modules hold state."""
 
-    def __init__(self, components: Components, before: Pipeline | None = None) -> None:
-        """Where the UNet is that of the pipeline `before`, with other numbers, what was recorded of it still holds."""
+    def __init__(
+        self,
+        components: Components,
+        before: Pipeline | None = None,
+        *,
+        side: Side | None = None,
+        records: bool = True,
+    ) -> None:
+        """Where the UNet is that of the pipeline `before`, with other numbers, what was recorded of it still holds.
+
+        `records`: whether UNet calls are, on a device that can do that.
+        """
         self.components = components
+        self._side = side or Here()
         self._controls = ControlNets(components.unet)
         self._dressing = Dressing(components.unet, components.text_encoders)
         self._prompts = PromptEncoder(components.tokenizers, components.text_encoders, self._dressing)
         self._recorded: RecordedUNet | None = None
         if before is not None and before.components.unet is components.unet:
             self._recorded = before._recorded
-        else:
+        elif records:
             self._recorded = recorded_unet(components)
 
     @property
@@ -64,8 +77,10 @@ class Pipeline:
     def give_back(self, *, recordings: bool = False) -> None:
         """Lets go of `held_bytes`. To be called, too, before the modules get other weights.
 
-        Recordings are good for other weights at the same place; they go where memory has run out.
+        Waits for pictures that are being developed. Recordings are good for other weights at the same place; they go
+        where memory has run out.
         """
+        self._side.finish()
         self._prompts.forget()
         self._dressing.forget()
         self._controls.forget()
@@ -93,37 +108,20 @@ class Pipeline:
         parts = self.components
         encoded = _encoded(parts.vae, picture.to(parts.device))
         if not torch.isfinite(encoded.mean).all() and parts.vae.dtype != torch.float32:
-            parts.vae.to(torch.float32)  # as in `to_pixels`
+            self._side.finish()
+            parts.vae.to(torch.float32)  # as where it decodes
             encoded = _encoded(parts.vae, picture.to(parts.device))
         if not torch.isfinite(encoded.mean).all():
             raise NodeFailed("The autoencoder gave no numbers (NaN): the checkpoint's VAE is damaged.")
         return Encoded(encoded, parts.vae.config.scaling_factor, parts.dtype)
 
+    def develop(self, latents: torch.Tensor) -> Development:
+        """A picture of latents, beside other work where the device can do that."""
+        return Development(self.components.vae, latents, self._side)
+
     def to_pixels(self, latents: torch.Tensor) -> Pixels:
-        """One picture, of latents (1, channels, height, width): a batch would need as many times the memory, where
-        memory is scarcest. Raises NodeFailed for what is no number.
-        """
-        if not torch.isfinite(latents).all():
-            raise NodeFailed("The denoiser gave no numbers (NaN): the checkpoint's weights are damaged.")
-        vae = self.components.vae
-        latents = latents / vae.config.scaling_factor
-        picture = _decoded(vae, latents)
-        if not torch.isfinite(picture).all() and vae.dtype != torch.float32:
-            vae.to(torch.float32)  # some autoencoders overflow in half precision; this one stays in full from now on
-            picture = _decoded(vae, latents)
-        if not torch.isfinite(picture).all():
-            raise NodeFailed("The autoencoder gave no numbers (NaN): the checkpoint's VAE is damaged.")
-        return from_unit(picture.float() / 2 + 0.5)
-
-
-def _decoded(vae: AutoencoderKL, latents: torch.Tensor) -> torch.Tensor:
-    pixels_per_latent = 2 ** (len(vae.config.block_out_channels) - 1)
-
-    def decode() -> torch.Tensor:
-        picture: torch.Tensor = vae.decode(latents.to(vae.dtype), return_dict=False)[0]
-        return picture
-
-    return within_memory(vae, latents.shape[-2] * latents.shape[-1] * pixels_per_latent**2, decode)
+        """The same, waited for. Raises NodeFailed for what is no number."""
+        return self.develop(latents).pixels()
 
 
 def _encoded(vae: AutoencoderKL, picture: torch.Tensor) -> DiagonalGaussianDistribution:

@@ -112,8 +112,8 @@ class Residency:
         if held is not None and held.stamp == stamp:
             return 0.0
         began_s = time.monotonic()
-        self._held.pop(weights, None)  # a file that was replaced: the old weights go before the new come
         held = None
+        self._forget([weights] if weights in self._held else [])  # a replaced file: old weights go before new ones come
         self._expected.pop(weights, 0)
         self._hold(weights, stamp, self._loaded(weights, self._make_way(weights)))
         self.load_s = time.monotonic() - began_s
@@ -190,7 +190,6 @@ class Residency:
             self._give_back_memory()
         if not kin:
             return None
-        kin[-1].pipeline.give_back()
         # Asked for now: what others were given since they came, such as an autoencoder in full, may be shared, too.
         return Leaver(kin[-1].pipeline, {place for held in self._held.values() for place in held.shelf.pieces()})
 
@@ -241,7 +240,7 @@ class Residency:
 
     def _forget(self, leaving: Collection[Weights]) -> None:
         for weights in leaving:
-            del self._held[weights]
+            self._held.pop(weights).pipeline.give_back()
             self._outdated.discard(weights)
             self._owes_memory = True
         self._publish()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import MethodType
 from typing import Any
@@ -21,6 +21,7 @@ from torch import nn
 from transformers import CLIPTextConfig, PreTrainedModel
 
 _KINDS = 32  # in memory: an empty UNet of full size takes a few MB
+_ROWS = (("to_q", "to_k", "to_v"), ("to_k", "to_v"))
 _HOLDERS = frozenset({dict, OrderedDict, list, set})
 
 
@@ -33,6 +34,7 @@ class Slot:
     leaf: str
     shape: torch.Size
     is_parameter: bool
+    together: int = 1  # it lies in one piece of memory with so many, itself and those that follow; 0: with one before
 
 
 class Shell:
@@ -44,7 +46,7 @@ class Shell:
 
     def __init__(self, empty: nn.Module) -> None:
         self._empty = empty.eval().requires_grad_(False)
-        self.slots = tuple(_slots(empty))
+        self.slots = tuple(_brought_together(_slots(empty)))
         parts = list(empty.modules())
         numbers = {id(part): i for i, part in enumerate(parts)}
         self._parts = [(type(part), _sorted_out(part, numbers)) for part in parts]
@@ -71,6 +73,11 @@ def shell_of(module: nn.Module) -> Shell | None:
     return _shells.get(module)
 
 
+def forget_shells() -> None:
+    """Each kind is built anew when it is asked for next."""
+    _built.cache_clear()
+
+
 @lru_cache(_KINDS)
 def _built(kind: type[nn.Module], config: str) -> Shell:
     told = json.loads(config)
@@ -90,6 +97,23 @@ def _slots(empty: nn.Module) -> list[Slot]:
                 if tensor is not None and prefix + leaf in wanted:
                     found.append(Slot(prefix + leaf, i, leaf, tensor.shape, slots is part._parameters))
     return found
+
+
+def _brought_together(slots: list[Slot]) -> list[Slot]:
+    """Queries, keys and values are made from the same numbers: with their weights in a row one multiplication makes
+    all of them. Where queries are made from others, keys and values lie in a row.
+    """
+    made: list[Slot] = []
+    while slots:
+        count = next((len(row) for row in _ROWS if _is_row(slots[: len(row)], row)), 1)
+        made += [replace(each, together=0 if i else count) for i, each in enumerate(slots[:count])]
+        slots = slots[count:]
+    return made
+
+
+def _is_row(slots: list[Slot], row: tuple[str, ...]) -> bool:
+    ends = tuple(slot.name.split(".")[-2:] for slot in slots)
+    return ends == tuple([end, "weight"] for end in row) and len({slot.shape for slot in slots}) == 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from diffusers import UNet2DConditionModel
 
+from workers.diffusion.checkpoint.fusing import fuse, fusing_pays
 from workers.diffusion.checkpoint.loading import Components
 from workers.diffusion.memory import is_out_of_memory
 
@@ -27,14 +28,18 @@ _PAYS = 0.97  # of the time without
 _TRIES = 3
 
 
-def arrange(components: Components) -> Components:
+def arrange(components: Components, *, fuses: bool = True) -> None:
     """Lays out the weights for the device. A GPU's convolutions in half precision want the channels last, and else turn
     everything around before and after each; on a CPU it makes no difference that could be measured.
+
+    `fuses`: projections are, where that pays.
     """
-    if components.device.type == "cuda":
-        for module in (components.unet, components.vae):
-            module.to(memory_format=torch.channels_last)
-    return components
+    if components.device.type != "cuda":
+        return
+    for module in (components.unet, components.vae):
+        module.to(memory_format=torch.channels_last)
+    if fuses and fusing_pays(components.unet, components.device):
+        fuse(components.unet)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

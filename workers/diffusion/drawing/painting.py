@@ -12,6 +12,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from app.errors import AtelierError, NodeFailed
+from workers.diffusion.checkpoint.developing import Development
 from workers.diffusion.checkpoint.pipeline import Pipeline
 from workers.diffusion.drawing.denoiser import Drawing, Guidance
 from workers.diffusion.drawing.given import hires_size
@@ -79,16 +80,18 @@ class Painting:
         self._drawings[0].is_watched = request.previews
         return list(self._drawings)
 
-    def after_pass(self, pipeline: Pipeline, drawing: Drawing) -> Drawing | Interlude | None:
-        """The drawing of its next pass, or what has to be done before; None when the picture is finished. The last one
-        ends the painting.
+    def is_last_pass(self, drawing: Drawing) -> bool:
+        return self.request.hires is None or self._drawings.index(drawing) in self._calls_before
+
+    def after_pass(self, pipeline: Pipeline, drawing: Drawing) -> Drawing | Interlude | Development:
+        """The drawing of its next pass, or what has to be done before; after the last one the picture, which `finish`
+        takes when it is developed.
 
         Raises NodeFailed for weights that give no numbers.
         """
         i, hires = self._drawings.index(drawing), self.request.hires
         if hires is None or i in self._calls_before:
-            self._finish(i, pipeline.to_pixels(drawing.latents))
-            return None
+            return pipeline.develop(drawing.latents)
         self._calls_before[i] = drawing.done
         if hires.upscaler == "latent":
             return self._second_drawing(i, pipeline, latents=self._enlarged(pipeline, drawing.latents))
@@ -195,8 +198,9 @@ class Painting:
         (width, height), grid = hires_size(self.request), pipeline.components.pixels_per_latent
         return interpolate(latents, (height // grid, width // grid), mode="bilinear", antialias=False)
 
-    def _finish(self, i: int, painted: Pixels) -> None:
-        given = self.ticket.given
+    def finish(self, drawing: Drawing, development: Development) -> None:
+        """The last one ends the painting. Raises NodeFailed for an autoencoder that gives no numbers."""
+        i, given, painted = self._drawings.index(drawing), self.ticket.given, development.pixels()
         if given.share is not None and given.image is not None:
             painted = pasted(painted, given.image, given.share)
         self._pictures[i] = painted

@@ -15,6 +15,7 @@ from functools import partial
 import torch
 
 from app.errors import NodeFailed
+from workers.diffusion.checkpoint.developing import Development
 from workers.diffusion.checkpoint.files_ahead import read_ahead
 from workers.diffusion.checkpoint.residency import Residency
 from workers.diffusion.drawing.painting import Interlude, Painting
@@ -89,6 +90,7 @@ class EngineLoop:
         self._open: list[Painting] = []
         self._groups: dict[tuple[Weights, GroupKey], Group] = {}
         self._done: deque[tuple[Weights, Entry]] = deque()  # through a pass, and not looked at yet
+        self._developing: deque[tuple[Weights, Entry, Development]] = deque()
         self._outside_since: dict[Weights, float] = {}  # what waits, and is not in memory
         self._turns = Turns()
         self._waiting = 0
@@ -115,6 +117,7 @@ class EngineLoop:
         self._begin()
         self._tick()
         self._finish()
+        self._collect()
         self._forget_ended()
         return False
 
@@ -149,6 +152,10 @@ class EngineLoop:
     @property
     def _has_work(self) -> bool:
         """False, too, while all open paintings wait for something that their own threads do."""
+        return bool(self._developing) or self._is_at_work
+
+    @property
+    def _is_at_work(self) -> bool:
         return bool(self._lobby or self._done) or any(group.has_work for group in self._groups.values())
 
     def _begin(self) -> None:
@@ -250,10 +257,21 @@ class EngineLoop:
         painting = entry.painting
         if painting.ticket.should_stop():
             painting.fail(StopRequested())
-        elif not painting.is_over and entry.drawing.is_sound:
-            painting.guarded(partial(self._after_pass, weights, entry))
         elif not painting.is_over:
-            painting.guarded(partial(self._begin_in_full, weights, painting))
+            painting.guarded(partial(self._after_pass, weights, entry))
+
+    def _collect(self) -> None:
+        """Pictures that are developed, in their order; without other work it waits for the first one."""
+        while self._developing and (self._developing[0][2].is_ready or not self._is_at_work):
+            weights, entry, development = self._developing.popleft()
+            if not entry.painting.is_over:
+                entry.painting.guarded(partial(self._developed, weights, entry, development))
+
+    def _developed(self, weights: Weights, entry: Entry, development: Development) -> None:
+        if development.is_sound:
+            entry.painting.finish(entry.drawing, development)
+        else:
+            self._begin_in_full(weights, entry.painting)
 
     def _begin_in_full(self, weights: Weights, painting: Painting) -> None:
         """Once more from the beginning, and in single precision: half of it may have been too little.
@@ -269,15 +287,21 @@ class EngineLoop:
         for group in self._groups.values():
             group.drop(painting)
         self._done = deque(each for each in self._done if each[1].painting is not painting)
+        self._developing = deque(each for each in self._developing if each[1].painting is not painting)
         self._lobby.append(painting)
 
     def _after_pass(self, weights: Weights, entry: Entry) -> None:
         painting = entry.painting
+        if not (painting.is_last_pass(entry.drawing) or entry.drawing.is_sound):
+            self._begin_in_full(weights, painting)
+            return
         following = painting.after_pass(self._residency.pipeline(weights), entry.drawing)
         if isinstance(following, Interlude):
             back = partial(self._give_result, weights, painting, following)
             painting.ticket.send(Errand(following.work, back))
-        elif following is not None:
+        elif isinstance(following, Development):
+            self._developing.append((weights, entry, following))
+        else:
             self._add(weights, Entry(following, painting))
 
     def _give_result(

@@ -120,8 +120,13 @@ def to_unit(pixels: Pixels) -> torch.Tensor:
 
 def from_unit(unit: torch.Tensor) -> Pixels:
     """The way back of `to_unit`, for values that may lie outside 0 and 1."""
-    picture: Pixels = (unit[0].float().clamp(0, 1).permute(1, 2, 0) * 255).round().to(torch.uint8).cpu().numpy()
+    picture: Pixels = eight_bits(unit).cpu().numpy()
     return picture
+
+
+def eight_bits(unit: torch.Tensor) -> torch.Tensor:
+    """As `from_unit`, where the picture lies."""
+    return (unit[0].float().clamp(0, 1).permute(1, 2, 0) * 255).round().to(torch.uint8)
 
 
 def _opaque(picture: Picture.Image) -> Picture.Image:
