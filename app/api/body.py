@@ -43,15 +43,18 @@ async def read_bytes(request: Request, most_bytes: int) -> bytes:
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > most_bytes:
         raise BodyTooLarge(too_large)
-    body = b""
+    chunks: list[bytes] = []
+    size = 0
     try:
         async for chunk in request.stream():
-            body = body + chunk if body else chunk  # nearly always there is but one
-            if len(body) > most_bytes:
+            size += len(chunk)
+            if size > most_bytes:
                 raise BodyTooLarge(too_large)
+            if chunk:
+                chunks.append(chunk)
     except ClientDisconnect:  # nobody hears this, but it is no failure of ours that it should be logged as one
         raise BadRequest("The connection ended before the body did.") from None
-    return body
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def _json_name(value: object) -> str:

@@ -104,6 +104,7 @@ class Recipe(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     files: Annotated[tuple[UsedFile, ...], Meta(max_length=512)] = ()
     device: Short = ""
     dtype: Short = ""
+    without: Annotated[tuple[Short, ...], Meta(max_length=16)] = ()
     versions: Annotated[dict[Short, Short], Meta(max_length=64)] = {}
 
     @property
@@ -123,8 +124,8 @@ class Recipe(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         return msgspec.json.encode(self).decode()
 
     def to_value(self) -> dict[str, Any]:
-        """As plain values, without what it does not say."""
-        value: dict[str, Any] = msgspec.to_builtins(self)
+        """As JSON has it, without what it does not say."""
+        value: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
         return value
 
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from app import clock, ids
+from app.domain.artifact import Artifact
 from app.domain.detail import Detail, Part
 from app.domain.event import QueuePosition, Tick
 from app.domain.request import Caller, RunRequest
@@ -26,6 +27,7 @@ from app.runs.publications import Publication, Publications
 from app.runs.record import NOTHING_ELSE
 from app.store import details, lists
 from app.store import runs as run_rows
+from app.store.files import artifacts_of
 from app.store.lists import Filters, Listed, LogQuery
 from app.store.store import Store
 from app.tally import Tally
@@ -198,6 +200,10 @@ class RunService:
             raise NotFound("Workflow run not found.")
         subject().run = detail.run.id
         return detail
+
+    async def made(self, run: Run) -> Sequence[Artifact]:
+        """What the run has made."""
+        return await self._store.read(lambda tx: artifacts_of(tx, run.id))
 
     async def stop(self, caller: Caller, task_or_run_id: str) -> Run:
         """Stops the run of a task at once; an ended run keeps its end. Raises NotFound.

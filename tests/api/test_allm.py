@@ -75,7 +75,7 @@ def test_a_request_as_allm_writes_it_gets_a_response_as_it_reads_it(server: Atel
 def test_a_picture_comes_as_it_was_asked_for(server: Atelier, form: str) -> None:
     source = ask(server, **ASKED, response_format=form).json()["data"]["images"][0]["data"]["source"]
     assert source["type"] == form
-    content = httpx.get(source["value"]).content if form == "url" else base64.b64decode(source["value"])
+    content = server.http.get(source["value"]).content if form == "url" else base64.b64decode(source["value"])
     assert content.startswith(b"\x89PNG")
 
 
@@ -324,6 +324,6 @@ def test_a_picture_may_be_named_by_its_url_and_a_run_by_its_user(server: Atelier
     made = ask(server, **ASKED, response_format="url", options={**FEW, "user": "eve"})
     url = made.json()["data"]["images"][0]["data"]["source"]["value"]
     step = painted(server, **EDIT | {"input_images": [tagged("Image", source={"type": "url", "value": url})]})
-    assert step["image"] == sha256(httpx.get(url).content)
+    assert step["image"] == sha256(server.http.get(url).content)
     runs = server.http.get("/v1/workflows/runs", params={"user": "eve"}).json()["data"]
     assert [run["id"] for run in runs] == [made.headers["x-workflow-run-id"]]

@@ -50,7 +50,7 @@ def test_the_go_client_reads_progress_a_url_and_the_end(port: httpx.Client, acce
     assert (content(pieces[0]), pieces[0]["total"]) == ("", 2)
     assert [is_done(piece) for piece in pieces] == [False] * (len(pieces) - 1) + [True]
     (url,) = filter(None, map(content, pieces))
-    picture = httpx.get(url)
+    picture = port.get(url, headers={"authorization": ""})
     assert base64.b64decode(pieces[-2]["image"]) == picture.content
     assert (picture.headers["content-type"], pieces[-1]["usage"]["total_tokens"]) == ("image/png", 0)
     assert pieces[-1]["id"] == f"chatcmpl-{answer.headers['x-workflow-run-id']}"
@@ -67,7 +67,7 @@ def test_a_reply_that_is_no_stream_has_the_picture_beside_its_choices(port: http
     answer = generated(port, "*/*", stream=False)
     (piece,) = read_stream(answer.content)
     assert answer.headers["content-type"] == "application/json; charset=utf-8"
-    assert httpx.get(content(piece)).content == base64.b64decode(piece["image"])
+    assert port.get(content(piece)).content == base64.b64decode(piece["image"])
     assert (is_done(piece), piece["object"], piece["model"]) == (True, "text_completion", SHAPES)
     assert piece["timings"]["predicted_n"] == 1
 
@@ -86,7 +86,7 @@ def test_a_picture_too_large_for_a_line_of_the_go_client_is_told_by_its_url(port
     assert is_done(pieces[-1])
     assert not any("image" in piece for piece in pieces)
     others = generated(port, EVENTS, prompt="noise", stream=stream).text
-    assert len(httpx.get(url).content) * 4 // 3 < len(others)
+    assert len(port.get(url).content) * 4 // 3 < len(others)
 
 
 # What llama.go itself writes, byte by byte, and what is written here instead: the client reads the same of both.
@@ -166,6 +166,14 @@ def test_what_is_refused_has_llama_gos_form(port: httpx.Client, case: str) -> No
     path, body, status, said = REFUSED[case]
     answer = port.post(path, json=body)
     assert (answer.status_code, answer.json()) == (status, {"error": said})
+
+
+def test_a_number_that_is_larger_than_any_is_answered_or_refused(port: httpx.Client) -> None:
+    endless = 10**400
+    assert generated(port, stream=False, keep_alive=-endless).status_code == 200
+    for name in ("seed", "steps", "guidance_scale", "width"):
+        answer = generated(port, stream=False, options={name: endless})
+        assert (answer.status_code, answer.json()["error"].startswith(f"{name} must be")) == (400, True)
 
 
 @pytest.mark.parametrize("accept", [LINES, EVENTS])

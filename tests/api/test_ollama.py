@@ -315,8 +315,8 @@ def test_greeting_version_and_status(web: Atelier, ollama: httpx.Client) -> None
 
 def test_the_models_that_there_are(web: Atelier) -> None:
     def known() -> dict[str, Any] | None:
-        (model,) = web.http.get("/api/tags").json()["models"]
-        return model if set(model["digest"]) != {"0"} else None
+        models = {model["name"]: model for model in web.http.get("/api/tags").json()["models"]}
+        return models[f"{MODEL}:latest"] if set(models[f"{MODEL}:latest"]["digest"]) != {"0"} else None
 
     model = web.until("the digest is reckoned", known)
     assert MOMENT.fullmatch(f'"{model.pop("modified_at")}"')

@@ -14,6 +14,7 @@ from PIL import Image
 
 from tests.media import picture, png_bomb
 from tests.servers import ROOT, Atelier, running
+from tests.sites import Page, site
 
 GENERATIONS, EDITS, VARIATIONS = (f"/v1/images/{name}" for name in ("generations", "edits", "variations"))
 KIND = "invalid_request_error"
@@ -24,7 +25,8 @@ Json = dict[str, Any]
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Atelier]:
     """Its engine paints small squares at once."""
-    with running(tmp_path_factory.mktemp("openai"), worker_module="tests.chaos.painter") as server:
+    settings = {"worker_module": "tests.chaos.painter", "outbound_allow": "127.0.0.1"}
+    with running(tmp_path_factory.mktemp("openai"), **settings) as server:
         server.until_ready()
         yield server
 
@@ -394,6 +396,24 @@ def test_pictures_come_by_every_name_and_way(house: Atelier) -> None:
         assert answer.status_code == 200, answer.text
         inputs = inputs_of(house, answer)
         assert (inputs["image"]["mime_type"], inputs["strength"]) == ("image/png", 0.75)
+
+
+def test_a_picture_at_an_address_is_fetched_before_there_is_a_run(house: Atelier) -> None:
+    with site({"/cat.png": Page(PNG), "/cat.txt": Page(b"no picture")}) as there:
+        asked = editing_json(images=[{"image_url": there.url("/cat.png")}], steps=2)
+        answer = house.http.post(**asked)
+        assert inputs_of(house, answer)["image"]["size"] == len(PNG)
+        refused = house.http.post(**editing_json(images=[{"image_url": there.url("/cat.txt")}], user="text"))
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_value")
+    assert house.http.get("/v1/workflows/runs?user=text").json()["data"] == []
+
+
+def test_a_stream_that_is_stopped_says_so(house: Atelier) -> None:
+    body = {"prompt": "stall", "stream": True, "user": "stopper"}
+    with house.http.stream("POST", GENERATIONS, json=body) as stream:
+        house.http.post(f"/v1/workflows/tasks/{stream.headers['x-task-id']}/stop", json={"user": "stopper"})
+        (event, said) = frames(stream.read().decode())[-1]
+    assert (event, said["error"]["code"]) == ("error", "run_stopped")
 
 
 def test_the_first_picture_is_changed_and_the_others_are_references(house: Atelier) -> None:

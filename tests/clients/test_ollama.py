@@ -41,6 +41,11 @@ def refusal(call: Any, *words: Any, **more: Any) -> tuple[int, str]:
     return refused.value.status_code, refused.value.error
 
 
+def in_memory(client: ollama.Client) -> Any:
+    """What is told of our checkpoint; other tests on the same server may have brought others."""
+    return next((each for each in client.ps().models if each.model == f"{MODEL}:latest"), None)
+
+
 def test_python_paints(client: ollama.Client) -> None:
     painted = client.generate(MODEL, "a red circle", options={"seed": 7}, **SMALL)
     assert (painted.done, painted.done_reason, painted.response) == (True, "stop", "")
@@ -71,23 +76,24 @@ def test_python_changes_pictures(client: ollama.Client) -> None:
 
 def test_python_loads_and_unloads(client: ollama.Client) -> None:
     assert client.generate(MODEL, keep_alive=300).done_reason == "load"
-    (loaded,) = client.ps().models
-    assert (loaded.model, loaded.name, loaded.context_length) == (f"{MODEL}:latest", f"{MODEL}:latest", 0)
+    loaded = in_memory(client)
+    assert loaded is not None
+    assert (loaded.name, loaded.context_length) == (f"{MODEL}:latest", 0)
     assert (loaded.size or 0) > 10_000_000
     assert loaded.size_vram == 0
     assert loaded.expires_at
     assert loaded.expires_at.year < 2300
     assert client.generate(MODEL, keep_alive="-1s", stream=False).done_reason == "load"
-    assert client.ps().models[0].expires_at.year > 2300  # type: ignore[union-attr]
+    assert in_memory(client).expires_at.year > 2300  # type: ignore[union-attr]
     assert [each.done_reason for each in client.generate(MODEL, keep_alive=0, stream=True)] == ["unload"]
-    assert client.ps().models == []
+    assert in_memory(client) is None
     assert client.generate(MODEL, "a moon", keep_alive=0, **SMALL).image
     assert client.chat(MODEL, keep_alive=0).done_reason == "unload"
 
 
 def test_python_looks_around(client: ollama.Client) -> None:
-    (listed,) = client.list().models
-    assert (listed.model, listed.details and listed.details.family) == (f"{MODEL}:latest", "StableDiffusionPipeline")
+    families = {model.model: model.details and model.details.family for model in client.list().models}
+    assert families[f"{MODEL}:latest"] == "StableDiffusionPipeline"
     shown = client.show(MODEL)
     assert (shown.modelinfo, shown.capabilities) == ({}, ["image", "vision"])
 
@@ -110,11 +116,12 @@ def test_npm(atelier: Atelier) -> None:
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["version"] == {"version": "0.32.5"}
-    assert told["list"]["models"][0]["name"] == told["show"]["modelfile"].split()[7] == f"{MODEL}:latest"
+    assert f"{MODEL}:latest" in {model["name"] for model in told["list"]["models"]}
+    assert told["show"]["modelfile"].split()[7] == f"{MODEL}:latest"
     assert [line.get("completed") for line in told["stream"]] == [None, 1, 2, None]
     assert told["stream"][-1]["image"] == told["generate"]["image"]
     assert size_of(told["edit"]["image"]) == (64, 64)
-    assert [each["model"] for each in told["ps"]["models"]] == [f"{MODEL}:latest"]
+    assert f"{MODEL}:latest" in {each["model"] for each in told["ps"]["models"]}
     assert (told["load"]["done_reason"], told["unload"]["done_reason"]) == ("load", "unload")
     assert told["chat"] == {"thrown": f'"{MODEL}" does not support chat', "status": 400}
     assert told["embed"] == told["embeddings"] == {"thrown": f'"{MODEL}" does not support embeddings', "status": 400}

@@ -97,6 +97,8 @@ def test_only_what_the_first_one_says_can_be_otherwise() -> None:
     was, now = (read_recipe(json.dumps(OURS | more))[0] for more in ({}, {"device": "H100", "dtype": "float16"}))
     assert differences(was, now) == ()
     (dtype,) = differences(now, Recipe(**{**{n: getattr(now, n) for n in now.__struct_fields__}, "dtype": "float32"}))
+    (slow,) = differences(was, read_recipe(json.dumps(OURS | {"without": ["fused"]}))[0])
+    assert (slow.name, slow.was, slow.now) == ("without", None, ["fused"])
     assert dtype.sentence == "dtype was float16, and is float32"
 
 

@@ -163,7 +163,7 @@ class Engine:
         seed, dtype = 0, self.dtype
         if isinstance(request, ImageRequest):
             seed, dtype = request.seed, self._dtype(request.weights)
-        content = encoding.encode(pixels, request, described(self.device, dtype))
+        content = encoding.encode(pixels, request, described(self.device, dtype, self._tuning.without))
         return Image(content, seed, width=pixels.shape[1], height=pixels.shape[0])
 
     def _pipeline(self, weights: Weights, leaver: Leaver | None) -> Pipeline:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import platform
 import re
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
 _MODEL = re.compile(r"^model name\s*:\s*(.+)$", re.MULTILINE)
 
 
-def described(device: torch.device, dtype: torch.dtype) -> dict[str, str]:
-    """`device` and `dtype` for a recipe."""
-    return {"device": _name(device), "dtype": str(dtype).removeprefix("torch.")}
+def described(device: torch.device, dtype: torch.dtype, without: Collection[str] = ()) -> dict[str, Any]:
+    """`device`, `dtype`, and what the device was not made faster by (see `Tuning`), for a recipe."""
+    told: dict[str, Any] = {"device": _name(device), "dtype": str(dtype).removeprefix("torch.")}
+    return told | ({"without": sorted(without)} if without else {})
 
 
 def _name(device: torch.device) -> str:

@@ -56,7 +56,7 @@ async def read_request(asked: AllmRequest, limits: Limits, headers: RunHeaders, 
         dialect="allm",
         document=document,
         caller=caller,
-        user=user if isinstance(user, str) and user else USER,
+        user=_user(user),
         model=model,
         or_default=is_openais,
         effort=effort_of(asked.quality) if isinstance(asked.quality, str) else "",
@@ -64,6 +64,11 @@ async def read_request(asked: AllmRequest, limits: Limits, headers: RunHeaders, 
         pictures=pictures,
         headers=headers,
     )
+
+
+def _user(asked: Any) -> str:
+    """Whom the option names, without a character that no database stores."""
+    return (asked.replace("\0", "").strip() if isinstance(asked, str) else "") or USER
 
 
 def left_out(asked: AllmRequest) -> list[str]:

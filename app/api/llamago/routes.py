@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 
 import msgspec
@@ -44,6 +45,8 @@ from app.errors import (
 )
 from app.runs.models import ModelNotFound
 from app.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 _REFUSALS = (InvalidParam, BodyTooLarge, FileTooLarge, ModelNotFound, IdempotencyConflict, TooManyRequests)
 _ENDS = (RunFailed, RunStopped, RunOverdue)
@@ -130,12 +133,17 @@ class GenerateApi:
         """Progress, then each picture, then the end; or the error that came in its place."""
         try:
             async for pieces in self._pieces(request, caller, asked, form):
-                async for part in written(framing.framed(pieces, form), self._reader):
+                parts = written(framing.framed(pieces, form), self._reader)
+                # Up to the beginning of the picture: what is wrong with its file is told in a piece of its own.
+                yield b"".join([await anext(parts, b"") for _ in range(3)])
+                async for part in parts:
                     yield part
         except AtelierError as error:
-            is_text = request.url.path.startswith("/llamago/api/")
-            said = text_error(error) if is_text else object_error(error)
-            yield b"".join(framing.framed([msgspec.json.encode(said)], form))  # type: ignore[arg-type] # all are bytes
+            yield _told(request, error, form)
+        except Exception:
+            logger.exception("stream failed", extra={"action": "stream_failed", "run": asked.run.id})
+            said = "The stream can't go on, but the run does: read it by its id. The server's log has the request's id."
+            yield _told(request, AtelierError(said), form)
         if last := framing.done(form):
             yield last
 
@@ -169,3 +177,10 @@ class GenerateApi:
     async def _refusal(self, request: Request, caller: Caller, what: str) -> NotCapable:
         asked = read_value(await read_object(request, self._most_bytes, any_type=True), LlamaAsked)
         return NotCapable((await self._runs.models.find(caller, asked.model or "")).name, what)
+
+
+def _told(request: Request, error: AtelierError, form: Framing) -> bytes:
+    """An error as a piece of a stream."""
+    is_text = request.url.path.startswith("/llamago/api/")
+    said = msgspec.json.encode(text_error(error) if is_text else object_error(error))
+    return b"".join(framing.framed([said], form))  # type: ignore[arg-type] # all are bytes

@@ -57,7 +57,7 @@ class Looks:
 
     def loaded(self, held: Sequence[Housed], models: Iterable[Model]) -> list[OllamaLoadedModel]:
         """The one that stays longest first. What several workers have in memory is one model, with all its bytes."""
-        by_name = {model.name: model for model in models}
+        by_name = {model.checkpoint.name: Model(model.checkpoint.name, model.checkpoint) for model in models}
         together: dict[str, Resident] = {}
         for each in held:
             name = each.resident.checkpoint

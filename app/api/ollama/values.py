@@ -25,7 +25,7 @@ def read_keep_alive(given: Any) -> float | None:
     if isinstance(given, str):
         seconds = duration_ns(given) / 1e9
     elif isinstance(given, int | float) and not isinstance(given, bool):
-        seconds = float(given)
+        seconds = float(max(-_LONGEST_NS, min(given, _LONGEST_NS)))  # JSON has integers that no float can be
     else:
         raise BadRequest(f"Unsupported type: '{_GO_TYPES[type(given)]}'")
     return FOREVER if seconds < 0 or seconds > _LONGEST_NS / 1e9 or not math.isfinite(seconds) else seconds

@@ -22,6 +22,7 @@ from app.runs.sizes import SMALLEST
 
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
+_OF_STREAMS = frozenset({"stream", "partial_images"})
 _TOO_WIDE = 2  # times WIDEST is the most that a model of OpenAI's may be asked for
 
 
@@ -43,9 +44,9 @@ class Fields:
         return self._given.pop(name, None)
 
     def refuse(self, names: Collection[str]) -> None:
-        """Raises UnknownParameter for a field of these names. Streaming that is not asked for is not asked for."""
+        """Raises UnknownParameter for a field of these names. A stream that is not asked for is no field."""
         for name, value in self._given.items():
-            if name in names and value not in (False, 0, "false", "0"):
+            if name in names and not (name in _OF_STREAMS and value in (False, 0, "false", "0")):
                 raise UnknownParameter(name)
         for name in names:
             self._given.pop(name, None)

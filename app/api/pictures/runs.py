@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import ExitStack
 from typing import Any
 
@@ -127,16 +127,15 @@ class PictureRuns:
 
     async def made(self, caller: Caller, run: Run) -> tuple[Artifact, ...]:
         """The pictures of a run that has ended, in their order. Raises RunFailed, RunStopped, RunOverdue."""
-        return (await self.made_in(caller, run)).pictures
+        check_success(run)
+        return _in_order(run, await self._service.made(run))
 
     async def made_in(self, caller: Caller, run: Run) -> Made:
         """The same, with the time that it took."""
         check_success(run)
         detail = await self._service.detail(caller, run.id, {Part.ARTIFACTS, Part.TIMINGS})
-        made = {artifact.id: artifact for artifact in detail.artifacts}
         steps = [(each.step.inputs or {}).get("steps") for each in detail.steps if each.work]
-        pictures = tuple(made[file[MARK]] for file in run.outputs["files"] or ())
-        return Made(pictures, detail.times, next(filter(None, steps), 0))
+        return Made(_in_order(run, detail.artifacts), detail.times, next(filter(None, steps), 0))
 
     async def _keep(self, request: PictureRequest) -> dict[str, list[Kept]]:
         """Stores what came with the request, as its user's uploads; by the document's variable. URLs stay."""
@@ -155,6 +154,12 @@ class PictureRuns:
         if picture.content is None:
             return picture.url
         return await self._uploads.keep(picture.content, picture.filename, owner)
+
+
+def _in_order(run: Run, artifacts: Iterable[Artifact]) -> tuple[Artifact, ...]:
+    """Those that the run's outputs name, as they do."""
+    made = {artifact.id: artifact for artifact in artifacts}
+    return tuple(made[file[MARK]] for file in run.outputs["files"] or ())
 
 
 def check_success(run: Run) -> None:

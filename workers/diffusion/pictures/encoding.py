@@ -28,7 +28,7 @@ from workers.diffusion.request import EnlargeRequest, ImageRequest
 MOST_EXIF = 65_000  # bytes: a JPEG has one segment for it
 
 
-def encode(pixels: Pixels, request: ImageRequest | EnlargeRequest, made_on: Mapping[str, str] | None = None) -> bytes:
+def encode(pixels: Pixels, request: ImageRequest | EnlargeRequest, made_on: Mapping[str, Any] | None = None) -> bytes:
     """`pixels` of (height, width, 3) as a file of the request's format, with the settings of this one picture and the
     device that it was made on (`machine.described`).
 
