@@ -225,6 +225,17 @@ def test_a_diffusers_folder_is_made_of_its_files(keeper: ollama.Client, server: 
     assert keeper.create("again", from_="ME/shapes:V2").status == "success"
 
 
+def test_a_new_checkpoint_paints_with_the_next_request(atelier: Atelier, painter: ollama.Client) -> None:
+    maker = client_of(atelier, "run,read,checkpoints")
+    paths = {str(path.relative_to(SHAPES)): path for path in SHAPES.rglob("*") if path.is_file()}
+    maker.create("brought", files={name: maker.create_blob(path) for name, path in paths.items()})
+    try:
+        assert size_of(painter.generate("brought", "a moon", steps=1, stream=False).image) == (64, 64)
+    finally:
+        maker.delete("brought")
+    assert refused(painter.generate, "brought", "a moon") == (404, "model 'brought' not found")
+
+
 def test_what_is_no_checkpoint_is_refused_by_name(keeper: ollama.Client, server: Atelier, tmp_path: Path) -> None:
     lora(tmp_path, "ink")
     [ink] = tmp_path.rglob("ink.safetensors")
