@@ -256,6 +256,18 @@ def test_a_posted_lora_is_put_on(keeper: ollama.Client, server: Atelier, tmp_pat
     assert keeper.create("inked", from_="atelier-shapes", parameters={"loras": ["ink:0.5"]}).status == "success"
 
 
+def test_a_preset_of_a_files_name_gives_way_to_it(keeper: ollama.Client, tmp_path: Path) -> None:
+    keeper.create("swapped", from_="atelier-shapes", parameters={"steps": 3})
+    file = checkpoint(tmp_path / "a", words=70)
+    files = {"a.safetensors": keeper.create_blob(file)}
+    keeper.create("swapped", files=files, parameters={"guidance_scale": 2})
+    shown = keeper.show("swapped")
+    assert ("guidance_scale 2" in shown.modelfile, "steps 3" in shown.modelfile) == (True, False)
+    assert (shown.details.parent_model, "FROM swapped:latest\n" in shown.modelfile) == ("swapped:latest", True)
+    keeper.create("swapped", files=files)
+    assert (keeper.show("swapped").details.parent_model or "") == ""
+
+
 def test_another_checkpoint_is_not_written_over(keeper: ollama.Client, server: Atelier, tmp_path: Path) -> None:
     one, other = checkpoint(tmp_path / "a"), checkpoint(tmp_path / "b", words=65)
     keeper.create("taken", files={"a.safetensors": keeper.create_blob(one)})
