@@ -7,6 +7,7 @@ STAMP := $(VENV)/.installed
 SERVERS := postgres redis-server nginx setpriv
 S3RVER := build/s3rver
 OLD_CLIENT := build/dify-client
+JS_CLIENTS := build/clients-js
 # One thread for each engine: several that want all processors stand in each other's way, and spin. And hundreds of
 # processes are started: they keep what they compile, whatever the environment says.
 EACH := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
@@ -30,6 +31,7 @@ cluster: $(STAMP) ## Serve with PostgreSQL, Redis, two API processes, two worker
 test: $(STAMP)-dev ## Run all the tests, three files at a time but for those that keep a machine busy; Debian packages they need are installed
 	@sh .ci/debian.sh curl faketime npm $(SERVERS)
 	@test -x $(S3RVER)/node_modules/.bin/s3rver || npm install --silent --no-fund --no-audit --prefix $(S3RVER) s3rver@3.7.1
+	@test $(JS_CLIENTS)/node_modules/.package-lock.json -nt tests/clients/package.json || { mkdir -p $(JS_CLIENTS) && cp tests/clients/package.json $(JS_CLIENTS)/ && npm install --silent --no-fund --no-audit --prefix $(JS_CLIENTS); }
 	@test -d $(OLD_CLIENT)/dify_client || $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $(OLD_CLIENT) dify-client==0.1.10
 	@test -x $(GRAPHON)/bin/python || PYTHON=$(PYTHON) sh .ci/graphon.sh $(GRAPHON)
 ifdef TESTS
@@ -64,8 +66,9 @@ gallery: $(STAMP) ## Paint the pictures of docs/gallery.md again; takes some min
 bench-diffusion: $(STAMP)-dev ## Print the engine's numbers beside plain diffusers'; PARTS="alone crowds", DEVICE=cuda
 	@$(BIN)/python -W ignore -m bench.diffusion $(if $(DEVICE),--device $(DEVICE)) $(PARTS)
 
-docs: $(STAMP) ## Write the pages that are made from the code: docs/errors.md
+docs: $(STAMP) ## Write the pages that are made from the code: docs/errors.md and docs/dialects.md
 	@$(BIN)/python -m app.api.documents.errors
+	@$(BIN)/python -m app.api.documents.dialects
 
 clean: ## Remove the virtual environment and what was built; data stays
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,4 +1,4 @@
-"""`atelier`: serve, worker, run, quickstart, cluster, top, doctor, settings; checkpoints, keys, workflows, webhooks."""
+"""`atelier`: serve, worker, run, again, quickstart, cluster, top, doctor, settings; checkpoints, keys and so on."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from app import client
+from app.again_command import again
 from app.checkpoint_commands import checkpoints
 from app.cluster.supervise import Cluster, Plan
 from app.domain.request import NAMES
@@ -151,6 +152,9 @@ def run(
     values: dict[str, Any] = dict(pair.partition("=")[::2] for pair in inputs)
     picture = client.paint(url, key or client.kept_key(_settings().data_dir), values, folder)
     out.print(str(picture))
+
+
+app.command()(again)
 
 
 @app.command()

@@ -5,18 +5,34 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from app.errors import AtelierError, InvalidParam, NodeFailed, Unavailable
 
 FIRST_PROMPT = "a big red heart on a white background"
 KEY_FILE = "key"
+LENT_KEY_FILE = "lent-key"
+"""That of programs on this machine that bring none (ATELIER_OPEN_TO_LOOPBACK)."""
+USER = "atelier"
+"""Who runs of these commands are for."""
+
 _READY_S = 120.0
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A picture that is to be made again, for a user. `given` are what it was made from, where the server lacks it."""
+
+    picture: Path
+    user: str = USER
+    model_name: str = ""
+    given: tuple[Path, ...] = ()
 
 
 def kept_key(data_dir: Path) -> str:
@@ -47,17 +63,25 @@ def wait_until_ready(url: str, has_failed: Callable[[], bool]) -> None:
 
 def paint(url: str, key: str, inputs: dict[str, Any], folder: Path) -> Path:
     """Runs the key's workflow and saves its pictures; returns the first one's path. Raises AtelierError."""
-    with httpx.Client(base_url=url, timeout=httpx.Timeout(30, read=60), trust_env=False) as http:
-        try:
-            finished = _follow(http, key, inputs)
-        except httpx.TransportError as error:
-            raise Unavailable(f"{url} can't be reached: {error}.") from None
-        if finished["status"] != "succeeded":
-            raise NodeFailed(f"The run {finished['status']}: {finished['error']}")
-        if not finished["files"]:
-            raise NodeFailed(f"The run made no picture, but: {json.dumps(finished['outputs'])[:500]}")
-        paths = [_save(http, file, folder) for file in finished["files"]]
+    with _server(url, key) as http:
+        body = {"inputs": inputs, "response_mode": "streaming", "user": USER}
+        finished = _follow(http, "/v1/workflows/run", json=body)
+        paths = [_save(http, file, folder / str(file["filename"])) for file in finished["files"]]
         return paths[0]
+
+
+def paint_again(url: str, key: str, asked: Asked, out: Path | None) -> tuple[Path, dict[str, Any]]:
+    """Has the picture of a file made again and saved, as `out` or beside the pictures of other runs; returns its path
+    and the run's outputs. Raises AtelierError.
+    """
+    with _server(url, key) as http:
+        for each in asked.given:
+            _upload(http, each, asked.user)
+        form = {"user": asked.user, "response_mode": "streaming", "model_name": asked.model_name}
+        finished = _follow(http, "/v1/runs/from-image", data=form, files={"file": _part(asked.picture)})
+        (file,) = finished["files"]
+        path = out or Path("out") / f"{asked.picture.stem}-again{file['extension']}"
+        return _save(http, file, path), finished["outputs"]
 
 
 def curl(url: str, key: str, prompt: str) -> str:
@@ -69,13 +93,31 @@ def curl(url: str, key: str, prompt: str) -> str:
     )
 
 
-def _follow(http: httpx.Client, key: str, inputs: dict[str, Any]) -> dict[str, Any]:
-    """The fields of `workflow_finished`."""
-    body = {"inputs": inputs, "response_mode": "streaming", "user": "atelier"}
-    headers = {"Authorization": f"Bearer {key}"}
+@contextmanager
+def _server(url: str, key: str) -> Iterator[httpx.Client]:
+    """Raises Unavailable for a server that can't be reached."""
+    bounds, headers = httpx.Timeout(30, read=60), {"Authorization": f"Bearer {key}"}
+    with httpx.Client(base_url=url, timeout=bounds, headers=headers, trust_env=False) as http:
+        try:
+            yield http
+        except httpx.TransportError as error:
+            raise Unavailable(f"{url} can't be reached: {error}.") from None
+
+
+def _follow(http: httpx.Client, path: str, **sent: Any) -> dict[str, Any]:
+    """The fields of `workflow_finished` of a run that has made pictures. Raises NodeFailed for any other."""
+    finished = _streamed(http, path, sent)
+    if finished["status"] != "succeeded":
+        raise NodeFailed(f"The run {finished['status']}: {finished['error']}")
+    if not finished["files"]:
+        raise NodeFailed(f"The run made no picture, but: {json.dumps(finished['outputs'])[:500]}")
+    return finished
+
+
+def _streamed(http: httpx.Client, path: str, sent: Mapping[str, Any]) -> dict[str, Any]:
     columns = TextColumn("painting"), BarColumn(), TaskProgressColumn(), TextColumn("step {task.completed}")
     with (
-        http.stream("POST", "/v1/workflows/run", json=body, headers=headers) as answer,
+        http.stream("POST", path, **sent) as answer,
         Progress(*columns, TimeRemainingColumn()) as progress,
     ):
         if answer.status_code != 200:
@@ -102,11 +144,24 @@ def _events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
             yield json.loads(line.removeprefix("data: "))
 
 
-def _save(http: httpx.Client, file: dict[str, Any], folder: Path) -> Path:
-    content = http.get(file["url"]).raise_for_status().content
-    path = folder / str(file["filename"])
+def _upload(http: httpx.Client, path: Path, user: str) -> None:
+    answer = http.post("/v1/files/upload", data={"user": user}, files={"file": _part(path)})
+    if answer.status_code != 201:
+        raise InvalidParam(f"{path.name}: {answer.json()['message']}")
+
+
+def _part(path: Path) -> tuple[str, bytes, str]:
+    """A file as the part of a form; what it is its bytes say. Raises InvalidParam."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        return path.name, path.read_bytes(), "application/octet-stream"
+    except OSError as error:
+        raise InvalidParam(f"{path} can't be read: {error.strerror}.") from None
+
+
+def _save(http: httpx.Client, file: dict[str, Any], path: Path) -> Path:
+    content = http.get(file["url"]).raise_for_status().content
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     except OSError as error:
         raise Unavailable(f"{path} can't be written: {error.strerror}.") from None

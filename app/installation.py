@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from app.client import KEY_FILE
+from app.client import KEY_FILE, LENT_KEY_FILE
 from app.domain.key import KeyTerms
+from app.domain.request import CALLER_SCOPES, Scope
 from app.errors import InvalidParam
 from app.runs.keyring import Minted, make_key, mint
 from app.runs.publishing import Edition, publish
@@ -21,6 +22,10 @@ from app.store.store import Store
 
 FIRST_APP = "text-to-image"
 
+_FIRST = KeyTerms("quickstart")
+_LENT = KeyTerms("programs on this machine", CALLER_SCOPES | {Scope.CHECKPOINTS})
+"""Whoever may run programs here may bring checkpoints: `ollama pull` works as its users expect it to."""
+
 
 def prepare(settings: Settings) -> str:
     """Database, first app and first key, made where they are missing; returns the key.
@@ -30,7 +35,9 @@ def prepare(settings: Settings) -> str:
     """
     with open_store(settings) as store:
         store.commit_blocking(publish_first_app)
-        return _first_key(store, settings.data_dir / KEY_FILE)
+        if settings.open_to_loopback:
+            _kept_key(store, settings.data_dir / LENT_KEY_FILE, _LENT)
+        return _kept_key(store, settings.data_dir / KEY_FILE, _FIRST)
 
 
 @contextmanager
@@ -73,14 +80,15 @@ def publish_first_app(tx: Tx) -> None:
         publish(tx, FIRST_APP, Edition.of(shipped(FIRST_APP).text))
 
 
-def _first_key(store: Store, file: Path) -> str:
-    """The quickstart's key, kept readable for this account alone, so that its curl line works after a restart too."""
+def _kept_key(store: Store, file: Path, terms: KeyTerms) -> str:
+    """A key that is kept readable for this account alone, so that the quickstart's curl line works after a restart."""
     if file.exists():
         token = file.read_text().strip()
         known = store.read_blocking(lambda tx: accounts.find_key(tx, token_hash(token)))
         if known is not None and not known.is_expired:
             return token
-    token = store.commit_blocking(lambda tx: create_key(tx, FIRST_APP, "quickstart"))
+    new = mint()
+    token = store.commit_blocking(lambda tx: grant_key(tx, FIRST_APP, new, terms))
     file.touch(0o600)
     file.write_text(token + "\n")
     return token

@@ -24,6 +24,7 @@ from app.terminal import out
 keys = typer.Typer(no_args_is_help=True, help="Bearer keys: each opens one app.")
 
 _GO_FIRST = "Steps of keys with a higher one go first."
+_SCOPES = "What it may do: run, read, stop, files, checkpoints, admin; or all."
 _ACTIVE = "Runs under way at once; 0: no limit."
 _QUEUED = "Runs that wait; 0: no limit."
 KeyId = Annotated[str, typer.Argument(help="The key's id, from `keys list`.")]
@@ -33,9 +34,7 @@ KeyId = Annotated[str, typer.Argument(help="The key's id, from `keys list`.")]
 def create(  # noqa: PLR0913 - each is an option
     app_name: Annotated[str, typer.Option("--app", help="The app that the key opens.")] = FIRST_APP,
     name: Annotated[str, typer.Option(help="What the key is for, or whose it is.")] = "",
-    scope: Annotated[str, typer.Option(help="What it may do: run, read, stop, files, admin; or all.")] = (
-        "run,read,stop,files"
-    ),
+    scope: Annotated[str, typer.Option(help=_SCOPES)] = ("run,read,stop,files"),
     expires: Annotated[str, typer.Option(help="When it ends, such as 30d, 12h or 8w; default: never.")] = "",
     priority: Annotated[int, typer.Option(min=PRIORITY[0], max=PRIORITY[1], help=_GO_FIRST)] = 0,
     max_active: Annotated[int, typer.Option(min=0, max=MOST_RUNS, help=_ACTIVE)] = 0,
@@ -65,7 +64,7 @@ def list_keys() -> None:
 def change(  # noqa: PLR0913 - each is an option
     key_id: KeyId,
     name: Annotated[str | None, typer.Option(help="What the key is for, or whose it is.")] = None,
-    scope: Annotated[str | None, typer.Option(help="What it may do: run, read, stop, files, admin; or all.")] = None,
+    scope: Annotated[str | None, typer.Option(help=_SCOPES)] = None,
     expires: Annotated[str | None, typer.Option(help="When it ends, counted from now, such as 30d; or never.")] = None,
     priority: Annotated[int | None, typer.Option(min=PRIORITY[0], max=PRIORITY[1], help=_GO_FIRST)] = None,
     max_active: Annotated[int | None, typer.Option(min=0, max=MOST_RUNS, help=_ACTIVE)] = None,

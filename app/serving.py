@@ -14,7 +14,7 @@ import uvicorn
 
 from app.api.connection import Connection
 from app.api.doors import Door
-from app.client import KEY_FILE
+from app.client import LENT_KEY_FILE
 from app.errors import SettingsInvalid
 from app.logs import set_up_logs
 from app.main import create_app
@@ -78,7 +78,7 @@ class Server:
         """The doors with what they lend, which is there once the database has been prepared."""
         if not self._settings.open_to_loopback:
             return self._doors
-        token = (self._settings.data_dir / KEY_FILE).read_text().strip()
+        token = (self._settings.data_dir / LENT_KEY_FILE).read_text().strip()
         return {port: msgspec.structs.replace(door, lends=token) for port, door in self._doors.items()}
 
     def run(self) -> None:

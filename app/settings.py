@@ -89,7 +89,7 @@ class Settings(BaseSettings):
     open_to_loopback: bool = Field(
         False,
         description="true: programs on this machine need no key on the ports of Ollama and llama.go; "
-        "they are who the first key is",
+        "they have one of their own, which may bring checkpoints, too",
     )
     public_base_url: str = Field(
         "",
@@ -124,6 +124,7 @@ class Settings(BaseSettings):
         description="JSON: checkpoints for the models that other image tools ask for, as "
         '{"kolors": "my-sdxl", "*": "my-default"}; one that is not here is painted with the default',
     )
+    blob_mb: int = Field(32768, ge=1, description="the largest file that may be posted to make a checkpoint of, in MB")
     hub_url: str = Field(
         "https://huggingface.co",
         validation_alias="HF_ENDPOINT",

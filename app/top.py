@@ -76,10 +76,10 @@ def _held(held: list[HeldStep]) -> Table:
 
 
 def _ended(ended: list[EndedRun]) -> Table:
-    table = _table("Last ended runs", "run", "app", "status", "took", "ago", numbers=("took", "ago"))
+    table = _table("Last ended runs", "run", "app", "dialect", "status", "took", "ago", numbers=("took", "ago"))
     for run in ended:
         status = Text(run.status, _COLOURS.get(run.status, ""))
-        table.add_row(Text(run.run_id), Text(run.app), status, _seconds(run.took_s), _seconds(run.ago_s))
+        table.add_row(Text(run.run_id), Text(run.app), run.dialect, status, _seconds(run.took_s), _seconds(run.ago_s))
     return table
 
 

@@ -1,6 +1,6 @@
 """All benchmarks, one after the other: `make bench`."""
 
-from bench import graphs, listeners, pictures, polls, production, runs, starts, submits
+from bench import dialects, graphs, listeners, pictures, polls, production, runs, starts, submits
 
-for benchmark in (starts, runs, graphs, submits, listeners, polls, production, pictures):
+for benchmark in (starts, runs, graphs, submits, listeners, polls, production, pictures, dialects):
     benchmark.main()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from app.artifacts.disk import DiskArtifacts
 from app.checkpoints.catalogue import SHIPPED_FOLDER, Catalogue
 from app.domain.artifact import MARK
 from app.graph.nodes.kind import WorkerCall
+from app.graph.tools.again import AGAIN
 from app.graph.tools.image_tools import OWN_IMAGE_TOOLS
 from app.runs.settle import SettleImages
 from workers.diffusion.engine import Engine
@@ -17,7 +19,10 @@ from workers.diffusion.request import Image, Progress
 from workers.nodes.image_request import ImageRequests
 
 Heard = Callable[[Progress], None]
-_TOOLS = {tool.name: tool for tool in OWN_IMAGE_TOOLS}
+_TOOLS = {tool.name: tool for tool in (*OWN_IMAGE_TOOLS, AGAIN)}
+
+
+_JOB: Any = SimpleNamespace(alive=lambda: None, is_halted=lambda: False)  # that nobody waits for, and nobody stops
 
 
 def _unheard(progress: Progress) -> None:
@@ -50,4 +55,6 @@ class Studio:
         inputs = self._settle(call).inputs
         if "prompt" not in inputs:
             return [self._engine.enlarge(self._requests.enlarging(inputs))]
-        return list(self._engine.paint(self._requests.painting(inputs), on_progress).images)
+        request = self._requests.painting(inputs)
+        complete = self._requests.hashing.of(request, _JOB).complete
+        return list(self._engine.paint(request, on_progress, complete=complete).images)

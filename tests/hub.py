@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import http.server
 import json
@@ -17,7 +18,8 @@ class Hub(http.server.ThreadingHTTPServer):
     """`repositories`: name → file → content. `/files/NAME` are files that are in no repository.
 
     The next answers that bring a file: `cuts` are bytes after which each breaks off, `statuses` what each says in place
-    of it. `etags` off: files have no mark by which a part of them could be known.
+    of it. `etags` off: files have no mark by which a part of them could be known. `holds_at`: after so many bytes of a
+    file it sends nothing more until `go_on` is set.
     """
 
     daemon_threads = True
@@ -26,10 +28,15 @@ class Hub(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Door)
         self.repositories: dict[str, dict[str, bytes]] = {}
         self.files: dict[str, bytes] = {}
+        self.private: dict[str, bool] = {}  # of the repositories that were made here
         self.gated: set[str] = set()
+        self.damaged: set[str] = set()  # files of repositories that come with other bytes than their hash is of
         self.cuts: list[int] = []
         self.statuses: list[int] = []
         self.etags = self.ranges = True
+        self.leads_to = "localhost"  # where the files of repositories are
+        self.holds_at: int | None = None
+        self.go_on = threading.Event()
         self.asked: list[tuple[str, dict[str, str]]] = []
 
     @property
@@ -63,6 +70,56 @@ class _Door(http.server.BaseHTTPRequestHandler):
         else:
             self._say(404, b"")
 
+    def do_POST(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.server.asked.append((path, {name.lower(): value for name, value in self.headers.items()}))
+        preupload = re.fullmatch(r"/api/models/([^/]+/[^/]+)/preupload/(.+)", path)
+        commit = re.fullmatch(r"/api/models/([^/]+/[^/]+)/commit/(.+)", path)
+        if self.headers.get("Authorization") != "Bearer hf_mine":
+            self._say(401, b"{}")
+        elif path == "/api/repos/create":
+            said = json.loads(body)
+            name = f"{said['organization']}/{said['name']}"
+            self.server.private[name] = said.get("private", said.get("visibility") == "private")
+            self.server.repositories.setdefault(name, {})
+            self._say(200, json.dumps({"url": f"{self.server.address}/{name}"}).encode())
+        elif preupload:
+            modes = [
+                {"path": file["path"], "uploadMode": "lfs" if file["size"] > 1000 else "regular", "shouldIgnore": False}
+                for file in json.loads(body)["files"]
+            ]
+            self._say(200, json.dumps({"files": modes}).encode())
+        elif path.endswith(".git/info/lfs/objects/batch"):
+            objects = [
+                {**each, "actions": {"upload": {"href": f"{self.server.address}/uploads/{each['oid']}"}}}
+                for each in json.loads(body)["objects"]
+            ]
+            self._say(200, json.dumps({"transfer": "basic", "objects": objects}).encode())
+        elif commit:
+            self._commit(commit[1], [json.loads(line) for line in body.splitlines()])
+        else:
+            self._say(404, b"")
+
+    def _commit(self, name: str, lines: list[dict[str, Any]]) -> None:
+        for line in lines:
+            value = line["value"]
+            if line["key"] == "lfsFile":
+                self.server.repositories[name][value["path"]] = self.server.files[value["oid"]]
+            elif line["key"] == "file":
+                self.server.repositories[name][value["path"]] = base64.b64decode(value["content"])
+        said = {"commitUrl": f"{self.server.address}/{name}/commit/1", "commitOid": "1" * 40, "success": True}
+        self._say(200, json.dumps(said).encode())
+
+    def do_PUT(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.asked.append((path, {name.lower(): value for name, value in self.headers.items()}))
+        if self.server.statuses:
+            return self._say(self.server.statuses.pop(0), b"")
+        self.server.files[path.removeprefix("/files/").removeprefix("/uploads/")] = body
+        self._say(200, b"")
+
     def _list(self, name: str) -> None:
         files = self.server.repositories.get(name)
         if files is None:
@@ -77,8 +134,8 @@ class _Door(http.server.BaseHTTPRequestHandler):
         if name in self.server.gated and self.headers.get("Authorization") != "Bearer hf_mine":
             return self._say(403, b"", {"X-Error-Code": "GatedRepo"})
         content = self.server.repositories[name][file]
-        self.server.files[f"{name}/{file}"] = content
-        where = f"http://localhost:{self.server.server_address[1]}/files/{name}/{file}"
+        self.server.files[f"{name}/{file}"] = content[::-1] if f"{name}/{file}" in self.server.damaged else content
+        where = f"http://{self.server.leads_to}:{self.server.server_address[1]}/files/{name}/{file}"
         self._say(302, b"", {"Location": where, "X-Linked-Etag": f'"{_sha256(content)}"'})
 
     def _give(self, name: str) -> None:
@@ -106,6 +163,10 @@ class _Door(http.server.BaseHTTPRequestHandler):
         if body and status in (200, 206) and not self.path.startswith("/api/") and self.server.cuts:
             self.wfile.write(body[: self.server.cuts.pop(0)])
             self.close_connection = True
+        elif self.server.holds_at is not None and self.path.startswith("/files/"):
+            self.wfile.write(body[: self.server.holds_at])
+            self.server.go_on.wait(60)
+            self.wfile.write(body[self.server.holds_at :])
         else:
             self.wfile.write(body)
 

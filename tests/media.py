@@ -13,9 +13,9 @@ HTML = b"<!doctype html><script>alert(1)</script>"
 SVG = b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
 
 
-def picture(kind: str = "PNG", size: tuple[int, int] = (8, 6)) -> bytes:
+def picture(kind: str = "PNG", size: tuple[int, int] = (8, 6), color: str = "red") -> bytes:
     out = io.BytesIO()
-    Image.new("RGB", size, "red").save(out, kind)
+    Image.new("RGB", size, color).save(out, kind)
     return out.getvalue()
 
 

@@ -27,7 +27,10 @@ PATIENCE_S = 60.0
 OURS = ("ATELIER_", "DATABASE_URL", "REDIS_URL", "S3_")  # variables of whoever runs the tests change nothing
 
 
-OTHER_SHAPES = ("/v1/images/", "/v1/models", "/v1/allm/", "/api/", "/llamago/")  # of the other dialects' errors
+OTHER_SHAPES = (  # of the other dialects' errors
+    *("/v1/images/", "/v1/models", "/v1/allm/", "/v1/chat/", "/v1/completions", "/v1/embeddings", "/v1/responses"),
+    *("/api/", "/ollama/", "/llamago/"),
+)
 IN_THE_TABLE = {(error.code, error.status) for error in answers()}
 
 

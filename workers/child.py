@@ -32,9 +32,9 @@ class Held:
 
 
 class Child:
-    """One worker process. `alone` is how many steps it is to do one at a time, before it uses all its lanes."""
+    """One worker process."""
 
-    def __init__(self, settings: Settings, worker_id: str, work_class: str, alone: int = 0) -> None:
+    def __init__(self, settings: Settings, worker_id: str, work_class: str) -> None:
         self.worker_id = worker_id
         self.ready = False
         self.hung = False  # it was killed because a step did not let go
@@ -42,7 +42,7 @@ class Child:
         self.untold = False  # nobody else knows of these residents yet
         self.connection, theirs = Pipe()
         self._held: dict[tuple[str, int], Held] = {}
-        arguments = [str(theirs.fileno()), worker_id, work_class, str(alone)]
+        arguments = [str(theirs.fileno()), worker_id, work_class]
         command = [sys.executable, "-m", settings.worker_module, *arguments]
         # A process group of its own: Ctrl-C on the terminal is the parent's business.
         self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, process_group=0)

@@ -50,20 +50,20 @@ class Drain:
         """
         with ThreadPoolExecutor(lanes.count, thread_name_prefix="lane") as threads:
             while not self._over():
-                lanes.take()
+                beside = lanes.wait_for_room()
                 held = self._tell_residents(memory)
                 self._waits_for_room = not memory.has_room()
-                claimer = self._claimer(work_class, held)
+                claimer = self._claimer(work_class, held, beside, lanes.few)
                 if self._waits_for_room:
-                    lanes.give()
                     self._look_ahead(claimer, memory)
                     self._link.wait_for_work(_LOOK_SOON_S)
                     continue
                 step = self._claim(claimer)
                 if step is None:
-                    lanes.give()
                     self._wait(claimer)
-                elif lanes.count == 1:
+                    continue
+                lanes.enter(step)
+                if lanes.count == 1:
                     self._work(step, lanes)
                 else:
                     memory.until_inside(threads.submit(self._work, step, lanes))
@@ -76,7 +76,7 @@ class Drain:
             logger.exception("a lane failed", extra={"action": "lane_failed"})
         finally:
             self._link.finished(step)
-            lanes.give(done=True)
+            lanes.leave(step)
             if self._waits_for_room:
                 self._link.look_again()
 
@@ -89,9 +89,17 @@ class Drain:
             self._link.tell(Holds(held))
         return held
 
-    def _claimer(self, work_class: str, held: tuple[Resident, ...]) -> Claimer:
-        resident = tuple(each.checkpoint for each in held)
-        return Claimer(self._worker_id, work_class, self._settings.lease_s, resident, self._settings.affinity_wait_s)
+    def _claimer(self, work_class: str, held: tuple[Resident, ...], beside: int, few: int) -> Claimer:
+        return Claimer(
+            worker_id=self._worker_id,
+            work_class=work_class,
+            lease_s=self._settings.lease_s,
+            resident=tuple(each.checkpoint for each in held),
+            patience_s=self._settings.affinity_wait_s,
+            beside=beside,
+            few=few,
+            max_attempts=self._settings.max_attempts,
+        )
 
     def _look_ahead(self, claimer: Claimer, memory: Memory) -> None:
         """While there is no room, the memory may prepare for what comes next."""

@@ -13,10 +13,9 @@ from contextlib import suppress
 
 from app import clock, ids
 from app.domain.event import Tick
-from app.domain.run import Retry
+from app.domain.run import NEIGHBOUR_HUNG, SERVER_STOPPED, WORKER_LOST, Retry
 from app.errors import Unavailable
 from app.queue.doorbell import Halt, Ring
-from app.runs.advance import NEIGHBOUR_HUNG, SERVER_STOPPED, WORKER_LOST
 from app.settings import Settings
 from app.store import residents, steps
 from app.store.engine import Tx
@@ -63,7 +62,6 @@ class LeaseKeeper:
         self._waits = waits
         self._then = then
         self._child: Child | None = None
-        self._alone = 0  # how many steps the next worker is to do one at a time
         self._wanted = threading.Event()
         self._stopping = threading.Event()
         self._drained = threading.Event()
@@ -136,7 +134,7 @@ class LeaseKeeper:
         """One worker's whole life."""
         worker_id = ids.new_id()
         self._hold_life(worker_id)
-        child = self._child = Child(self._settings, worker_id, self.work_class, self._alone)
+        child = self._child = Child(self._settings, worker_id, self.work_class)
         self._ties.doorbell.connect(self.work_class, lambda hint: send(child.connection, hint))
         try:
             self._attend(child)
@@ -157,6 +155,7 @@ class LeaseKeeper:
                 self._hold_life(child.worker_id)
                 self._renew(child)
                 self._tell_residents(child)
+                self._hear_of_dismissed(child)
             for held in child.held:
                 if now_s - held.last_sign_s > self._settings.step_stall_s:
                     self._ask_to_drop(held)
@@ -197,6 +196,7 @@ class LeaseKeeper:
                 self._drained.set()
             case Holds(held):
                 child.houses(held)
+                self._tell_residents(child)
             case Elsewhere(work_class):
                 announcer.ring_all(work_class)
             case Progressed(tick):
@@ -262,6 +262,18 @@ class LeaseKeeper:
         except Unavailable as error:
             logger.warning("residents not told", extra={"action": "residents_untold", "error": error.message})
 
+    def _hear_of_dismissed(self, child: Child) -> None:
+        """Somebody may want a checkpoint out of all memories. Where there is one worker it has been told already."""
+        if self._settings.is_embedded or not child.residents:
+            return
+        store = self._ties.store
+        with suppress(Unavailable):  # at the next beat, then
+            dismissed = store.read_blocking(lambda tx: residents.dismissed(tx, child.worker_id))
+            if dismissed:
+                store.commit_blocking(lambda tx: residents.heard(tx, child.worker_id), lasting=False)
+            for checkpoint in dismissed:
+                self._ties.doorbell.unload(checkpoint)
+
     def _bury(self, child: Child) -> None:
         """The worker is gone: what it held is given back at once, without waiting for a lease to run out."""
         self._ties.doorbell.connect(self.work_class, None)
@@ -275,7 +287,6 @@ class LeaseKeeper:
         hanging = {(held.step_id, held.attempt) for held in child.held if held.asked_s is not None}
         try:
             held = self._ties.store.read_blocking(lambda tx: steps.held_steps(tx, child.worker_id))
-            self._alone = 0 if stopping or child.hung else len(held)
             for step in held:
                 is_innocent = child.hung and (step.id, step.attempt) not in hanging
                 self._ties.give_back([step], _CLOSED if stopping else _NEIGHBOUR if is_innocent else LOST)

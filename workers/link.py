@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -13,7 +14,7 @@ from app.domain.event import Tick
 from app.domain.resident import Resident
 from app.domain.run import Step
 from app.events.wakeups import Wake
-from app.queue.doorbell import Halt, Ring
+from app.queue.doorbell import Halt, Ring, Unload
 
 TICK_GAP_S = 0.5
 
@@ -75,7 +76,7 @@ class Progressed(msgspec.Struct, frozen=True, tag="tick"):
 
 
 FromWorker = Ready | Busy | Counted | Idle | Drained | Beat | Progressed | Holds | Elsewhere | Wake | Ring | Halt
-ToWorker = Ring | Halt | Leave
+ToWorker = Ring | Halt | Unload | Leave
 
 _encoder = msgspec.json.Encoder()
 _from_worker: msgspec.json.Decoder[Any] = msgspec.json.Decoder(FromWorker)
@@ -107,6 +108,8 @@ class WorkerSide:
         self._last_sign_s: dict[str, float] = {}
         self.parent_gone = threading.Event()
         self.leaving = threading.Event()
+        self.unload: Callable[[str], None] = _has_none
+        """Called, on the thread that listens, when a checkpoint is to leave memory; who has a memory sets it."""
 
     def listen(self) -> None:
         """Hears the parent until it is gone. Runs on its own thread."""
@@ -119,6 +122,9 @@ class WorkerSide:
                 return
             if isinstance(message, Halt):
                 self._halted.update((step_id, message.attempt) for step_id in message.step_ids)
+                continue
+            if isinstance(message, Unload):
+                self.unload(message.checkpoint)
                 continue
             if isinstance(message, Leave):
                 self.leaving.set()
@@ -181,6 +187,10 @@ class WorkerSide:
 
     def halt(self, step_ids: tuple[str, ...]) -> None:
         self._halted.update((step_id, None) for step_id in step_ids)
+
+
+def _has_none(checkpoint: str) -> None:
+    """A worker without a memory has nothing to unload."""
 
 
 def _names(step: Step) -> tuple[tuple[str, int | None], ...]:

@@ -1,6 +1,6 @@
 """The worker process, started by a `LeaseKeeper` as its child; the only module that wires it.
 
-python -m workers.main PIPE_DESCRIPTOR WORKER_ID CLASS STEPS_ONE_AT_A_TIME
+python -m workers.main PIPE_DESCRIPTOR WORKER_ID CLASS
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from workers.link import Ready, WorkerSide
 from workers.memory import Memory, NoMemory
 from workers.nodes.image import PaintImages
 from workers.nodes.image_request import ImageRequests, weights_of
+from workers.nodes.image_tool import CallImageTool
+from workers.nodes.keep_checkpoint import Housing, KeepCheckpoint
 from workers.nodes.ready_files import ReadyFiles
 from workers.run_step import StepRunner, WorkerNode
 from workers.studio import Studio
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def main(descriptor: int, worker_id: str, work_class: str, alone: str = "0") -> None:
+def main(descriptor: int, worker_id: str, work_class: str) -> None:
     connection = parent_connection(descriptor)
     settings = Settings.model_validate_json(connection.recv_bytes())
     set_up_logs("worker", settings.log_level, settings.log_format, worker_id)
@@ -58,13 +60,16 @@ def main(descriptor: int, worker_id: str, work_class: str, alone: str = "0") -> 
     if work_class == "gpu":
         studio = Studio(_engine(settings, catalogue), catalogue)
         requests, files = ImageRequests(catalogue, artifacts), ReadyFiles(Conversions(settings.converted_dir))
-        nodes: dict[str, WorkerNode] = {"tool": PaintImages(studio, requests, files, artifacts, open_signer(settings))}
-        memory, lanes = studio, Lanes(settings.gpu_lanes, int(alone))
+        paint = PaintImages(studio, requests, files, artifacts, open_signer(settings))
+        keep = KeepCheckpoint(studio, requests, files, Housing(store, link, worker_id))
+        nodes: dict[str, WorkerNode] = {"tool": CallImageTool(paint, keep)}
+        link.unload = partial(_aside, studio.dismiss)
+        memory, lanes = studio, Lanes(settings.gpu_lanes, settings.max_attempts)
     else:
         from workers.nodes.cpu import cpu_nodes  # noqa: PLC0415 - what the first picture would wait for
 
         nodes = cpu_nodes(settings, artifacts)
-        memory, lanes = NoMemory(), Lanes(settings.cpu_lanes, int(alone))
+        memory, lanes = NoMemory(), Lanes(settings.cpu_lanes, settings.max_attempts)
     settle = SettleImages(catalogue, settings.checkpoint_names)
     advance = Advance(publications.graph_of, settle, settings, publications.find_app)
     runner = StepRunner(store, publications, advance, Announcer(link, link), link, nodes)
@@ -95,6 +100,11 @@ def _warm(engine: Engine, catalogue: Catalogue, files: ReadyFiles, *finds: Calla
             engine.warm(files.weights(weights_of(find(), catalogue)))
         except AtelierError as error:
             logger.warning("a checkpoint is not warm", extra={"action": "warm_failed", "error": error.message})
+
+
+def _aside(work: Callable[[str], None], name: str) -> None:
+    """The engine may be at a turn for a while; whoever asks listens to the parent and can't wait."""
+    threading.Thread(target=work, args=(name,), daemon=True).start()
 
 
 def _until_parent_goes(link: WorkerSide) -> None:

@@ -10,6 +10,7 @@ from app import clock
 from app.domain.resident import Resident
 
 _SAME_END_S = 10.0
+_SAME_SHARE = 0.1
 
 
 class Memory(Protocol):
@@ -59,11 +60,13 @@ class Told:
         """Whether this differs from what was told last; if so it counts as told from now on."""
         sizes = {each.checkpoint: (each.size, each.vram_size) for each in held}
         ends_s = {each.checkpoint: clock.monotonic() + (inf if each.left_s is None else each.left_s) for each in held}
-        if sizes == self._sizes and all(_is_close(ends_s[name], self._ends_s[name]) for name in sizes):
+        if sizes == self._sizes and all(_is_close(end_s, self._ends_s[name]) for name, end_s in ends_s.items()):
             return False
         self._sizes, self._ends_s = sizes, ends_s
         return True
 
 
-def _is_close(one_s: float, other_s: float) -> bool:
-    return one_s == other_s or abs(one_s - other_s) < _SAME_END_S
+def _is_close(end_s: float, told_s: float) -> bool:
+    """The nearer the end, the more exactly it is told."""
+    left_s = end_s - clock.monotonic()
+    return end_s == told_s or abs(end_s - told_s) < min(_SAME_END_S, max(1.0, _SAME_SHARE * left_s))

@@ -31,16 +31,38 @@ class Studio:
         self._news = threading.Condition()
 
     def paint(
-        self, request: ImageRequest, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]
+        self,
+        request: ImageRequest,
+        on_progress: Callable[[Progress], None],
+        should_stop: Callable[[], bool],
+        complete: Callable[[ImageRequest], ImageRequest] = lambda request: request,
     ) -> Painted:
         """As the engine's own."""
         self._arrive()
-        return self._engine.paint(request, on_progress, should_stop)
+        return self._engine.paint(request, on_progress, should_stop, complete)
 
     def enlarge(self, request: EnlargeRequest, should_stop: Callable[[], bool]) -> Image:
         """As the engine's own."""
         self._arrive()
         return self._engine.enlarge(request, should_stop)
+
+    def load(self, request: ImageRequest, should_stop: Callable[[], bool]) -> float:
+        """Loads the request's checkpoint unless it is in memory, in turn with those who paint, and has it stay as long
+        as the request says; returns how many seconds that took. Raises as `paint`.
+        """
+        return self.paint(request, _nobody_hears, should_stop).load_s
+
+    def dismiss(self, checkpoint: str) -> None:
+        """As the engine's own."""
+        self._arrive()
+        self._engine.dismiss(checkpoint)
+
+    def has(self, checkpoint: str) -> bool:
+        return any(each.name == checkpoint for each in self._engine.residents)
+
+    def is_leaving(self, checkpoint: str) -> bool:
+        """Whether it goes as soon as nobody is painted with it."""
+        return any(each.name == checkpoint and each.is_leaving for each in self._engine.residents)
 
     def residents(self) -> tuple[Resident, ...]:
         """One for each name: a checkpoint may be there twice, with an autoencoder of its own and with another."""
@@ -76,6 +98,10 @@ class Studio:
     def _tell(self) -> None:
         with self._news:
             self._news.notify_all()
+
+
+def _nobody_hears(progress: Progress) -> None:
+    """Nothing is painted."""
 
 
 def _together(one: Resident, other: Resident) -> Resident:

@@ -18,15 +18,18 @@ _DURATION = re.compile(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,8})m)?(?:([0-9]{1,9}(?:\.
 _LONGEST_S = 1e9  # a deadline beyond every run's own means nothing, and is no mistake
 
 
-async def read_object(request: Request, most_bytes: int) -> dict[str, Any]:
-    """The body as a JSON object. Raises UnsupportedMediaType, BodyTooLarge or BadRequest."""
+async def read_object(request: Request, most_bytes: int, *, any_type: bool = False) -> dict[str, Any]:
+    """The body as a JSON object. Raises UnsupportedMediaType, BodyTooLarge or BadRequest.
+
+    `any_type`: it is read as JSON whatever its Content-Type says, as servers in Go do.
+    """
     content_type = request.headers.get("content-type", "")
-    if content_type.split(";")[0].strip().lower() != "application/json":
+    if not any_type and content_type.split(";")[0].strip().lower() != "application/json":
         raise UnsupportedMediaType(
             "Did not attempt to load JSON data because the request Content-Type was not 'application/json'."
         )
     try:
-        value = _decoder.decode(await _read(request, most_bytes))
+        value = _decoder.decode(await read_bytes(request, most_bytes))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise BadRequest("Invalid JSON payload received or JSON payload is empty.") from None
     if not isinstance(value, dict):
@@ -34,20 +37,24 @@ async def read_object(request: Request, most_bytes: int) -> dict[str, Any]:
     return value
 
 
-async def _read(request: Request, most_bytes: int) -> bytes:
+async def read_bytes(request: Request, most_bytes: int) -> bytes:
+    """The body as it came. Raises BodyTooLarge, and BadRequest when the connection ends before it does."""
     too_large = f"The request body is larger than {most_bytes} bytes."
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > most_bytes:
         raise BodyTooLarge(too_large)
-    body = b""
+    chunks: list[bytes] = []
+    size = 0
     try:
         async for chunk in request.stream():
-            body = body + chunk if body else chunk  # nearly always there is but one
-            if len(body) > most_bytes:
+            size += len(chunk)
+            if size > most_bytes:
                 raise BodyTooLarge(too_large)
+            if chunk:
+                chunks.append(chunk)
     except ClientDisconnect:  # nobody hears this, but it is no failure of ours that it should be logged as one
         raise BadRequest("The connection ended before the body did.") from None
-    return body
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def _json_name(value: object) -> str:

@@ -7,12 +7,16 @@ from collections.abc import Callable, Mapping
 from starlette.responses import Response
 from starlette.types import Scope
 
-from app.errors import AtelierError
+from app.errors import AtelierError, NotFound
 
 RenderError = Callable[[AtelierError], Response]
 
 DOOR = "atelier.door"
 """Where the scope of a request names the dialect of the port that it came in by."""
+
+
+class UnknownPath(NotFound):
+    """There is no such path. Some dialects say that in other words than they say that a thing is not there."""
 
 
 class ErrorShapes:

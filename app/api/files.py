@@ -74,8 +74,14 @@ class FileReader:
         opened = await self._read(self._content.open, file.sha256)
         return StreamingResponse(self._pieces(opened, _AT_ONCE), headers=headers)
 
-    async def pieces(self, sha256: str, size: int) -> AsyncIterator[bytes]:
-        """The bytes of a stored file, so many at a time. Raises NotFound, Unavailable, before the first of them."""
+    async def pieces(self, sha256: str, size: int, whole: int | None = None) -> AsyncIterator[bytes]:
+        """The bytes of a stored file, so many at a time. Raises NotFound, Unavailable, before the first of them.
+
+        `whole`: how many there are, if that is known; a small file is read at once.
+        """
+        if whole is not None and whole <= size:
+            yield await self._read(self._content.get, sha256)
+            return
         async for piece in self._pieces(await self._read(self._content.open, sha256), size):
             yield piece
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -30,14 +30,23 @@ class RequestIds:
 
     A valid `traceparent` is kept for the log lines and for whatever work the request leaves behind. Answers are counted
     in `tally`, when there is one, by the route's template, never by what stood in the URL. An error that nobody raised
-    on purpose is logged with the id and answered without a word of its inside. Every answer has the headers `always`.
+    on purpose is logged with the id and answered without a word of its inside. Every answer has the headers `always`,
+    those below a prefix of `below` its headers, too.
     """
 
-    def __init__(self, app: ASGIApp, render: Render, tally: Tally | None = None, always: Iterable[Header] = ()) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        render: Render,
+        tally: Tally | None = None,
+        always: Iterable[Header] = (),
+        below: Mapping[str, Iterable[Header]] | None = None,
+    ) -> None:
         self._app = app
         self._render = render
         self._tally = tally
         self._always = tuple(always)
+        self._below = {prefix: (*self._always, *headers) for prefix, headers in (below or {}).items()}
         self._tells = logger.isEnabledFor(logging.DEBUG)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,7 +62,7 @@ class RequestIds:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 own = (b"x-request-id", subject.request.encode())
-                message["headers"] = [*message.get("headers", ()), own, *self._always]
+                message["headers"] = [*message.get("headers", ()), own, *self._headers(scope["path"])]
                 if tally is not None:
                     method = scope["method"]
                     known = method if method in _METHODS else "other"
@@ -78,6 +87,12 @@ class RequestIds:
                 took_s = round(clock.monotonic() - began_s, 6)
                 logger.debug("answered", extra={"action": "answered", **seen, "seconds": took_s})
             done(token)
+
+    def _headers(self, path: str) -> tuple[Header, ...]:
+        for prefix, headers in self._below.items():
+            if path.startswith(prefix):
+                return headers
+        return self._always
 
 
 def _subject_of(scope: Scope) -> Subject:

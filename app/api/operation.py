@@ -13,10 +13,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.auth import authenticate
 from app.api.body import read_object
-from app.domain.key import in_order
+from app.domain.key import require_scope
 from app.domain.request import Caller
 from app.domain.request import Scope as KeyScope
-from app.errors import AtelierError, BadRequest, Forbidden, InvalidParam, NotFound
+from app.errors import AtelierError, BadRequest, InvalidParam, NotFound
 from app.runs.publications import Publications
 
 T = TypeVar("T")
@@ -34,9 +34,9 @@ class Described(msgspec.Struct, frozen=True, kw_only=True):
     """One verb at one path, as the documents tell it.
 
     `body`, `query` and `headers` are the structs that its handler reads the request into; `form` says what the parts of
-    a multipart body are. `answers` says by status what comes back. `raises` are the errors of its own; those that any
-    operation can answer with (the key, the body, the store) are not repeated. `tag` is the chapter it stands in; empty:
-    the path says. `error` is the shape of its errors; None: Dify's.
+    a multipart body are, in place of JSON or as another way to send it. `answers` says by status what comes back.
+    `raises` are the errors of its own; those that any operation can answer with (the key, the body, the store) are not
+    repeated. `tag` is the chapter it stands in; empty: the path says. `error` is the shape of its errors; None: Dify's.
     """
 
     method: str
@@ -89,13 +89,7 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         caller = await authenticate(scope, self._publications)
-        needed = self._operation.scope
-        if needed not in caller.scopes:
-            summary = self._operation.summary
-            raise Forbidden(
-                f"The key lacks the scope '{needed.value}', which {summary[:1].lower()}{summary[1:]} needs; "
-                f"it has {', '.join(in_order(caller.scopes)) or 'none'}."
-            )
+        require_scope(caller, self._operation.scope, self._operation.summary)
         if "\0" in scope["path"]:  # no text in PostgreSQL has this character, so it can't be asked for one either
             raise NotFound("There is nothing with a NUL character in its name.")
         if b"%00" in scope["query_string"]:

@@ -27,8 +27,8 @@ T = TypeVar("T")
 
 _REST = "atelier.rest"
 
+EVENT_STREAM = b"text/event-stream; charset=utf-8"
 _HEADERS = (
-    (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),  # nginx must not hold events back
 )
@@ -45,8 +45,10 @@ class EventStreams:
         self._slow_s = slow_s
         self._open: set[_Line] = set()
 
-    def stream(self, frames: AsyncGenerator[bytes, None], headers: Iterable[Header] = ()) -> EventStream:
-        return EventStream(self, frames, headers)
+    def stream(
+        self, frames: AsyncGenerator[bytes, None], headers: Iterable[Header] = (), media_type: bytes = EVENT_STREAM
+    ) -> EventStream:
+        return EventStream(self, frames, [(b"content-type", media_type), *headers])
 
     def add(self, line: _Line) -> None:
         self._open.add(line)

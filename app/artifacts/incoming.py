@@ -17,6 +17,7 @@ import msgspec
 from app.artifacts.bombs import refuse_bomb
 from app.artifacts.sniff import HEAD_BYTES, sniff, sniff_head
 from app.artifacts.store import ArtifactStore
+from app.artifacts.whole import is_whole
 from app.errors import FileTooLarge, InvalidParam, Unavailable
 from app.settings import Settings
 
@@ -65,6 +66,15 @@ class Received(msgspec.Struct, frozen=True):
     height: int | None
 
 
+class Seen(msgspec.Struct, frozen=True):
+    """What a file is before it is stored. `is_whole`: a picture that is neither cut off nor garbled."""
+
+    mime_type: str
+    width: int | None
+    height: int | None
+    is_whole: bool
+
+
 class Incoming:
     """One file, from its first byte to the artifact store. A small one never touches the disk on its way.
 
@@ -104,19 +114,30 @@ class Incoming:
 
     def keep(self, store: ArtifactStore) -> Received:
         """Looks at the whole file and stores it; blocks. Raises FileTooLarge for what would unpack to too much."""
+        with self._whole() as (whole, content):
+            mime_type, (width, height) = self._look(whole)
+            return Received(store.put(content), self.size, mime_type, width, height)
+
+    def see(self) -> Seen:
+        """Looks at the whole file and leaves it as it is; blocks. Raises as `keep` does."""
+        with self._whole() as (whole, content), memoryview(content) as view:
+            mime_type, (width, height) = self._look(whole)
+            return Seen(mime_type, width, height, is_whole(mime_type, view))
+
+    @contextmanager
+    def _whole(self) -> Iterator[tuple[BinaryIO, bytes | memoryview]]:
         with _translated():
             if self._file is None:
                 whole = bytes(self._pending)
-                return self._keep(store, io.BytesIO(whole), whole)
+                yield io.BytesIO(whole), whole
+                return
             self._flush()
             with mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as content:
-                return self._keep(store, cast(BinaryIO, self._file), content)
+                yield cast(BinaryIO, self._file), content
 
-    def _keep(self, store: ArtifactStore, whole: BinaryIO, content: bytes | memoryview) -> Received:
+    def _look(self, whole: BinaryIO) -> tuple[str, tuple[int | None, int | None]]:
         size = refuse_bomb(sniff_head(self._head, self.extension), self._head, whole)
-        mime_type = sniff(self._head, whole, self.extension)
-        width, height = size or (None, None)
-        return Received(store.put(content), self.size, mime_type, width, height)
+        return sniff(self._head, whole, self.extension), size or (None, None)
 
     def _flush(self) -> None:
         with _translated():

@@ -62,7 +62,7 @@ class Catalogue:
         self._paths: dict[str, Path] = {}
         self._cards: dict[str, Path] = {}
         self._known: dict[Path, tuple[Fingerprint, Checkpoint]] = {}
-        self._hashes = hashes or Hashes()
+        self.hashes = hashes or Hashes()
 
     def list(self) -> list[Checkpoint]:
         """All of them by name, with those that can't be used."""
@@ -123,7 +123,15 @@ class Catalogue:
 
         Reads the whole file the first time: seconds for gigabytes, so not for the path of a request.
         """
-        return self._hashes.compute(Path(checkpoint.path))[:10]
+        return self.hashes.compute(Path(checkpoint.path))[:10]
+
+    def with_hash(self, prefix: str) -> Checkpoint | None:
+        """A usable one whose hash begins so, as far as hashes are known: no file is read for it."""
+        if not prefix:
+            return None
+        usable = (each for each in self.list() if not each.problem)
+        known = ((each, self.hashes.find(Path(each.path)) or "") for each in usable)
+        return next((each for each, sha256 in known if sha256.startswith(prefix.lower())), None)
 
     def _find(self, name: str) -> Checkpoint | None:
         paths = self._current_paths()

@@ -60,8 +60,12 @@ class Hub(msgspec.Struct, frozen=True):
         return urlsplit(url)[:2] == urlsplit(self.url)[:2]
 
 
-def find_source(client: httpx.Client, hub: Hub, asked: str, *, folder: bool = False) -> Source:
+def find_source(
+    client: httpx.Client, hub: Hub, asked: str, *, folder: bool = False, folder_by: str = "--folder"
+) -> Source:
     """What is asked for; with `folder`, of a repository that has both, its diffusers folder.
+
+    `folder_by` is how whoever asks would say that.
 
     Raises InvalidParam for what can't be read or is not one thing, NotFound, Unavailable.
     """
@@ -74,7 +78,7 @@ def find_source(client: httpx.Client, hub: Hub, asked: str, *, folder: bool = Fa
         )
     repository = _Repository(hub, found["name"], found["revision"] or "main")
     listed = repository.ask(client)
-    return repository.source(listed, found["file"], folder=folder)
+    return repository.source(listed, found["file"], folder=folder, folder_by=folder_by)
 
 
 def _address(url: str) -> Source:
@@ -105,7 +109,7 @@ class _Repository:
             raise Unavailable(f"{self._hub.url} does not answer as Hugging Face's hub does.")
         return said
 
-    def source(self, said: Mapping[str, Any], file: str | None, *, folder: bool) -> Source:
+    def source(self, said: Mapping[str, Any], file: str | None, *, folder: bool, folder_by: str) -> Source:
         siblings = {str(each["rfilename"]): each for each in said["siblings"] if "rfilename" in each}
         licence = str((said.get("cardData") or {}).get("license") or "")
         single = [name for name in siblings if "/" not in name and name.lower().endswith(_WEIGHTS)]
@@ -119,7 +123,7 @@ class _Repository:
             return self._of_file(siblings[single[0]], licence)
         if not single:
             raise NotFound(f"{self._name} has no checkpoint: neither a single file nor a diffusers folder.")
-        also = ", or all of the diffusers folder with --folder" if INDEX in siblings else ""
+        also = f", or all of the diffusers folder with {folder_by}" if INDEX in siblings else ""
         raise InvalidParam(
             f"{self._name} has several files: say which, as {self._name}:{single[0]}{also}. It has {_listing(single)}."
         )

@@ -48,6 +48,7 @@ class Work(msgspec.Struct, frozen=True):
 class Asked(msgspec.Struct, frozen=True):
     """What is known of the request that made the run. The name is the key's, as it is called now."""
 
+    dialect: str
     response_mode: str
     priority: int | None
     deadline_s: float | None

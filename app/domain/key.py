@@ -44,6 +44,15 @@ def require_within(terms: KeyTerms, caller: Caller) -> None:
             raise Forbidden(f"The key can't give a looser {name} than its own, which is {own}.")
 
 
+def require_scope(caller: Caller, scope: Scope, what: str) -> None:
+    """`what` is it that needs the scope, as the subject of a sentence. Raises Forbidden."""
+    if scope not in caller.scopes:
+        raise Forbidden(
+            f"The key lacks the scope '{scope.value}', which {what[:1].lower()}{what[1:]} needs; "
+            f"it has {', '.join(in_order(caller.scopes)) or 'none'}."
+        )
+
+
 def in_order(scopes: frozenset[Scope]) -> list[str]:
     """The scopes' names in the order in which they are always shown."""
     return [scope.value for scope in Scope if scope in scopes]

@@ -28,6 +28,7 @@ class Scope(StrEnum):
     READ = "read"  # see runs, their events and the app's pages
     STOP = "stop"  # stop runs
     FILES = "files"  # upload files
+    CHECKPOINTS = "checkpoints"  # bring, send away and delete checkpoints, which all apps share
     ADMIN = "admin"  # keys and webhooks of the app
 
 

@@ -118,6 +118,13 @@ CALLED_WORKFLOW = "__called_workflow__"
 """Among a step's hidden arguments: the version that its node is of, where that is not its run's."""
 
 
+WORKER_LOST = "worker_lost"
+SERVER_STOPPED = "server_stopped"
+NEIGHBOUR_HUNG = "neighbour_hung"
+GIVEN_BACK = (WORKER_LOST, SERVER_STOPPED, NEIGHBOUR_HUNG)
+"""Why a step was taken from a worker that had not ended it (its `error_type` then)."""
+
+
 class NewWork(msgspec.Struct, frozen=True):
     """A step for a worker, with the checkpoint that it needs, if any, and the arguments that nobody else is to see."""
 

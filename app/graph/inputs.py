@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Container, Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ from app.errors import InvalidParam
 from app.graph.files import FileRules, GivenFile, read_file
 from app.graph.graph import Graph
 from app.graph.nodes.start import FILE_TYPES, StartVariable
-from app.graph.values import Value
+from app.graph.values import Value, is_finite
 
 _TRUE, _FALSE = frozenset({"true", "1", "yes", "on"}), frozenset({"false", "0", "no", "off"})
 
@@ -87,7 +86,7 @@ def _read_select(variable: StartVariable, value: Value) -> str:
 def _read_number(variable: StartVariable, value: Value) -> float | None:
     if isinstance(value, str):
         return _parse_number(variable, value.strip())
-    if not isinstance(value, (int, float)) or not math.isfinite(value):
+    if not isinstance(value, (int, float)) or not is_finite(value):
         raise _refuse(variable, "{} in input form must be a valid number")
     return value
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -9,6 +10,11 @@ from app.domain.artifact import MARK, is_artifact
 
 Value: TypeAlias = Any
 """None, bool, int, float, str, a list or a dict of such, or a file as `Artifact.to_value` gives it."""
+
+
+def is_finite(number: float) -> bool:
+    """True for every integer, however large: JSON has such that no float can be."""
+    return isinstance(number, int) or math.isfinite(number)
 
 
 _DOCUMENTS = frozenset(

@@ -10,6 +10,7 @@ import re
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
+import httpx
 import msgspec
 
 from app.errors import SettingsInvalid
@@ -65,6 +66,12 @@ class Reach(msgspec.Struct, frozen=True):
             )
         return self.everything or any(rule.lets(_plain_name(host), plain, port) for rule in self.rules)
 
+    def with_server(self, url: str) -> Reach:
+        """The same, and the server of a URL that the keeper has named, wherever it is."""
+        read = httpx.URL(url)
+        port = read.port or (443 if read.scheme == "https" else 80)
+        return msgspec.structs.replace(self, rules=(*self.rules, _rule_of(read.host, port)))
+
     def may_let(self, host: str, port: int) -> bool:
         """Whether a name that looks private may turn out to be allowed, once it is known where it leads to."""
         name = _plain_name(host)
@@ -111,6 +118,13 @@ def _rule(entry: str) -> Rule:
             ) from None
         return Rule(name=written.removeprefix("*"), port=port)
     return Rule(network=network, port=port)
+
+
+def _rule_of(host: str, port: int) -> Rule:
+    try:
+        return Rule(network=ip_network(host), port=port)
+    except ValueError:
+        return Rule(name=_plain_name(host), port=port)
 
 
 def _is_all_digits(written: str) -> bool:

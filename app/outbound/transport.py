@@ -34,6 +34,12 @@ class AddressRefused(httpcore.ConnectError):
     """A name leads to an address that is not public. It does not say to which: that is nobody's business outside."""
 
 
+def require_in_reach(reach: Reach, host: str, addresses: Iterable[str], port: int) -> None:
+    """One bad address among good ones refuses them all. Raises AddressRefused."""
+    if not all(reach.lets(host, address, port) for address in addresses):
+        raise AddressRefused(f"{host} leads to an address that is not public (ATELIER_OUTBOUND_ALLOW lists exceptions)")
+
+
 class GuardedTransport(httpx.AsyncBaseTransport):
     """A transport of httpx that connects to what is in reach: public addresses, unless told otherwise.
 
@@ -56,7 +62,7 @@ class GuardedTransport(httpx.AsyncBaseTransport):
             content=request.stream,
             extensions=request.extensions,
         )
-        with _translated(request):
+        with translated(request):
             answer = await self._pool.handle_async_request(asked)
         return httpx.Response(
             answer.status, headers=answer.headers, stream=_Body(answer, request), extensions=answer.extensions
@@ -75,7 +81,7 @@ class _Body(httpx.AsyncByteStream):
         self._request = request
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        with _translated(self._request):
+        with translated(self._request):
             async for chunk in self._answer.aiter_stream():
                 yield chunk
 
@@ -102,10 +108,7 @@ class _Backend(httpcore.AsyncNetworkBackend):
     ) -> httpcore.AsyncNetworkStream:
         until_s = None if timeout is None else clock.monotonic() + timeout
         addresses = await self._resolve(host, port, timeout)
-        if not all(self._reach.lets(host, address, port) for address in addresses):
-            raise AddressRefused(
-                f"{host} leads to an address that is not public (ATELIER_OUTBOUND_ALLOW lists exceptions)"
-            )
+        require_in_reach(self._reach, host, addresses, port)
         failed: httpcore.ConnectError | None = None
         for address in addresses:
             left_s = None if until_s is None else max(0.001, until_s - clock.monotonic())
@@ -145,7 +148,7 @@ class _Backend(httpcore.AsyncNetworkBackend):
 
 
 @contextmanager
-def _translated(request: httpx.Request) -> Iterator[None]:
+def translated(request: httpx.Request) -> Iterator[None]:
     """httpcore's errors under the names that httpx gives them."""
     try:
         yield

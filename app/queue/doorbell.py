@@ -27,7 +27,13 @@ class Halt(msgspec.Struct, frozen=True, tag="halt"):
     attempt: int | None = None
 
 
-Hint = Ring | Halt
+class Unload(msgspec.Struct, frozen=True, tag="unload"):
+    """This checkpoint is to leave memory as soon as nobody is painted with it."""
+
+    checkpoint: str
+
+
+Hint = Ring | Halt | Unload
 
 
 class Doorbell(Protocol):
@@ -77,6 +83,9 @@ class PipeDoorbell:
 
     def halt_attempt(self, step_id: str, attempt: int) -> None:
         self._hints.put(Halt((step_id,), attempt))
+
+    def unload(self, checkpoint: str) -> None:
+        self._hints.put(Unload(checkpoint))
 
     def close(self) -> None:
         self._hints.put(None)

@@ -20,7 +20,21 @@ from app.domain.artifact import Artifact, unforged
 from app.domain.event import EventKind
 from app.domain.form import Form, FormStatus
 from app.domain.request import RunRequest
-from app.domain.run import Failed, Retry, Run, RunStatus, Step, StepStatus, Succeeded, Task, Timings, is_terminal
+from app.domain.run import (
+    GIVEN_BACK,
+    NEIGHBOUR_HUNG,
+    SERVER_STOPPED,
+    Failed,
+    Retry,
+    Run,
+    RunStatus,
+    Step,
+    StepStatus,
+    Succeeded,
+    Task,
+    Timings,
+    is_terminal,
+)
 from app.errors import FormExpired, FormSubmitted, NotFound
 from app.graph.calls import Callee
 from app.graph.graph import Graph
@@ -34,9 +48,6 @@ from app.store import deliveries, files, forms, runs, steps, webhooks
 from app.store.engine import Tx
 
 STOPPED_BY_USER = ("Stopped by user.", "stopped_by_user")
-WORKER_LOST = "worker_lost"
-SERVER_STOPPED = "server_stopped"
-NEIGHBOUR_HUNG = "neighbour_hung"
 # An attempt that ended with its worker's own shutdown, or because another step hung there, is nobody's failure.
 _NOBODYS_FAILURE = (SERVER_STOPPED, NEIGHBOUR_HUNG)
 
@@ -296,7 +307,7 @@ class Advance:
 
         None at first for a worker that is gone: nothing says that the step had anything to do with it.
         """
-        if attempt == 1 and why.error_type in (WORKER_LOST, *_NOBODYS_FAILURE):
+        if attempt == 1 and why.error_type in GIVEN_BACK:
             return 0.0
         full_s: float = self._settings.retry_delay_s * 2 ** (attempt - 1)
         return full_s * (0.5 + random.random() / 2)

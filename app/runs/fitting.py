@@ -11,7 +11,13 @@ from app.checkpoints.catalogue import bare_name
 from app.errors import CheckpointUnavailable, InvalidParam
 from app.graph.tools.weighted import Weighted, read_weighted, split_prompt
 
-_NOUNS: Mapping[str, str] = {"lora": "LoRA", "vae": "autoencoder", "controlnet": "ControlNet", "upscaler": "upscaler"}
+_NOUNS: Mapping[str, str] = {
+    "lora": "LoRA",
+    "vae": "autoencoder",
+    "controlnet": "ControlNet",
+    "upscaler": "upscaler",
+    "embedding": "textual inversion",
+}
 _LATENT, _LANCZOS = "latent", "lanczos"
 MOST_LORAS = 16
 
@@ -79,6 +85,11 @@ class Fitting:
         named = [name for name in self._adapters.names("embedding") if _is_word(name.lower(), words)]
         found = [name for name in named if self._fits(self._adapters.find("embedding", name))]
         return {"embeddings": found} if found else {}
+
+    def named(self, kind: Kind, name: str) -> str | None:
+        """The name of the one that is here for it."""
+        adapter = self._find(kind, name, kind)
+        return adapter.name if adapter else None
 
     def _weighted(self, kind: Kind, use: Weighted, weight: float, parameter: str) -> dict[str, Any] | None:
         adapter = self._find(kind, use.name, parameter)

@@ -6,10 +6,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from app.domain.run import Retry, RunStatus, Step
+from app.domain.run import WORKER_LOST, Retry, RunStatus, Step
 from app.errors import Unavailable
 from app.queue.doorbell import Doorbell
-from app.runs.advance import WORKER_LOST, Advance
+from app.runs.advance import Advance
 from app.runs.service import Announcer
 from app.settings import Settings
 from app.store import forms, residents, runs, steps

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from app import clock, ids
+from app.domain.artifact import Artifact
 from app.domain.detail import Detail, Part
 from app.domain.event import QueuePosition, Tick
 from app.domain.request import Caller, RunRequest
@@ -26,7 +27,8 @@ from app.runs.publications import Publication, Publications
 from app.runs.record import NOTHING_ELSE
 from app.store import details, lists
 from app.store import runs as run_rows
-from app.store.lists import Filters, LogQuery
+from app.store.files import artifacts_of
+from app.store.lists import Filters, Listed, LogQuery
 from app.store.store import Store
 from app.tally import Tally
 
@@ -185,7 +187,7 @@ class RunService:
             raise NotFound("Workflow run not found.")
         return run
 
-    async def page(self, caller: Caller, filters: Filters, limit: int) -> Sequence[Run]:
+    async def page(self, caller: Caller, filters: Filters, limit: int) -> Sequence[Listed]:
         """At most so many runs of the caller's app, the newest first."""
         return await self._store.read(lambda tx: lists.run_page(tx, caller.app_id, filters, limit))
 
@@ -198,6 +200,10 @@ class RunService:
             raise NotFound("Workflow run not found.")
         subject().run = detail.run.id
         return detail
+
+    async def made(self, run: Run) -> Sequence[Artifact]:
+        """What the run has made."""
+        return await self._store.read(lambda tx: artifacts_of(tx, run.id))
 
     async def stop(self, caller: Caller, task_or_run_id: str) -> Run:
         """Stops the run of a task at once; an ended run keeps its end. Raises NotFound.
@@ -218,7 +224,7 @@ class RunService:
             self._announcer.tell(notice)
         return await self.get(caller, run.id)
 
-    async def logs(self, caller: Caller, query: LogQuery) -> tuple[int, Sequence[Run]]:
+    async def logs(self, caller: Caller, query: LogQuery) -> tuple[int, Sequence[Listed]]:
         """(how many runs of the caller's app match, those of the page)."""
         return await self._store.read(lambda tx: lists.log_page(tx, caller.app_id, query))
 

@@ -11,9 +11,11 @@ from app.checkpoints.checkpoint import Checkpoint
 from app.errors import CheckpointUnavailable, InvalidParam
 from app.graph.execute import WorkerCall
 from app.graph.tools.samplers import SCHEDULERS, choose_sampler
+from app.runs.bounds import check_size, check_strength
 from app.runs.fitting import Fitting
 from app.runs.movement import Settled
-from app.runs.sizes import LARGEST, painted_size, sides
+from app.runs.settle_again import settled_again
+from app.runs.sizes import painted_size, sides
 
 _STEPS = 30
 _SAMPLER = "dpmpp_2m"
@@ -41,7 +43,12 @@ class SettleImages:
     def __call__(self, call: WorkerCall) -> Settled:
         if call.work_class != "gpu":
             return Settled(dict(call.inputs), None)
+        if "again" in call.arguments:
+            return Settled(*settled_again(call, self._catalogue, self._stand_ins))
         lenient = bool(call.arguments.get("fits"))
+        if "prompt" not in call.inputs and "image" not in call.inputs:
+            name = self._checkpoint(call.inputs).name
+            return Settled({**call.inputs, "model_name": name}, name)
         if "prompt" not in call.inputs:
             return Settled(_enlarging(call.inputs, Fitting(self._catalogue.adapters, None, lenient=lenient)), None)
         checkpoint = self._checkpoint(call.inputs)
@@ -50,7 +57,7 @@ class SettleImages:
         if (lenient or call.inputs.get("fit_size")) and "width" in inputs and "height" in inputs:
             smaller = painted_size((inputs["width"], inputs["height"]), checkpoint.side)
             inputs |= {"painted_size": smaller} if smaller else {}
-        _check_size(inputs)
+        check_size(inputs)
         return Settled(inputs | ({"left_out": fitting.left_out} if fitting.left_out else {}), checkpoint.name)
 
     def _painting(self, asked: Mapping[str, Any], checkpoint: Checkpoint, fitting: Fitting) -> dict[str, Any]:
@@ -73,7 +80,7 @@ class SettleImages:
         if skip := asked.get("clip_skip") or checkpoint.clip_skip:
             inputs["clip_skip"] = skip
         if "strength" in inputs:
-            _check_strength(inputs["strength"], inputs["steps"], "strength")
+            check_strength(inputs["strength"], inputs["steps"], "strength")
         if "upscale" in inputs:
             inputs["upscaler"] = fitting.upscaler(asked.get("upscaler"), "upscaler", "lanczos")
         return inputs | _second_pass(asked, inputs["steps"], fitting)
@@ -138,31 +145,13 @@ def _second_pass(asked: Mapping[str, Any], steps: int, fitting: Fitting) -> dict
         return {}
     strength = _or(asked.get("hires_strength"), 0.5)
     own_steps = asked.get("hires_steps") or steps
-    _check_strength(strength, own_steps, "hires_strength")
+    check_strength(strength, own_steps, "hires_strength")
     return {
         "hires_scale": scale,
         "hires_strength": strength,
         "hires_steps": own_steps,
         "hires_upscaler": fitting.upscaler(asked.get("hires_upscaler"), "hires_upscaler", "latent"),
     }
-
-
-def _check_strength(strength: float, steps: int, parameter: str) -> None:
-    """Of so many steps only the part `strength` is painted: less than one would give the picture back as it is."""
-    if strength and int(strength * steps) < 1:
-        least = 1 / steps
-        said = f"{parameter}: {strength:g} of {steps} steps leaves none to paint; at least {least:.2g}, or more steps"
-        raise InvalidParam(said, params=parameter)
-
-
-def _check_size(inputs: Mapping[str, Any]) -> None:
-    """Each pass multiplies the size. Where it is the picture's own, the worker checks it."""
-    longest = max(inputs.get("width", 0), inputs.get("height", 0))
-    for factor in ("hires_scale", "upscale"):
-        longest = longest * inputs.get(factor, 1)
-        if longest > LARGEST:
-            said = f"{factor}: {longest:g} pixels is too wide or too high; a side may have {LARGEST}"
-            raise InvalidParam(said, params=factor)
 
 
 def _seed(asked: int | None) -> int:

@@ -12,6 +12,7 @@ from app.domain.detail import Asked, Detail, Part, StepDetail, Work, step_detail
 from app.domain.run import Run, Step, StepStatus, Timings
 from app.store import runs as run_rows
 from app.store.engine import Row, Tx
+from app.store.files import artifacts_of
 from app.store.rows import RUN_COLUMNS, run_from
 from app.store.schema import artifacts, keys, now_s, runs, steps, tasks
 
@@ -21,18 +22,13 @@ _BY_STEP = frozenset({Part.STEPS, Part.TIMINGS, Part.PROGRESS})
 _run_and_time = select(now_s(), *RUN_COLUMNS).where(runs.c.id == bindparam("run_id"))
 _WORK = {"step_id": "id"} | {name: name for name in Work.__struct_fields__ if name != "step_id"}
 _work = select(*(steps.c[column] for column in _WORK.values())).where(steps.c.run_id == bindparam("run_id"))
-_made = (
-    select(*(artifacts.c[name] for name in Artifact.__struct_fields__))
-    .where(artifacts.c.run_id == bindparam("run_id"))
-    .order_by(artifacts.c.created_at, artifacts.c.step_id, artifacts.c.seed, artifacts.c.id)
-)
 _made_of_app = (
     select(*(artifacts.c[name] for name in Artifact.__struct_fields__))
     .join(runs, runs.c.id == artifacts.c.run_id)
     .where(artifacts.c.id == bindparam("artifact_id"), runs.c.app_id == bindparam("app_id"))
 )
 _asked = (
-    select(tasks.c.response_mode, tasks.c.priority, runs.c.deadline_s, keys.c.label)
+    select(tasks.c.dialect, tasks.c.response_mode, tasks.c.priority, runs.c.deadline_s, keys.c.label)
     .select_from(tasks.join(runs, runs.c.task_id == tasks.c.id).outerjoin(keys, keys.c.id == tasks.c.key_id))
     .where(tasks.c.id == bindparam("task_id"))
 )
@@ -47,7 +43,7 @@ def find_detail(tx: Tx, app_id: str, run_id: str, parts: Collection[Part]) -> De
     now: float = row[0]
     needs_steps = not _BY_STEP.isdisjoint(parts)
     found_steps = _steps(tx, run, now) if needs_steps or Part.ARTIFACTS in parts else ()
-    made = [Artifact(*each) for each in tx.rows(_made, {"run_id": run_id})] if Part.ARTIFACTS in parts else ()
+    made = artifacts_of(tx, run_id) if Part.ARTIFACTS in parts else ()
     asked = tx.row(_asked, {"task_id": run.task_id}) if Part.TASK in parts else None
     return Detail(run, frozenset(parts), now, found_steps, tuple(made), Asked(*asked) if asked else None)
 

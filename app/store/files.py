@@ -17,6 +17,11 @@ _ASKED = 200
 _COLUMNS = tuple(artifacts.c[name] for name in Artifact.__struct_fields__)
 _insert_artifact = insert(artifacts)
 _by_id = select(*_COLUMNS).where(artifacts.c.id == bindparam("artifact_id"))
+_by_run = (
+    select(*_COLUMNS)
+    .where(artifacts.c.run_id == bindparam("run_id"))
+    .order_by(artifacts.c.created_at, artifacts.c.step_id, artifacts.c.seed, artifacts.c.id)
+)
 _any = select(artifacts.c.id).limit(1)
 _any_upload = select(uploads.c.id).limit(1)
 _listed: list[BindParameter[str]] = [bindparam(f"s{n}") for n in range(_ASKED)]
@@ -31,6 +36,11 @@ def insert_artifacts(tx: Tx, new: Iterable[Artifact], now: float) -> None:
 def find_artifact(tx: Tx, artifact_id: str) -> Artifact | None:
     row = tx.row(_by_id, {"artifact_id": artifact_id})
     return Artifact(*row) if row else None
+
+
+def artifacts_of(tx: Tx, run_id: str) -> list[Artifact]:
+    """What a run has made, in the order in which it did."""
+    return [Artifact(*row) for row in tx.rows(_by_run, {"run_id": run_id})]
 
 
 def has_files(tx: Tx) -> bool:

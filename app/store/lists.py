@@ -14,10 +14,12 @@ import msgspec
 from sqlalchemy import ColumnElement, Select, and_, bindparam, func, literal_column, or_, select, union
 
 from app.domain.run import Run, RunStatus
-from app.store.engine import Tx
+from app.store.engine import Row, Tx
 from app.store.rows import RUN_COLUMNS, run_from, to_json
-from app.store.schema import is_one_of, runs
+from app.store.schema import is_one_of, runs, tasks
 
+# A look at one row for each run that is shown, so that pages are still read in the order of the runs.
+_dialect = select(tasks.c.dialect).where(tasks.c.id == runs.c.task_id).correlate(runs).scalar_subquery()
 _last_numbers = select(runs.c.id, runs.c.last_seq).where(is_one_of(runs.c.id, bindparam("ids")))
 
 
@@ -45,23 +47,34 @@ class LogQuery(msgspec.Struct, frozen=True):
     limit: int = 20
 
 
+class Listed(msgspec.Struct, frozen=True):
+    """A run, and the dialect in which it was asked for."""
+
+    run: Run
+    dialect: str
+
+
 def last_numbers(tx: Tx, run_ids: Iterable[str]) -> dict[str, int]:
     """The number of the last fact of each of the runs; nothing for a run that is not there."""
     return {row[0]: row[1] for row in tx.rows(_last_numbers, {"ids": to_json(list(run_ids))})}
 
 
-def log_page(tx: Tx, app_id: str, query: LogQuery) -> tuple[int, Sequence[Run]]:
+def log_page(tx: Tx, app_id: str, query: LogQuery) -> tuple[int, Sequence[Listed]]:
     """(how many runs of the app there are, those of the page), the newest first."""
     names, values = _named(app_id, query.filters)
     counted = tx.row(_count(names), values)
     values |= {"most": query.limit, "skipped": (query.page - 1) * query.limit}
-    return (int(counted[0]) if counted else 0), [run_from(row) for row in tx.rows(_log_page(names), values)]
+    return (int(counted[0]) if counted else 0), [_listed(row) for row in tx.rows(_log_page(names), values)]
 
 
-def run_page(tx: Tx, app_id: str, filters: Filters, limit: int) -> Sequence[Run]:
+def run_page(tx: Tx, app_id: str, filters: Filters, limit: int) -> Sequence[Listed]:
     """At most so many runs of the app, the newest first, from the filters' cursor on."""
     names, values = _named(app_id, filters)
-    return [run_from(row) for row in tx.rows(_page(names), values | {"most": limit})]
+    return [_listed(row) for row in tx.rows(_page(names), values | {"most": limit})]
+
+
+def _listed(row: Row) -> Listed:
+    return Listed(run_from(row[:-1]), row[-1])
 
 
 def _named(app_id: str, filters: Filters) -> tuple[tuple[str, ...], dict[str, Any]]:
@@ -106,7 +119,8 @@ def _count(names: tuple[str, ...]) -> Select[Any]:
 
 @lru_cache
 def _page(names: tuple[str, ...]) -> Select[Any]:
-    newest = select(*RUN_COLUMNS).where(*_conditions(names)).order_by(runs.c.created_at.desc(), runs.c.id.desc())
+    newest = select(*RUN_COLUMNS, _dialect).where(*_conditions(names))
+    newest = newest.order_by(runs.c.created_at.desc(), runs.c.id.desc())
     return newest.limit(bindparam("most"))
 
 

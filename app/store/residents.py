@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import msgspec
-from sqlalchemy import bindparam, delete, insert, select
+from sqlalchemy import bindparam, delete, insert, select, update
 
 from app.domain.resident import Resident
 from app.domain.run import StepStatus
@@ -31,7 +31,17 @@ _all = select(
     residents.c.expires_at - now_s(),
 ).order_by(residents.c.checkpoint, residents.c.loaded_at)
 
-
+# An end before all time: the worker's parent finds it, and has the worker let go of the checkpoint.
+_DISMISSED = 0.0
+_dismiss = (
+    update(residents)
+    .where(residents.c.checkpoint == bindparam("of_checkpoint"), residents.c.worker_id != bindparam("but_for"))
+    .values(expires_at=_DISMISSED)
+)
+_of_worker_dismissed = residents.c.worker_id == bindparam("of_worker"), residents.c.expires_at == _DISMISSED
+_dismissed = select(residents.c.checkpoint).where(*_of_worker_dismissed)
+_heard = update(residents).where(*_of_worker_dismissed).values(expires_at=now_s())
+_who_has = select(residents.c.worker_id).where(residents.c.checkpoint == bindparam("of_checkpoint"))
 _silent = select(steps.c.worker_id).where(
     steps.c.status == StepStatus.RUNNING.value, steps.c.lease_expires_at < now_s()
 )
@@ -66,6 +76,32 @@ def forget_silent(tx: Tx) -> None:
     tx.put(_forget_silent, {})
 
 
+def dismiss(tx: Tx, checkpoint: str, worker_id: str) -> None:
+    """Asks every other worker that has the checkpoint in memory to let go of it.
+
+    One that tells anew what it has at that moment does not hear of it: whoever wants it gone looks again.
+    """
+    tx.put(_dismiss, {"of_checkpoint": checkpoint, "but_for": worker_id})
+
+
+def dismissed(tx: Tx, worker_id: str) -> list[str]:
+    """The checkpoints that the worker has been asked to let go of."""
+    return [row[0] for row in tx.rows(_dismissed, {"of_worker": worker_id})]
+
+
+def heard(tx: Tx, worker_id: str) -> None:
+    """The worker has been told what it is to let go of: it need not be told again."""
+    tx.put(_heard, {"of_worker": worker_id})
+
+
+def who_has(tx: Tx, checkpoint: str) -> set[str]:
+    """The workers that have the checkpoint in memory."""
+    return {row[0] for row in tx.rows(_who_has, {"of_checkpoint": checkpoint})}
+
+
 def list_residents(tx: Tx) -> list[Housed]:
     """What is in memory anywhere, by name; of one name, the one that has been there the longest first."""
-    return [Housed(row[0], Resident(*row[1:])) for row in tx.rows(_all)]
+    return [
+        Housed(worker_id, Resident(name, size, vram_size, age_s, None if left_s is None else max(0.0, left_s)))
+        for worker_id, name, size, vram_size, age_s, left_s in tx.rows(_all)
+    ]

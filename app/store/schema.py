@@ -26,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement, GenericFunction
 
-SCHEMA_HEAD = "20261126_residents"
+SCHEMA_HEAD = "20261127_presets"
 
 metadata = MetaData(
     naming_convention={
@@ -400,6 +400,24 @@ deliveries = Table(
     Index("ix_deliveries_app_id_created_at", "app_id", "created_at"),
     Index("ix_deliveries_created_at", "created_at"),
     Index("ix_deliveries_due", "next_at", "host", **_where("next_at IS NOT NULL")),
+)
+
+# A model that an app's callers have named. `folded` is the name as it is compared; `parameters` is an object and
+# `license` a list of texts, as JSON.
+presets = Table(
+    "presets",
+    metadata,
+    Column("app_id", String(36), ForeignKey("apps.id"), primary_key=True),
+    Column("folded", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("checkpoint", Text, nullable=False, index=True),
+    Column("parent", Text, nullable=False),
+    Column("parameters", Text, nullable=False),
+    Column("system", Text, nullable=False),
+    Column("template", Text, nullable=False),
+    Column("license", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("modified_at", Double, nullable=False),
 )
 
 # Raised by whoever changes keys, apps or workflows: what a process remembers of them is good while this stands still.

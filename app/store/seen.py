@@ -11,7 +11,7 @@ from sqlalchemy import ColumnClause, Double, String, bindparam, cast, func, lite
 
 from app.domain.run import RunStatus, StepStatus
 from app.store.engine import Tx
-from app.store.schema import apps, now_s, runs, steps
+from app.store.schema import apps, now_s, runs, steps, tasks
 
 _READY, _RUNNING = StepStatus.READY.value, StepStatus.RUNNING.value
 _HOUR_S = 3600.0
@@ -58,6 +58,7 @@ class EndedRun(msgspec.Struct, frozen=True):
 
     run_id: str
     app: str
+    dialect: str
     status: str
     took_s: float
     ago_s: float
@@ -102,7 +103,7 @@ _held_steps = (
     .order_by(steps.c.lease_expires_at)
     .limit(_MOST_ROWS)
 )
-_ENDED = (runs.c.id, runs.c.app_id, runs.c.status, runs.c.created_at, runs.c.finished_at)
+_ENDED = (runs.c.id, runs.c.task_id, runs.c.app_id, runs.c.status, runs.c.created_at, runs.c.finished_at)
 _waited = (
     select(*_ENDED)
     .where(runs.c.deadline_at.is_not(None), runs.c.finished_at.is_not(None))
@@ -117,11 +118,13 @@ _last_ended = (
     select(
         _both.c.id,
         apps.c.name,
+        tasks.c.dialect,
         _both.c.status,
         _both.c.finished_at - _both.c.created_at,
         now_s() - _both.c.finished_at,
     )
     .join(apps, apps.c.id == _both.c.app_id)
+    .join(tasks, tasks.c.id == _both.c.task_id)
     .order_by(_both.c.finished_at.desc(), _both.c.id.desc())
     .limit(bindparam("most"))
 )

@@ -9,10 +9,24 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Update, and_, bindparam, case, func, insert, or_, select, union, union_all, update
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    Update,
+    and_,
+    bindparam,
+    case,
+    func,
+    insert,
+    or_,
+    select,
+    union,
+    union_all,
+    update,
+)
 
 from app.domain.event import Tick
-from app.domain.run import NewWork, Run, Step, StepStatus, Timings
+from app.domain.run import GIVEN_BACK, WORKER_LOST, NewWork, Run, Step, StepStatus, Timings
 from app.store.engine import Tx
 from app.store.rows import STEP_COLUMNS, from_json, step_from, step_row, to_json, to_json_or_null
 from app.store.schema import is_one_of, keys, now_s, residents, runs, steps, tasks
@@ -22,6 +36,7 @@ READY, RUNNING, STOPPED = StepStatus.READY.value, StepStatus.RUNNING.value, Step
 # How much later a step with another checkpoint may have become ready and still be taken after one that
 # needs no loading. Age wins in the end, so no checkpoint starves.
 RESIDENT_BONUS_S = 5.0
+_ANY_NUMBER = 2**31 - 1
 
 _now = select(now_s()).scalar_subquery()  # PostgreSQL looks at the clock once, not for each row
 
@@ -67,6 +82,17 @@ _is_resident = is_one_of(steps.c.checkpoint, bindparam("resident"))
 _waits_for_another = and_(
     steps.c.checkpoint.in_(_elsewhere), ~_is_resident, steps.c.ready_at > _now - bindparam("patience_s")
 )
+# How many steps a worker may do while it does this one: see `workers.lanes`. The best step is found without regard to
+# that, and then taken or not: so a worker that is too busy for it takes no other one either, and will have room for it.
+_is_last_try = and_(
+    or_(*(steps.c.error_type == name for name in GIVEN_BACK)),
+    steps.c.attempt + 1 >= bindparam("max_attempts"),
+)
+_fits_beside = or_(
+    bindparam("beside", type_=Integer) == 0,
+    case((_is_last_try, 1), (steps.c.error_type == WORKER_LOST, bindparam("few", type_=Integer)), else_=_ANY_NUMBER)
+    > bindparam("beside", type_=Integer),
+)
 _costs_no_loading_s = case((_is_resident, RESIDENT_BONUS_S), else_=0.0)
 
 
@@ -86,7 +112,7 @@ def _claim_of(conditions: tuple[ColumnElement[bool], ...], ready_at: ColumnEleme
     since = {"lease_expires_at": now_s() + bindparam("lease_s"), "claimed_at": now_s()}
     return (
         update(steps)
-        .where(steps.c.run_id == best.c.run_id, steps.c.id == best.c.id, steps.c.status == READY)
+        .where(steps.c.run_id == best.c.run_id, steps.c.id == best.c.id, steps.c.status == READY, _fits_beside)
         .values(taken | since)
         .returning(*STEP_COLUMNS, steps.c.key_id)
     )
@@ -225,6 +251,7 @@ class Claimer(msgspec.Struct, frozen=True):
     """A worker that asks for a step, with the checkpoints that it has in memory.
 
     `patience_s` is how long a step is left to another worker that has its checkpoint in memory, or is loading it.
+    `beside` is how many steps it does already, `few` beside how many it may do one that was lost with its worker.
     """
 
     worker_id: str
@@ -232,6 +259,9 @@ class Claimer(msgspec.Struct, frozen=True):
     lease_s: float
     resident: tuple[str, ...] = ()
     patience_s: float = 0.0
+    beside: int = 0
+    few: int = 1
+    max_attempts: int = 1
 
     @property
     def paints(self) -> bool:
@@ -246,9 +276,12 @@ class Claimer(msgspec.Struct, frozen=True):
 def claim(tx: Tx, claimer: Claimer) -> Step | None:
     """Gives the best ready step of the class to the worker, or None. The new attempt number is the worker's fence.
 
+    None, too, where that step is one to be done beside fewer others than the worker has.
     Two that claim at the same moment may both take a step of the same key: another key waits for one step a worker.
     """
-    row = tx.row(_claim_near if claimer.paints else _claim, claimer.values() | {"lease_s": claimer.lease_s})
+    company = {"beside": claimer.beside, "few": claimer.few, "max_attempts": claimer.max_attempts}
+    values = claimer.values() | company | {"lease_s": claimer.lease_s}
+    row = tx.row(_claim_near if claimer.paints else _claim, values)
     if row is None:
         return None
     tx.put(_serve, {"served": row[-1]})

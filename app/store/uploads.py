@@ -22,6 +22,28 @@ _made_for = (
     )
 )
 
+_given_content = (
+    select(*(uploads.c[name] for name in Upload.__struct_fields__))
+    .where(
+        uploads.c.sha256 == bindparam("sha256"),
+        uploads.c.app_id == bindparam("app_id"),
+        uploads.c.user == bindparam("of_user"),
+    )
+    .order_by(uploads.c.created_at.desc(), uploads.c.id)
+    .limit(1)
+)
+_made_content = (
+    select(*(artifacts.c[name] for name in Artifact.__struct_fields__))
+    .join(runs, runs.c.id == artifacts.c.run_id)
+    .where(
+        artifacts.c.sha256 == bindparam("sha256"),
+        runs.c.app_id == bindparam("app_id"),
+        runs.c.user == bindparam("of_user"),
+    )
+    .order_by(artifacts.c.created_at.desc(), artifacts.c.id)
+    .limit(1)
+)
+
 
 def insert_upload(tx: Tx, upload: Upload) -> None:
     tx.put(_insert_upload, msgspec.structs.asdict(upload))
@@ -44,3 +66,12 @@ def find_artifact_for(tx: Tx, app_id: str, user: str, artifact_id: str) -> Artif
     """What a run of the app made for the user."""
     row = tx.row(_made_for, {"artifact_id": artifact_id, "app_id": app_id, "of_user": user})
     return Artifact(*row) if row else None
+
+
+def find_content_for(tx: Tx, app_id: str, user: str, sha256: str) -> Upload | Artifact | None:
+    """A file of these bytes that the user gave, or that a run of the app made for the user: the latest of them."""
+    asked = {"app_id": app_id, "of_user": user, "sha256": sha256}
+    if row := tx.row(_given_content, asked):
+        return Upload(*row)
+    made = tx.row(_made_content, asked)
+    return Artifact(*made) if made else None

@@ -26,12 +26,16 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from tests.databases import PostgresDatabases
+from tests.hub import hub_running
 from tests.servers import IN_THE_TABLE, OTHER_SHAPES, ROOT, Atelier, running
 
 SEED = int(os.environ.get("ATELIER_FUZZ_SEED", "20261121"))
 CASES = int(os.environ.get("ATELIER_FUZZ_CASES", "1200"))
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 ROUNDS = 2  # at least, so that ids which one operation tells reach all the others
+
+BROKEN_BY_NATURE = {"POST /llamago/props"}
+"""What other servers answer as if it were a failure of theirs, and so do we."""
 
 CALMLY = settings(
     deadline=None,
@@ -49,11 +53,13 @@ Json = dict[str, Any]
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresDatabases) -> Iterator[Atelier]:
     """On PostgreSQL, which is the stricter of the two about what is text and what is a number."""
-    env, nobody_is_told = {"DATABASE_URL": postgres.new()}, {"webhook_allow_private": "true", "webhook_retry_s": "3600"}
+    nobody_is_told = {"webhook_allow_private": "true", "webhook_retry_s": "3600"}
     folder = tmp_path_factory.mktemp("fuzz")
-    with running(folder, folder / "log", env_too=env, worker_module=PAINTER, **nobody_is_told) as server:
-        server.until_ready()
-        yield server
+    with hub_running() as hub:  # which has no repositories
+        env = {"DATABASE_URL": postgres.new(), "HF_ENDPOINT": hub.address, "ATELIER_PAINTER_STEP_S": "0"}
+        with running(folder, folder / "log", env_too=env, worker_module=PAINTER, **nobody_is_told) as server:
+            server.until_ready()
+            yield server
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +139,8 @@ class Fuzz:
         """For each operation what the document allows, and what it does not, if there is anything to say."""
         for found in schemathesis.openapi.from_dict(self._document).get_all_operations():
             operation = found.ok()
+            if operation.label in BROKEN_BY_NATURE:
+                continue
             has_input = bool(operation.definition.raw.get("requestBody") or operation.definition.raw["parameters"])
             for mode in GenerationMode if has_input else [GenerationMode.POSITIVE]:
                 yield operation.label, operation.as_strategy(generation_mode=mode), has_input
@@ -175,9 +183,11 @@ class Fuzz:
         self.statuses[answer.status_code] += 1
         case.validate_response(answer, checks=CHECKS)
         assert answer.headers["x-request-id"]
-        if not answer.content or "json" not in answer.headers["content-type"][0]:
+        if not answer.content or not answer.headers["content-type"][0].startswith("application/json"):
             return
         said = json.loads(answer.content)
+        if answer.status_code >= 400 and case.operation.path.startswith(OTHER_SHAPES):
+            return  # what the document says of it has been looked at
         if answer.status_code >= 400:
             if case.path.startswith(OTHER_SHAPES):  # their schema has been checked
                 return

@@ -141,7 +141,7 @@ def test_a_value_of_the_wrong_kind_is_refused_before_there_is_a_run(studio: Atel
     paint = painter("langgenius/novitaai/novitaai", "novitaai_txt2img", settings)
     answer = studio.run({"what": "many"}, key_of(studio, "novita", tmp_path, paint))
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_param")
-    assert answer.json()["message"] == "image_num must be an integer from 1 to 8, got 'many'"
+    assert answer.json()["message"] == "image_num must be an integer from 1 to 10, got 'many'"
 
 
 def test_a_worker_with_a_clock_does_the_tools_for_dates(studio: Atelier, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_several_runs_are_read_at_once_and_those_of_others_are_not_there(server:
     page = listed(server, key, ids=asked)
     assert ids(page) == made[::-1]
     detail = server.http.get(f"/v1/workflows/run/{made[0]}", headers=server.bearer(key)).json()
-    assert page["data"][-1] == detail
+    assert page["data"][-1] == {**detail, "dialect": "dify"}
     assert (page["limit"], page["has_more"], page["next_cursor"]) == (20, False, None)
     assert ids(listed(server, ids=asked)) == [foreign]
     stop(server, task_id)
@@ -115,6 +115,15 @@ def test_the_log_filters_what_dify_filters_and_what_it_can_not(server: Atelier) 
     assert found(created_at__after="2020-01-01T00:00:00Z", created_at__before="2120-01-01") == [second, first]
     assert found(created_at__before="2020-01-01T00:00:00+02:00") == []
     assert logged(server, key, page=2, limit=1)["has_more"] is False
+
+
+def test_runs_tell_the_dialect_in_which_they_were_asked_for(server: Atelier, key: str) -> None:
+    run_id = server.run({"text": "a"}, key).json()["workflow_run_id"]
+    (entry,), (log_entry,) = listed(server, key, ids=run_id)["data"], logged(server, key, limit=1)["data"]
+    task = server.http.get(f"/v1/workflows/run/{run_id}?include=task", headers=server.bearer(key)).json()["task"]
+    assert entry["dialect"] == log_entry["dialect"] == task["dialect"] == "dify"
+    (shown,) = [line.split() for line in server.cli("top", "--once").splitlines() if line.startswith(run_id)]
+    assert shown[1:4] == ["echo", "dify", "succeeded"]
 
 
 def test_the_log_shows_runs_under_way(server: Atelier) -> None:

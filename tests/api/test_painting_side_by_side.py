@@ -15,7 +15,7 @@ import pytest
 
 from app.checkpoints.catalogue import SHIPPED_FOLDER
 from tests.databases import PostgresDatabases
-from tests.servers import Atelier, running
+from tests.servers import ROOT, Atelier, running
 
 Run = Future[dict[str, Any]]
 PAINTERS = {"worker_module": "tests.chaos.painter", "painter_room": "3"}
@@ -28,7 +28,10 @@ class Callers:
         self._threads = ThreadPoolExecutor(16)
 
     def ask(self, server: Atelier, prompt: str, **more: Any) -> Run:
-        return self._threads.submit(lambda: server.run({"prompt": prompt, "steps": 1, **more}).json()["data"])
+        return self.run(server, {"prompt": prompt, "steps": 1, **more})
+
+    def run(self, server: Atelier, inputs: dict[str, Any], key: str | None = None) -> Run:
+        return self._threads.submit(lambda: server.run(inputs, key).json()["data"])
 
     def hold(self, server: Atelier, *names: str, **more: Any) -> list[Run]:
         return [self.ask(server, f"hold {name}", **more) for name in names]
@@ -102,12 +105,27 @@ def test_a_stalled_picture_is_dropped_and_a_hanging_one_costs_its_neighbours_no_
         assert statuses(neighbour) == {"succeeded"}, "it was given back, and not counted as a try"
 
 
-@pytest.fixture
-def pair(tmp_path: Path, postgres: PostgresDatabases) -> Iterator[tuple[Atelier, Atelier]]:
-    """Two servers with a worker each on one database, and a second checkpoint."""
-    folders = [tmp_path / "one", tmp_path / "two"]
+def test_a_step_that_kills_its_worker_each_time_ends_by_itself_and_its_neighbours_are_painted(
+    tmp_path: Path, callers: Callers
+) -> None:
+    with running(tmp_path, **{**PAINTERS, "painter_room": "9"}, gpu_lanes="9") as server:
+        server.until_ready()
+        neighbours = callers.hold(server, "a", "b", "c", "d", "e", "f")
+        until_held(server, a=1, b=1, c=1, d=1, e=1, f=1)
+        poison = callers.ask(server, "poison")
+        server.until("they are lost, and painted beside fewer", lambda: set(held(server).values()) == {2})
+        assert len(held(server)) <= 3
+        callers.release(server)
+        assert statuses(*neighbours) == {"succeeded"}
+        assert poison.result(60)["error"] == "The worker was lost. (3 attempts)"
+        assert statuses(callers.ask(server, "p")) == {"succeeded"}
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory, postgres: PostgresDatabases) -> Iterator[tuple[Atelier, Atelier]]:
+    """Two servers with a worker each on one database, and a second checkpoint; the last test kills one."""
+    folders = [tmp_path_factory.mktemp(name) for name in ("one", "two")]
     for folder in folders:
-        folder.mkdir()
         shutil.copytree(SHIPPED_FOLDER / "atelier-shapes", folder / "checkpoints" / "other")
     common: dict[str, Any] = {"env_too": {"DATABASE_URL": postgres.new()}, **PAINTERS, "affinity_wait_s": "60"}
     with running(folders[0], **common) as one, running(folders[1], **common) as two:
@@ -127,6 +145,24 @@ def painters(server: Atelier) -> dict[str, set[str]]:
     for checkpoint, worker_id in rows(server, "SELECT checkpoint, worker_id FROM steps"):
         found.setdefault(checkpoint, set()).add(worker_id)
     return found
+
+
+def test_an_unload_reaches_every_worker_and_waits_for_what_is_painted(
+    pair: tuple[Atelier, Atelier], callers: Callers
+) -> None:
+    one, _ = pair
+    everywhere = "SELECT worker_id FROM residents WHERE checkpoint = 'atelier-shapes'"
+    one.until("both tell what they have", lambda: len(rows(one, everywhere)) == 2)
+    picture = callers.hold(one, "x")
+    until_held(one, x=1)
+    keeper = one.app_key(ROOT / "workflows/keep-checkpoint.yml")
+    unload = callers.run(one, {"keep_alive_s": 0, "model_name": "atelier-shapes"}, keeper)
+    one.until("the idle one has let go", lambda: len(rows(one, everywhere)) == 1)
+    for server in pair:
+        (server.data_dir / "release-x").touch()
+    assert statuses(*picture) == {"succeeded"}
+    assert unload.result(60)["outputs"] == {"resident": False, "load_s": 0}
+    assert rows(one, everywhere) == []
 
 
 def test_each_step_goes_to_the_worker_that_has_its_checkpoint_while_that_lives(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.domain.event import EventKind
-from app.domain.run import Failed, RunStatus
+from app.domain.run import Failed, RunStatus, Step
 from app.runs.advance import Notice
 from app.store import steps
 from app.store.store import Store
@@ -146,3 +146,37 @@ def test_a_ready_step_that_nobody_takes_is_rung_for_again(house: House) -> None:
     house.submit()
     assert house.store.read_blocking(lambda tx: steps.waiting_classes(tx, 60)) == []
     assert house.store.read_blocking(lambda tx: steps.waiting_classes(tx, -1)) == ["gpu"]
+
+
+def test_a_lost_step_is_taken_beside_a_few_others_and_for_its_last_try_alone(house: House) -> None:
+    run_id = house.submit()
+
+    def taken(beside: int) -> Step | None:
+        return house.claim(beside=beside, few=2, max_attempts=3)
+
+    first = taken(beside=9)
+    assert first is not None
+    house.give_back(first)
+    house.sql("UPDATE steps SET ready_at = 0")
+    assert taken(beside=2) is None
+    second = taken(beside=1)
+    assert second is not None
+    house.give_back(second)
+    house.sql("UPDATE steps SET ready_at = 0")
+    assert taken(beside=1) is None
+    third = taken(beside=0)
+    assert third is not None
+    assert (third.attempt, third.run_id) == (3, run_id)
+
+
+def test_no_other_step_goes_before_one_that_waits_for_more_room(house: House) -> None:
+    lost_id = house.submit()
+    lost = house.claim()
+    assert lost is not None
+    house.give_back(lost)
+    house.submit()
+    house.sql("UPDATE steps SET ready_at = 0 WHERE attempt = 1")
+    assert house.claim("w2", beside=3, few=2, max_attempts=3) is None
+    again = house.claim("w2", beside=0, few=2, max_attempts=3)
+    assert again is not None
+    assert again.run_id == lost_id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -99,7 +100,10 @@ def test_a_database_whose_clock_is_wrong_gets_a_warning(tmp_path: Path) -> None:
         clocks = findings(tmp_path, database_url=server.url)["clocks"]
     finally:
         server.stop()
-    assert (clocks.mark, clocks.found) == ("!", "database and machine are 3600.0 s apart")
+    apart = re.fullmatch(r"database and machine are (\d+\.\d) s apart", clocks.found)
+    assert clocks.mark == "!"
+    assert apart
+    assert abs(float(apart[1]) - 3600) < 60  # a busy machine takes its time between the two
 
 
 def test_redis_that_is_down_is_found(tmp_path: Path) -> None:

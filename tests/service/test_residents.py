@@ -112,6 +112,21 @@ def test_nobody_waits_for_a_worker_that_has_let_a_lease_run_out(house: House) ->
     assert [each.worker_id for each in house.store.read_blocking(residents.list_residents)] == ["w3"]
 
 
+def test_all_others_that_have_a_checkpoint_are_asked_once_to_let_go_of_it(house: House) -> None:
+    for worker, *checkpoints in (("w1", "a", "b"), ("w2", "a", "b"), ("w3", "b")):
+        houses(house, worker, *checkpoints)
+
+    def dismissed() -> list[list[str]]:
+        workers = ("w1", "w2", "w3")
+        return [house.store.read_blocking(lambda tx, of=each: residents.dismissed(tx, of)) for each in workers]
+
+    house.store.commit_blocking(lambda tx: residents.dismiss(tx, "a", "w1"))
+    assert dismissed() == [[], ["a"], []]
+    house.store.commit_blocking(lambda tx: residents.heard(tx, "w2"))
+    assert dismissed() == [[], [], []]
+    assert house.store.read_blocking(lambda tx: residents.who_has(tx, "a")) == {"w1", "w2"}
+
+
 def test_what_is_in_memory_is_listed_by_name(house: House) -> None:
     houses(house, "w2", "c", "a")
     houses(house, "w1", "b")

@@ -247,3 +247,12 @@ def test_a_card_with_a_sampler_that_is_not_here_is_refused(folder: Path) -> None
     (folder / "dosmix_.toml").write_text('sampler = "warp drive"')
     with pytest.raises(CheckpointUnavailable, match="model card of 'dosmix_' names a sampler 'warp drive'"):
         settled_call(folder, {"prompt": "a cat", "model_name": "dosmix_", "n": 1})
+
+
+@pytest.mark.parametrize(("asked", "name"), [({}, "atelier-shapes"), ({"model_name": "dosmix_"}, "dosmix_")])
+def test_a_checkpoint_to_be_kept_is_what_its_step_needs(folder: Path, asked: dict[str, Any], name: str) -> None:
+    settle = SettleImages(Catalogue([folder, SHIPPED_FOLDER]), {})
+    settled = settle(WorkerCall("gpu", {**asked, "keep_alive_s": 0}))
+    assert (settled.inputs, settled.checkpoint) == ({"model_name": name, "keep_alive_s": 0}, name)
+    with pytest.raises(CheckpointUnavailable):
+        settle(WorkerCall("gpu", {"model_name": "unknown"}))

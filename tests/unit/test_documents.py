@@ -265,6 +265,7 @@ def test_a_shipped_document_loads_and_reaches_an_end(path):
     graph = load_graph(path.read_text("utf-8"))
     required = [variable for variable in graph.start.variables if variable.required]
     inputs = {variable.name: GIVEN.get(variable.type, "a cat") for variable in required}
+    inputs |= {"recipe": "a cat\nSteps: 3, Seed: 7"} if "recipe" in inputs else {}
     files = {name: FILE for name, value in inputs.items() if value is GIVEN["file"]}
     states, done = run(graph, read_inputs(graph, inputs) | files)
     assert done.ended == "succeeded"

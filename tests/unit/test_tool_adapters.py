@@ -298,7 +298,7 @@ def test_a_sampler_goes_by_the_names_of_others(name, spacing, scheduler, is_same
             call("dalle", "dalle3", {"size": "round"}, prompt="a"),
             "tool parameter size value round not in options ['square', 'vertical', 'horizontal']",
         ),
-        (call("dalle", "dalle2", {"n": 10}, prompt="a"), "n must be an integer from 1 to 8, got 10"),
+        (call("dalle", "dalle2", {"n": 11}, prompt="a"), "n must be an integer from 1 to 10, got 11"),
         (
             call("stablediffusion", "stable_diffusion", {"steps": 0}, prompt="a"),
             "steps must be an integer from 1 to 150, got 0",
@@ -340,7 +340,7 @@ def test_a_value_that_comes_at_run_time_is_checked_then_in_the_tools_own_words()
     painter = call("novitaai", "novitaai_txt2img", prompt="a")
     painter["data"]["tool_configurations"] = {"image_num": {"type": "variable", "value": ["start", "n"]}}
     assert asked(painter, n="3")["n"] == 3
-    with pytest.raises(InvalidParam, match=r"^image_num must be an integer from 1 to 8, got 20$"):
+    with pytest.raises(InvalidParam, match=r"^image_num must be an integer from 1 to 10, got 20$"):
         asked(painter, n=20)
 
 

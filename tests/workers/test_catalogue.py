@@ -301,6 +301,16 @@ def test_the_hash_is_the_one_that_other_servers_show(tmp_path, tiny):
     assert catalogue.hash_prefix(identify(tiny.folder)) == hashlib.sha256(unet.read_bytes()).hexdigest()[:10]
 
 
+def test_a_checkpoint_is_found_by_its_hash_once_that_is_known(tiny):
+    catalogue = Catalogue([tiny.file.parent])
+    found = catalogue.get("tiny-file")
+    prefix = hashlib.sha256(tiny.file.read_bytes()).hexdigest()[:10]
+    assert catalogue.with_hash(prefix) is None
+    catalogue.hash_prefix(found)
+    assert catalogue.with_hash(prefix.upper()) == found
+    assert catalogue.with_hash("") is None
+
+
 def test_the_catalogue_needs_no_torch():
     code = "import sys, app.checkpoints.catalogue; sys.exit(bool({'torch', 'diffusers', 'numpy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

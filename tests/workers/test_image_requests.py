@@ -49,7 +49,11 @@ def request_of(folder: Path, artifacts: ArtifactStore, **asked: Any) -> ImageReq
 
 def test_a_plain_request_says_what_was_settled(folder: Path, artifacts: ArtifactStore) -> None:
     request = request_of(folder, artifacts, seed=7, steps=2)
-    assert (request.weights.name, request.weights.family, len(request.weights.hash)) == ("atelier-shapes", "shapes", 10)
+    assert (request.weights.name, request.weights.family, len(request.weights.stamp)) == (
+        "atelier-shapes",
+        "shapes",
+        16,
+    )
     assert (request.width, request.height, request.steps, request.seed) == (64, 64, 2, 7)
     plain = ImageRequest(request.weights)
     assert (request.hires, request.enlarge, request.strength, request.format) == (

@@ -106,7 +106,7 @@ def test_the_sizes_asked_for_are_the_sizes_painted(engine, ask):
         ({"width": 63}, "multiples of"),
         ({"height": 0}, "multiples of"),
         ({"steps": 0}, "at least one step"),
-        ({"n": 0}, "at least one step"),
+        ({"n": -1}, "at least one step"),
         ({"seed": -1}, "out of range"),
         ({"seed": 2**63}, "out of range"),
         ({"sampler": "warp drive"}, "no sampler 'warp drive'"),

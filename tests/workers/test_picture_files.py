@@ -12,8 +12,18 @@ import pytest
 from PIL import Image
 from PIL.ExifTags import IFD, Base
 
+from app.domain.recipe import read_recipe
 from workers.diffusion.pictures import encoding
-from workers.diffusion.request import Control, Enlargement, EnlargeRequest, Hires, ImageRequest, Lora, Weights
+from workers.diffusion.request import (
+    Control,
+    Enlargement,
+    EnlargeRequest,
+    Hires,
+    ImageRequest,
+    Lora,
+    UsedFile,
+    Weights,
+)
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
 WEIGHTS = Weights("v1-5-pruned-emaonly", "/srv/models/v1-5-pruned-emaonly.safetensors", "sd1", hash="6ce0161689")
@@ -67,7 +77,7 @@ def test_every_kind_of_file_says_the_same(format):
     parameters, settings = written(image)
     assert parameters == painted(prompt="一只猫 🌙").text["parameters"]
     assert (settings["prompt"], settings["seed"], settings["checkpoint"]) == ("一只猫 🌙", 7, "v1-5-pruned-emaonly")
-    assert set(settings["versions"]) == {"atelier", "torch", "diffusers", "transformers"}
+    assert set(settings["versions"]) == {"atelier", "torch", "diffusers", "transformers", "pillow"}
 
 
 def test_quality_costs_bytes():
@@ -103,6 +113,7 @@ def test_whatever_made_a_picture_is_told_but_no_path_and_no_bytes():
         controls=(Control("canny", "/srv/controlnet/canny.safetensors", b"edges", 0.9),),
         hires=Hires(upscaler="/srv/upscalers/4x.pth"),
         enlarge=Enlargement(2, "/srv/upscalers/4x.pth"),
+        files=(UsedFile("lora", "ink", "/srv/loras/ink.safetensors", "0123456789"),),
     )
     parameters, settings = written(image)
     assert parameters.startswith("a cat, oil on canvas <lora:ink:0.8>\n")
@@ -117,6 +128,7 @@ def test_whatever_made_a_picture_is_told_but_no_path_and_no_bytes():
     assert settings["controls"][0]["image"] == hashlib.sha256(b"edges").hexdigest()
     assert (settings["loras"][0]["name"], settings["embeddings"], settings["vae"]) == ("ink", ["easynegative"], "soft")
     assert "/srv" not in json.dumps([parameters, settings])
+    assert read_recipe(json.dumps(settings))[1] == ()  # nothing that a recipe would not know
 
 
 def test_a_picture_that_was_only_enlarged_names_no_checkpoint():

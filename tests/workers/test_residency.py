@@ -136,6 +136,75 @@ def test_a_busy_one_is_in_use(models):
     assert not names(residency)
 
 
+def test_each_use_says_how_long_the_checkpoint_stays(models):
+    residency = new_residency()
+    for asked_s, stays in ((60, True), (-1, True), (None, True), (0, False)):
+        residency.bring(models["a"])
+        residency.keep(models["a"], asked_s)
+        left_s, [held] = residency.let_go({models["a"]}), residency.residents
+        assert left_s is None
+        assert held.ends_s == (pytest.approx(time.monotonic() + asked_s, abs=5) if asked_s in (0, 60) else None)
+        residency.let_go(())
+        assert names(residency) == ({"a"} if stays else set())
+    residency.bring(models["a"])
+    assert residency.let_go(()) is None, "the next one gets the limit again"
+
+
+def test_what_is_asked_for_a_checkpoint_is_no_word_for_others_or_for_a_pinned_one(models):
+    residency = new_residency(keep_alive_s=60, pinned=frozenset("b"))
+    for name in "abc":
+        residency.bring(models[name])
+    for name in "ab":
+        residency.keep(models[name], 0)
+    assert 0 < residency.let_go(()) <= 60
+    assert names(residency) == {"b", "c"}
+
+
+def test_a_checkpoint_that_is_dismissed_leaves_after_the_last_who_uses_it(models):
+    residency = new_residency(pinned=frozenset("b"))
+    for name in "ab":
+        residency.bring(models[name])
+        residency.dismiss(name)
+    assert {each.name: each.is_leaving for each in residency.residents} == {"a": True, "b": False}
+    residency.let_go({models["a"]})
+    assert names(residency) == {"a", "b"}
+    residency.let_go(())
+    assert names(residency) == {"b"}
+
+
+def test_who_comes_after_a_dismissal_has_the_last_word(models):
+    residency = new_residency()
+    residency.bring(models["a"])
+    residency.dismiss("a")
+    residency.keep(models["a"], None)
+    residency.let_go(())
+    assert names(residency) == {"a"}
+
+
+def test_what_was_asked_for_outlives_a_time_outside(models):
+    residency = new_residency(budget_bytes=SIZE)
+    residency.bring(models["a"])
+    residency.keep(models["a"], 60)
+    residency.bring(models["b"])
+    residency.let_go(models.values())
+    residency.bring(models["a"])
+    assert 0 < residency.let_go(()) <= 60
+    residency.bring(models["b"])
+    assert residency.let_go(()) is None
+
+
+def test_what_a_file_was_before_leaves_when_nobody_is_painted_with_it_even_a_pinned_one(models):
+    residency = new_residency(pinned=frozenset("a"))
+    before, after = (replace(models["a"], stamp=stamp) for stamp in ("1", "2"))
+    old = residency.pipeline(before)
+    residency.let_go({before})
+    assert residency.pipeline(after) is not old
+    residency.let_go({before, after})
+    assert residency.pipeline(before) is old
+    residency.let_go({after})
+    assert residency.held == [after]
+
+
 def test_equal_tensors_take_their_place_once(models):
     residency = new_residency()
     one, other = (residency.pipeline(models[name]).components for name in "ab")
@@ -255,6 +324,37 @@ def test_the_engine_lets_go_while_it_has_nothing_to_do(ask):
     assert engine.paint(ask(steps=1)).load_s > 0
     until(lambda: not engine.residents)
     engine.close()
+
+
+def test_a_picture_is_the_last_one_of_its_checkpoint_and_says_nothing_of_that(engine, ask):
+    one, other = ask(steps=1, keep_alive_s=0), ask(steps=1, keep_alive_s=60)
+    [picture], [same] = engine.paint(one).images, engine.paint(other).images
+    assert picture.content == same.content
+    [held] = [each for each in engine.residents if each.name == "tiny"]
+    assert held.ends_s == pytest.approx(time.monotonic() + 60, abs=20)
+    engine.paint(one)
+    until(lambda: "tiny" not in names(engine))
+
+
+def test_a_request_of_no_picture_loads_its_checkpoint(engine, ask):
+    engine.unload("tiny")
+    assert engine.paint(ask(n=0)).load_s > 0
+    assert "tiny" in names(engine)
+    assert engine.paint(ask(n=0)).load_s == 0
+
+
+def test_a_dismissed_checkpoint_finishes_what_is_painted_with_it(engine, ask):
+    told = []
+
+    def dismiss(progress):
+        if not told:
+            engine.dismiss("tiny")
+            told.extend(each.is_leaving for each in engine.residents if each.name == "tiny")
+
+    engine.warm(ask().weights)
+    assert engine.paint(ask(steps=8), dismiss).load_s == 0
+    assert told == [True]
+    until(lambda: "tiny" not in names(engine))
 
 
 def test_an_engine_is_told_to_unload(ask):

@@ -24,6 +24,7 @@ from workers.diffusion.checkpoint.speed import arrange
 from workers.diffusion.drawing.given import given_with
 from workers.diffusion.loop.engine_loop import EngineLoop
 from workers.diffusion.loop.ticket import Enlarge, Ticket
+from workers.diffusion.machine import described
 from workers.diffusion.memory import as_told, memory_for_weights, spare_libraries
 from workers.diffusion.pictures import encoding
 from workers.diffusion.pictures.images import MOST_PIXELS, Pixels, Size, opened, pixels_as_they_are
@@ -97,6 +98,12 @@ class Engine:
         """Takes a checkpoint out of memory; whoever is at work with it has it loaded again."""
         self.between_turns(lambda: self.residency.drop(name))
 
+    def dismiss(self, name: str) -> None:
+        """A checkpoint leaves memory when nobody is painted with it any more, unless it is pinned or somebody begins to
+        use it until then. Returns before it has left.
+        """
+        self.between_turns(lambda: self.residency.dismiss(name))
+
     @property
     def waiting(self) -> int:
         """How many requests, and pictures of requests, are in no UNet call yet."""
@@ -122,18 +129,22 @@ class Engine:
         request: ImageRequest,
         on_progress: Callable[[Progress], None] = lambda progress: None,
         should_stop: Callable[[], bool] = lambda: False,
+        complete: Callable[[ImageRequest], ImageRequest] = lambda request: request,
     ) -> Painted:
         """The request's pictures in the order of their seeds, when all are finished.
 
         `on_progress` hears of the UNet calls, on the thread that called. `should_stop` is asked between two calls, on
-        the engine's thread; on True StopRequested is raised. Raises CheckpointUnavailable, NodeFailed, OutOfMemory;
-        after any of them the engine can be used again.
+        the engine's thread; on True StopRequested is raised. `complete` gives, on the thread that called, the
+        request as the files are to tell it, when all is painted. Raises CheckpointUnavailable, NodeFailed,
+        OutOfMemory; after any of them the engine can be used again.
         """
         enlarge = partial(self._upscalers.enlarge, between=partial(_halt_on, should_stop))
         ticket = Ticket(request, given_with(request), should_stop, enlarge)
         self._loop.give(ticket)
         pictures = ticket.follow(on_progress)
-        images = [_image(_shown(pixels, request, enlarge), request.alone(i)) for i, pixels in enumerate(pictures)]
+        request = complete(request)
+        shown = (_shown(pixels, request, enlarge) for pixels in pictures)
+        images = [self._image(pixels, request.alone(i)) for i, pixels in enumerate(shown)]
         return Painted(tuple(images), ticket.load_s)
 
     def enlarge(self, request: EnlargeRequest, should_stop: Callable[[], bool] = lambda: False) -> Image:
@@ -141,11 +152,19 @@ class Engine:
         pixels = pixels_as_they_are(opened(request.image))
         size = _times((pixels.shape[1], pixels.shape[0]), request.enlarge.scale)
         larger = self._upscalers.enlarge(pixels, request.enlarge.upscaler, size, partial(_halt_on, should_stop))
-        return _image(larger, request)
+        return self._image(larger, request)
 
     def close(self) -> None:
         """Ends the thread after its turn. What has not been painted is never told."""
         self._loop.close()
+
+    def _image(self, pixels: Pixels, request: ImageRequest | EnlargeRequest) -> Image:
+        """`pixels` as the file of the request for this one picture."""
+        seed, dtype = 0, self.dtype
+        if isinstance(request, ImageRequest):
+            seed, dtype = request.seed, self._dtype(request.weights)
+        content = encoding.encode(pixels, request, described(self.device, dtype, self._tuning.without))
+        return Image(content, seed, width=pixels.shape[1], height=pixels.shape[0])
 
     def _pipeline(self, weights: Weights, leaver: Leaver | None) -> Pipeline:
         without = self._tuning.without
@@ -206,9 +225,3 @@ def _times(size: Size, scale: float) -> Size:
     if width * height > MOST_PIXELS:
         raise NodeFailed(f"Enlarged, the picture would have {width} x {height} pixels; it may have {MOST_PIXELS:,}.")
     return width, height
-
-
-def _image(pixels: Pixels, request: ImageRequest | EnlargeRequest) -> Image:
-    """`pixels` as the file of the request for this one picture."""
-    seed = request.seed if isinstance(request, ImageRequest) else 0
-    return Image(encoding.encode(pixels, request), seed, width=pixels.shape[1], height=pixels.shape[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Format = Literal["png", "jpeg", "webp"]
@@ -19,7 +19,8 @@ class Weights:
     vae_path: str = ""  # an autoencoder in place of its own, or for lack of one
     text_encoder_path: str = ""  # for a file without one
     in_full: bool = False  # in single precision, wherever it is
-    hash: str = ""  # 10 hex digits, where the caller knows them: another content is another checkpoint
+    stamp: str = ""  # what the caller knows the files' content by: another content is another checkpoint
+    hash: str = field(default="", compare=False)  # 10 hex digits that the picture's settings say, where they are known
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +67,21 @@ class Enlargement:
 
 
 @dataclass(frozen=True, slots=True)
+class UsedFile:
+    """What the picture's file is to say of weights that it was made with, but for their `path`.
+
+    `hash`: 10 hex digits, where the caller knows them.
+    """
+
+    role: str
+    name: str
+    path: str
+    hash: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ImageRequest:
-    """`n` pictures of one prompt; picture i is the one that `alone(i)` gives.
+    """`n` pictures of one prompt; picture i is the one that `alone(i)` gives. Of none, the checkpoint is loaded.
 
     With an `image` they begin from it, as far away as `strength` says (0: the image itself, 1: hardly more than its
     size is left).
@@ -104,6 +118,8 @@ class ImageRequest:
     previews: bool = False
     preview_path: str = ""  # a tiny autoencoder that makes them; empty: they are a guess from the latents
     exclusive: bool = False  # alone in each UNet call, so that it repeats bit for bit
+    files: tuple[UsedFile, ...] = ()
+    keep_alive_s: float | None = None  # how long the checkpoint stays afterwards; None: see `Limits`; negative: no end
 
     def alone(self, i: int) -> ImageRequest:
         """The request for its picture `i` and no other: of `seed + i`, or, of variations, of `variation_seed + i`."""
@@ -124,6 +140,7 @@ class EnlargeRequest:
     enlarge: Enlargement
     format: Format = "png"
     quality: int = 90
+    files: tuple[UsedFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +175,8 @@ class Painted:
 class Limits:
     """How much memory checkpoints may take, and for how long.
 
-    Of those that are not `pinned` each is unloaded `keep_alive_s` after its last use: 0 at once, None never.
+    Of those that are not `pinned` each is unloaded `keep_alive_s` after its last use: 0 at once, None never. A request
+    may say otherwise for its own.
     """
 
     budget_bytes: int = 0  # 0: a share of what the device has
@@ -191,6 +209,7 @@ class Resident:
     vram_size: int
     since_s: float
     ends_s: float | None  # when it is unloaded, unless it is used before; None: it stays
+    is_leaving: bool = False  # as soon as nobody is painted with it
 
 
 class StopRequested(Exception):

@@ -15,6 +15,7 @@ from app.domain.run import Step, Succeeded
 from app.graph.nodes.tool import ToolCall
 from app.graph.tools.image_tool import ImageTool
 from workers.diffusion.request import Format, Image, Progress, StopRequested
+from workers.nodes.again import compared
 from workers.nodes.image_request import ImageRequests
 from workers.nodes.ready_files import ReadyFiles
 from workers.run_step import Job, NodeRun, StepHalted
@@ -51,13 +52,22 @@ class PaintImages:
             made = tuple(self._store(job.step, picture, format) for picture in pictures)
         told |= self._told(job, made)
         outputs = {"text": "", "files": [artifact.to_value() for artifact in made], "json": [told]}
+        if again := job.arguments.get("again"):
+            outputs |= compared(again, pictures[0].content, told.get("left_out", ()), self._artifacts)
         metadata = {"tool_info": dict(job.work.info)} if isinstance(job.work, ToolCall) and job.work.info else None
         return NodeRun(Succeeded(outputs, metadata=metadata), made)
 
     def _painted(self, job: Job) -> tuple[tuple[Image, ...], dict[str, Any], Format]:
-        request = self._files.of(self._requests.painting(job.inputs), job)
+        asked = self._requests.painting(job.inputs)
+        late = self._requests.hashing.of(asked, job)
+        request = self._files.of(asked, job)
+
+        def on_progress(progress: Progress) -> None:
+            late.begin()
+            _tell(job, progress)
+
         try:
-            painted = self._studio.paint(request, lambda progress: _tell(job, progress), job.is_halted)
+            painted = self._studio.paint(request, on_progress, job.is_halted, late.complete)
         except StopRequested:
             raise StepHalted from None
         job.watch.load_s += painted.load_s

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from PIL import Image as Picture
@@ -13,10 +16,21 @@ from app.artifacts.store import ArtifactStore
 from app.checkpoints.adapters import Kind
 from app.checkpoints.catalogue import Catalogue
 from app.checkpoints.checkpoint import Checkpoint
+from app.checkpoints.hashes import stamp_of
 from app.errors import NodeFailed
 from app.graph.tools.weighted import split_prompt
 from app.runs.sizes import LARGEST, Size, size_of_change
-from workers.diffusion.request import Control, Enlargement, EnlargeRequest, Hires, ImageRequest, Lora, Weights
+from workers.diffusion.request import (
+    Control,
+    Enlargement,
+    EnlargeRequest,
+    Hires,
+    ImageRequest,
+    Lora,
+    UsedFile,
+    Weights,
+)
+from workers.nodes.hashing import Hashing
 
 _ORIENTATION = 0x0112  # EXIF's tag; from 5 on the picture lies on its side
 _TINY = "taesd"
@@ -30,6 +44,7 @@ _SAME_NAMES = (
     "format",
     "quality",
     "previews",
+    "keep_alive_s",
 )
 
 
@@ -39,6 +54,7 @@ class ImageRequests:
     def __init__(self, catalogue: Catalogue, artifacts: ArtifactStore) -> None:
         self._catalogue = catalogue
         self._artifacts = artifacts
+        self.hashing = Hashing(catalogue.hashes)
 
     def painting(self, inputs: Mapping[str, Any]) -> ImageRequest:
         """Raises CheckpointUnavailable, NodeFailed, and what the artifact store raises for a file that it lacks."""
@@ -70,7 +86,17 @@ class ImageRequests:
             shown_size=None if painted == size else _shown(size, inputs),
             preview_path=self._preview_path(checkpoint) if inputs.get("previews") else "",
             exclusive=bool(inputs.get("exclusive")),
+            files=tuple(self._files(checkpoint, inputs)),
             **given,
+        )
+
+    def loading(self, inputs: Mapping[str, Any]) -> ImageRequest:
+        """Of no picture: its checkpoint is loaded, and stays for as long as the inputs say. Raises
+        CheckpointUnavailable.
+        """
+        checkpoint = self._catalogue.get(inputs["model_name"])
+        return ImageRequest(
+            weights_of(checkpoint, self._catalogue), n=0, steps=1, keep_alive_s=inputs.get("keep_alive_s")
         )
 
     def enlarging(self, inputs: Mapping[str, Any]) -> EnlargeRequest:
@@ -78,7 +104,8 @@ class ImageRequests:
         image = self._artifacts.get(inputs["image"]["sha256"])
         _enlarged(_size_of(image), inputs)
         given = {name: inputs[name] for name in ("format", "quality") if name in inputs}
-        return EnlargeRequest(image, self._enlargement(inputs), **given)
+        files = tuple(map(self._hashed, self._upscalers(inputs)))
+        return EnlargeRequest(image, self._enlargement(inputs), files=files, **given)
 
     def _loras(self, inputs: Mapping[str, Any]) -> Iterator[Lora]:
         for use in inputs.get("loras", ()):
@@ -89,6 +116,44 @@ class ImageRequests:
             between = inputs["control_start"], inputs["control_end"]
             picture, path = self._artifacts.get(file["sha256"]), self._path("controlnet", net["name"])
             yield Control(net["name"], path, picture, net["weight"], *between)
+
+    def _files(self, checkpoint: Checkpoint, inputs: Mapping[str, Any]) -> Iterator[UsedFile]:
+        """The weights that have a part in the picture besides the checkpoint, for whoever wants to make it again."""
+        if "vae" in inputs:
+            yield self._used("vae", "vae", inputs["vae"])
+        elif checkpoint.vae_path:
+            yield self._equipped("vae", checkpoint.vae_path, checkpoint.vae)
+        if checkpoint.text_encoder_path:
+            yield self._equipped("text_encoder", checkpoint.text_encoder_path, checkpoint.text_encoder)
+        for use in inputs.get("loras", ()):
+            yield self._used("lora", "lora", use["name"])
+        for word in inputs.get("embeddings", ()):
+            yield self._used("embedding", "embedding", word)
+        for net in inputs.get("control_net", ()):
+            yield self._used("controlnet", "controlnet", net["name"])
+        yield from self._upscalers(inputs)
+
+    def _upscalers(self, inputs: Mapping[str, Any]) -> Iterator[UsedFile]:
+        for role, passes in (("hires_upscaler", "hires_scale"), ("upscaler", "upscale")):
+            name = inputs.get(role, "lanczos")
+            if inputs.get(passes, 1) != 1 and name not in _BUILT_IN:
+                yield self._used(role, "upscaler", name)
+
+    def _used(self, role: str, kind: Kind, name: str) -> UsedFile:
+        return self._equipped(role, self._path(kind, name), name)
+
+    def _equipped(self, role: str, path: str, name: str) -> UsedFile:
+        """Of a folder its weights. A hash that nobody has computed yet is left open, as the checkpoint's."""
+        parts = sorted(Path(path).glob("*.safetensors"))
+        weights = parts[0] if parts else Path(path)
+        hash = (self._catalogue.hashes.find(weights) or "")[:10]
+        return UsedFile(role, name or Path(path).stem, str(weights), hash)
+
+    def _hashed(self, file: UsedFile) -> UsedFile:
+        """An upscaler is small enough to be read on the spot."""
+        with suppress(OSError):
+            return replace(file, hash=self._catalogue.hashes.compute(Path(file.path))[:10])
+        return file
 
     def _preview_path(self, checkpoint: Checkpoint) -> str:
         """Of the tiny autoencoder for the checkpoint's latents, which are Stable Diffusion 1's in 2 as well."""
@@ -117,15 +182,20 @@ class ImageRequests:
 
 
 def weights_of(checkpoint: Checkpoint, catalogue: Catalogue, vae_path: str = "") -> Weights:
-    """The checkpoint as the engine is asked for it, with another autoencoder if there is a path to one."""
+    """The checkpoint as the engine is asked for it, with another autoencoder if there is a path to one.
+
+    A hash that nobody has computed yet is left open: see `Hashing`.
+    """
+    vae_path, text_encoder_path = vae_path or checkpoint.vae_path, checkpoint.text_encoder_path
     return Weights(
         name=checkpoint.name,
         path=checkpoint.path,
         family=checkpoint.family or "",
         prediction=checkpoint.prediction,
-        vae_path=vae_path or checkpoint.vae_path,
-        text_encoder_path=checkpoint.text_encoder_path,
-        hash=catalogue.hash_prefix(checkpoint),
+        vae_path=vae_path,
+        text_encoder_path=text_encoder_path,
+        stamp=stamp_of(*filter(None, (checkpoint.path, vae_path, text_encoder_path))),
+        hash=(catalogue.hashes.find(Path(checkpoint.path)) or "")[:10],
     )
 
 
@@ -162,5 +232,5 @@ def _size_of(content: bytes) -> Size:
             width, height = picture.size
             is_on_its_side = picture.getexif().get(_ORIENTATION, 1) >= 5
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise NodeFailed(f"The image can't be read: {error}") from error
+        raise NodeFailed(f"The image can't be read: {error}", error_type="InvalidParam") from error
     return (height, width) if is_on_its_side else (width, height)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from app.domain.request import NAMES
 from app.domain.run import RunStatus
 
 Id = Annotated[str, Meta(description="a UUID")]
@@ -109,6 +110,7 @@ class LogEntry(Struct, frozen=True):
     created_by_account: None
     created_by_end_user: LogUser
     created_at: Seconds
+    dialect: Annotated[str, Meta(description="in which API it was asked for", examples=list(NAMES))]
 
 
 class LogPage(Struct, frozen=True):

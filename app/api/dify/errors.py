@@ -12,7 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
-from app.errors import AtelierError, BadRequest, MethodNotAllowed, NotFound
+from app.api.dialects import UnknownPath
+from app.errors import AtelierError, BadRequest, MethodNotAllowed
 from app.logs import subject
 
 _MEDIA_TYPE = "application/json; charset=utf-8"
@@ -65,7 +66,7 @@ def render_error(error: AtelierError) -> Response:
 def from_framework(error: HTTPException, path: str, method: str) -> AtelierError:
     """Starlette's own errors as ours."""
     if error.status_code == 404:
-        return NotFound(f"There is nothing at {path[:200]}.")
+        return UnknownPath(f"There is nothing at {path[:200]}.")
     if error.status_code == 405:
         allow = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
         return MethodNotAllowed(f"{method[:20]} is not allowed at {path[:200]}; allowed: {allow}.", allow=allow)

@@ -105,7 +105,7 @@ class RunLists:
             "limit": query.limit,
             "total": total,
             "has_more": total > query.page * query.limit,
-            "data": [self._wire.log_entry(run) for run in page],
+            "data": [self._wire.log_entry(each.run, each.dialect) for each in page],
         }
         return json_answer(answer)
 
@@ -123,8 +123,8 @@ class RunLists:
         answer = RunPage(
             limit=query.limit,
             has_more=has_more,
-            next_cursor=_cursor(shown[-1]) if has_more else None,
-            data=[self._wire.detail(run) for run in shown],
+            next_cursor=_cursor(shown[-1].run) if has_more else None,
+            data=[self._wire.listed(each.run, each.dialect) for each in shown],
         )
         return json_answer(answer)
 

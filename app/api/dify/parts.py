@@ -107,6 +107,7 @@ def _task(run: Run, asked: Asked) -> TaskObject:
         user=run.user,
         key_id=run.key_id,
         key_name=asked.key_name,
+        dialect=asked.dialect,
         response_mode=asked.response_mode,
         priority=asked.priority,
         deadline_s=asked.deadline_s,

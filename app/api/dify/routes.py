@@ -38,11 +38,11 @@ from app.runs.polls import Polls
 from app.runs.service import RunService
 from app.settings import Settings
 
-_RUN_ANSWERS: Mapping[int, Content] = {
+RUN_ANSWERS: Mapping[int, Content] = {
     200: (BlockingAnswer, PausedAnswer, EVENT_STREAM),
     202: (RunningAnswer, AcceptedRun),
 }
-_REFUSALS = (
+REFUSALS = (
     *(AppUnavailable, CheckpointUnavailable, IdempotencyConflict, DocumentInvalid),
     *(FileTooLarge, TooManyRequests),
 )
@@ -79,8 +79,8 @@ class DifyApi:
                 "at once with its ids (async). Whatever becomes of the connection, the run goes on.",
                 body=RunBody,
                 headers=RunHeaders,
-                answers=_RUN_ANSWERS,
-                raises=_REFUSALS,
+                answers=RUN_ANSWERS,
+                raises=REFUSALS,
             ),
             Operation(
                 method="POST",
@@ -92,8 +92,8 @@ class DifyApi:
                 "now. A run tells its version as `workflow_id`.",
                 body=RunBody,
                 headers=RunHeaders,
-                answers=_RUN_ANSWERS,
-                raises=_REFUSALS,
+                answers=RUN_ANSWERS,
+                raises=REFUSALS,
             ),
             Operation(
                 method="GET",
@@ -122,16 +122,17 @@ class DifyApi:
     async def _run(self, request: Request, caller: Caller) -> ASGIApp:
         headers = RunHeaders.of(request.scope["headers"])
         body = await read_object(request, self._settings.max_body_bytes)
-        return await self._submit(read_run_request(body, headers, caller, self._settings), headers)
+        return await self.submit(read_run_request(body, headers, caller, self._settings), headers)
 
     async def _run_version(self, request: Request, caller: Caller) -> ASGIApp:
         headers = RunHeaders.of(request.scope["headers"])
         body = await read_object(request, self._settings.max_body_bytes)
         asked = read_run_request(body, headers, caller, self._settings)
         version_id = read_version_id(request.path_params["workflow_id"])
-        return await self._submit(msgspec.structs.replace(asked, workflow_id=version_id), headers)
+        return await self.submit(msgspec.structs.replace(asked, workflow_id=version_id), headers)
 
-    async def _submit(self, asked: RunRequest, headers: RunHeaders) -> ASGIApp:
+    async def submit(self, asked: RunRequest, headers: RunHeaders) -> ASGIApp:
+        """The answer to a request for a run, in the way that it asks for. Raises what `RunService.submit` raises."""
         after = headers.after
         accepted = await self._service.submit(asked)
         run = accepted.run

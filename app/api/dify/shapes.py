@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from app.domain.detail import Part
+from app.domain.request import NAMES
 from app.domain.run import RunStatus, StepStatus
 from app.errors import InvalidParam
 
@@ -132,6 +133,9 @@ class ProgressObject(Struct, frozen=True):
     estimated_start: EstimatedStart
 
 
+_DIALECT = Meta(description="In which API it was asked for.", examples=list(NAMES))
+
+
 class TaskObject(Struct, frozen=True):
     """What was asked, by whom."""
 
@@ -139,6 +143,7 @@ class TaskObject(Struct, frozen=True):
     user: Annotated[str, Meta(description="The end-user that the request named.")]
     key_id: Annotated[str, Meta(description="The key that made the run.")]
     key_name: Annotated[str | None, Meta(description="The key's name as it is now; null when it is gone.")]
+    dialect: Annotated[str, _DIALECT]
     response_mode: Annotated[str, Meta(description="How it was asked: blocking, streaming or async.")]
     priority: Annotated[int | None, Meta(description="The priority that was asked for; null: the key's own.")]
     deadline_s: Annotated[float | None, Meta(description="How long the run may take, if the request said so.")]
@@ -146,7 +151,10 @@ class TaskObject(Struct, frozen=True):
 
 
 class RunObject(Struct, frozen=True):
-    """A run: the first eleven fields are Dify's, always; the others are there when `include` names them."""
+    """A run: the first eleven fields are Dify's, always; the others are there when `include` names them.
+
+    Lists tell the dialect besides.
+    """
 
     id: Id
     workflow_id: Annotated[str, Meta(description="The version of the workflow that it runs.")]
@@ -168,6 +176,7 @@ class RunObject(Struct, frozen=True):
         ProgressObject | UnsetType | None, Meta(description="How far it is; null once it has ended.")
     ] = UNSET
     task: Annotated[TaskObject | UnsetType, Meta(description="What was asked, and by whom.")] = UNSET
+    dialect: Annotated[str | UnsetType, _DIALECT] = UNSET
 
 
 class RunPage(Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
@@ -13,14 +13,12 @@ from app import ids
 from app.api.answer import Answer, json_answer
 from app.api.dify.asked import read_user
 from app.api.files import FileReader, is_uuid
-from app.api.multipart import Part, read_parts
+from app.api.one_file import OneFile
 from app.api.operation import Operation, read_query
-from app.artifacts.incoming import Incoming
 from app.artifacts.urls import UrlSigner
 from app.domain.artifact import Upload
 from app.domain.request import Caller, Scope
 from app.errors import (
-    BadRequest,
     FilenameMissing,
     FileNotFound,
     FileTooLarge,
@@ -30,9 +28,6 @@ from app.errors import (
     UnsupportedFileType,
 )
 from app.runs.uploads import ANONYMOUS, Owner, Uploads
-
-_MOST_BESIDES = 1024 * 1024  # what a form may have besides its file
-_LONGEST_FIELD = 64 * 1024
 
 
 class UploadForm(msgspec.Struct, frozen=True):
@@ -109,12 +104,12 @@ class UploadApi:
         ]
 
     async def _upload(self, request: Request, caller: Caller) -> Answer:
-        reading = _Reading(self._uploads)
-        async for event in read_parts(request, self._uploads.limits.largest + _MOST_BESIDES):
-            await reading.take(event)
-        with reading.incoming() as incoming:
-            owner = Owner(caller.app_id, reading.user())
-            upload = await self._uploads.keep(incoming, reading.filename, owner)
+        form = OneFile(self._uploads, ("user",))
+        await form.read(request)
+        with form.incoming() as incoming:
+            texts = form.texts()
+            owner = Owner(caller.app_id, read_user(texts) if texts else ANONYMOUS)
+            upload = await self._uploads.keep(incoming, form.filename, owner)
         return json_answer(self._shown(upload), status=201)
 
     async def _preview(self, request: Request, caller: Caller) -> Response:
@@ -144,48 +139,3 @@ class UploadApi:
             conversation_id=None,
             file_key=None,
         )
-
-
-class _Reading:
-    """A form as it comes: the first part `file` goes where files go, `user` is kept, the rest is passed over."""
-
-    def __init__(self, uploads: Uploads) -> None:
-        self._uploads = uploads
-        self._file_fields: set[str] = set()
-        self._incoming: Incoming | None = None
-        self._user = bytearray()
-        self._now: Any = None  # where the bytes of the current part go
-        self.filename = ""
-
-    async def take(self, event: Part | bytes) -> None:
-        if isinstance(event, Part):
-            self._now = self._begin(event)
-        elif isinstance(self._now, Incoming):
-            await self._now.write(event)
-        elif self._now is not None:
-            self._now += event
-            if len(self._now) > _LONGEST_FIELD:
-                raise BadRequest(f"A field of the form may have {_LONGEST_FIELD} bytes.")
-
-    def _begin(self, part: Part) -> Incoming | bytearray | None:
-        if part.filename is None:
-            return self._user if part.name == "user" and not self._user else None
-        is_first = part.name not in self._file_fields
-        self._file_fields.add(part.name)
-        if part.name != "file" or not is_first:
-            return None
-        self.filename, self._incoming = self._uploads.expect(part.filename, part.media_type)
-        return self._incoming
-
-    def incoming(self) -> Incoming:
-        """The file, once the whole form has come. Raises NoFileUploaded, TooManyFiles."""
-        if self._incoming is None:
-            raise NoFileUploaded("Please upload your file.")
-        if len(self._file_fields) > 1:
-            raise TooManyFiles("Only one file is allowed.")
-        return self._incoming
-
-    def user(self) -> str:
-        """Whose it is; nobody's in particular without a word about it."""
-        user = self._user.decode("utf-8", "replace")
-        return read_user({"user": user}) if user.strip() else ANONYMOUS

@@ -101,6 +101,10 @@ class Wire:
         """`GET /workflows/run/{id}`; `more` is what was asked for beyond Dify's fields, read together with the run."""
         return RunObject(**self._difys(run), **(render_parts(more, self._signer, place) if more else {}))
 
+    def listed(self, run: Run, dialect: str) -> RunObject:
+        """The same in a list."""
+        return RunObject(**self._difys(run), dialect=dialect)
+
     def _difys(self, run: Run) -> dict[str, Any]:
         """Dify's fields of a run object: the inputs are a string of JSON there, the outputs an object."""
         return {
@@ -123,7 +127,7 @@ class Wire:
         parts = render_parts(more, self._signer)
         return ToldRun(**self._difys(run), **parts, task_id=run.task_id, error_code=run.error_code)
 
-    def log_entry(self, run: Run) -> dict[str, Any]:
+    def log_entry(self, run: Run, dialect: str) -> dict[str, Any]:
         return {
             "id": run.task_id,
             "workflow_run": {
@@ -150,6 +154,7 @@ class Wire:
                 "session_id": run.user,
             },
             "created_at": int(run.created_at),
+            "dialect": dialect,
         }
 
     def frame(self, news: Fact | Tick | QueuePosition | Silence, run: Run) -> bytes:

@@ -75,13 +75,13 @@ _FAILURES = (
 
 def errors_page() -> str:
     """The whole page."""
-    table = _table(
+    rows = table(
         ("Status", "Code", "What it means, and the way out", "`params`", "Node", "Retryable", "Where"),
         map(_row, answers()),
     )
     failures = ((name if " " in name else f"`{name}`", retried, says) for name, retried, says in _FAILURES)
-    runs = "\n".join(_table(("`error_code`", "Tried again", "What it means"), failures))
-    return "\n".join([_TOP, *table, "", _RUNS + runs, _PROXY])
+    runs = "\n".join(table(("`error_code`", "Tried again", "What it means"), failures))
+    return "\n".join([_TOP, *rows, "", _RUNS + runs, _PROXY])
 
 
 def _row(error: type[AtelierError]) -> tuple[str, ...]:
@@ -100,7 +100,8 @@ def _yes(true: bool) -> str:
     return "yes" if true else ""
 
 
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    """The lines of a table in Markdown."""
     for row in (head, ("---",) * len(head), *rows):
         yield f"| {' | '.join(row)} |"
 

@@ -162,10 +162,10 @@ def _operation(each: Described, schemas: _Schemas) -> Json:
         "description": _description(each),
         "parameters": list(_parameters(each, schemas)),
     }
-    sent = each.body or each.form
-    if sent is not None:
-        kind = "application/json" if each.body is not None else "multipart/form-data"
-        written["requestBody"] = {"required": True, "content": {kind: {"schema": schemas.of(sent)}}}
+    sent = {"application/json": each.body, "multipart/form-data": each.form}
+    content = {kind: {"schema": schemas.of(body)} for kind, body in sent.items() if body is not None}
+    if content:
+        written["requestBody"] = {"required": True, "content": content}
     written["responses"] = dict(_responses(each, schemas))
     written["security"] = [{"key": []}] if isinstance(each, Operation) else []
     return written
@@ -173,7 +173,8 @@ def _operation(each: Described, schemas: _Schemas) -> Json:
 
 def _name_of(each: Described) -> str:
     """`get_workflows_run_run_id`: it stays the same while the path does."""
-    return "_".join([each.method.lower(), *re.findall(r"\w+", each.path.removeprefix("/v1"))]).replace("-", "_")
+    words = ["root"] if each.path == "/" else re.findall(r"\w+", each.path.removeprefix("/v1"))
+    return "_".join([each.method.lower(), *words]).replace("-", "_")
 
 
 def _description(each: Described) -> str:

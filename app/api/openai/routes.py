@@ -2,24 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import ExitStack
 
 import msgspec
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
+from app.api.answer import Answer, json_answer
 from app.api.body import read_object
 from app.api.files import FileReader
 from app.api.openai import wire
+from app.api.openai.asked import Asker, Wanted, read_edit, read_generation, read_variation
 from app.api.openai.errors import OpenAIError
-from app.api.operation import Operation
-from app.api.pictures.answers import PicturesAnswer, Places
-from app.api.pictures.runs import PictureRuns
+from app.api.openai.fields import Fields
+from app.api.openai.forms import read_form
+from app.api.openai.given import Given, read_images
+from app.api.openai.profiles import profile_of
+from app.api.openai.shapes import (
+    EditBody,
+    EditForm,
+    GenerationBody,
+    Images,
+    ModelList,
+    ModelObject,
+    VariationForm,
+)
+from app.api.operation import EVENT_STREAM, Operation
+from app.api.pictures.answers import PicturesAnswer, Places, written
+from app.api.pictures.given import longest_body
+from app.api.pictures.runs import Asked, PictureRuns
+from app.api.pictures.urls import PictureUrls
 from app.api.run_headers import RunHeaders
+from app.api.sse import EventStreams
+from app.domain.event import QueuePosition, Tick
 from app.domain.request import Caller, Scope
 from app.domain.run import Run
 from app.errors import (
+    AtelierError,
     BodyTooLarge,
+    FileTooLarge,
     IdempotencyConflict,
     InvalidParam,
     RunFailed,
@@ -31,43 +54,181 @@ from app.errors import (
 from app.runs.models import ModelNotFound
 from app.settings import Settings
 
+logger = logging.getLogger(__name__)
+
 _REFUSALS = (
     *(InvalidParam, BodyTooLarge, UnsupportedMediaType, ModelNotFound, IdempotencyConflict, TooManyRequests),
     *(RunFailed, RunStopped, RunOverdue),
 )
+_FORM = "multipart/form-data"
 
 
 class OpenAIApi:
     """OpenAI's operations below `/v1`."""
 
-    def __init__(self, runs: PictureRuns, reader: FileReader, settings: Settings) -> None:
+    def __init__(
+        self, runs: PictureRuns, reader: FileReader, urls: PictureUrls, streams: EventStreams, settings: Settings
+    ) -> None:
         self._runs = runs
         self._reader = reader
+        self._urls = urls
+        self._streams = streams
         self._settings = settings
 
     def operations(self) -> list[Operation]:
+        return [self._generations(), self._edits(), self._variations(), *self._models()]
+
+    def _generations(self) -> Operation:
+        return Operation(
+            method="POST",
+            path="/v1/images/generations",
+            handler=self._generate,
+            scope=Scope.RUN,
+            summary="Painting pictures, as OpenAI's API has it",
+            tag="OpenAI",
+            error=OpenAIError,
+            body=GenerationBody,
+            headers=RunHeaders,
+            answers={200: (Images, EVENT_STREAM)},
+            raises=_REFUSALS,
+        )
+
+    def _edits(self) -> Operation:
+        return Operation(
+            method="POST",
+            path="/v1/images/edits",
+            handler=self._edit,
+            scope=Scope.RUN,
+            summary="Changing pictures, as OpenAI's API has it",
+            description="A form, or JSON.",
+            tag="OpenAI",
+            error=OpenAIError,
+            body=EditBody,
+            form=EditForm,
+            headers=RunHeaders,
+            answers={200: (Images, EVENT_STREAM)},
+            raises=(*_REFUSALS, FileTooLarge),
+        )
+
+    def _variations(self) -> Operation:
+        return Operation(
+            method="POST",
+            path="/v1/images/variations",
+            handler=self._vary,
+            scope=Scope.RUN,
+            summary="Painting a picture anew, as OpenAI's API has it",
+            tag="OpenAI",
+            error=OpenAIError,
+            form=VariationForm,
+            headers=RunHeaders,
+            answers={200: Images},
+            raises=(*_REFUSALS, FileTooLarge),
+        )
+
+    def _models(self) -> list[Operation]:
         return [
             Operation(
-                method="POST",
-                path="/v1/images/generations",
-                handler=self._generate,
-                scope=Scope.RUN,
-                summary="Painting pictures, as OpenAI's API has it",
+                method="GET",
+                path="/v1/models",
+                handler=self._list_models,
+                scope=Scope.READ,
+                summary="What can paint, as OpenAI's API has it",
                 tag="OpenAI",
                 error=OpenAIError,
-                answers={200: dict[str, Any]},
-                raises=_REFUSALS,
-            )
+                answers={200: ModelList},
+            ),
+            Operation(
+                method="GET",
+                path="/v1/models/{model:path}",
+                handler=self._model,
+                scope=Scope.READ,
+                summary="One of those",
+                tag="OpenAI",
+                error=OpenAIError,
+                answers={200: ModelObject},
+                raises=(ModelNotFound,),
+            ),
         ]
 
     async def _generate(self, request: Request, caller: Caller) -> ASGIApp:
-        headers = RunHeaders.of(request.scope["headers"])
         body = await read_object(request, self._settings.max_body_bytes)
-        asked = await self._runs.submit(wire.read_generation(body, headers, caller))
+        return await self._answer(request, read_generation(Fields(body), _asker(request, caller)))
+
+    async def _edit(self, request: Request, caller: Caller) -> ASGIApp:
+        with ExitStack() as files:
+            if _is_form(request):
+                form = await read_form(request, self._runs.limits, files)
+                fields, given = Fields(form.fields, is_form=True), await Given.of(form.images, form.mask)
+                fields.refuse({"moderation"})
+            else:
+                body = await read_object(request, longest_body(self._settings))
+                given = await read_images(body, self._runs.limits)
+                plain = {name: value for name, value in body.items() if name not in ("image", "images", "mask")}
+                fields = Fields(plain)
+            return await self._answer(request, read_edit(fields, given, _asker(request, caller)))
+
+    async def _vary(self, request: Request, caller: Caller) -> ASGIApp:
+        if not _is_form(request):
+            raise UnsupportedMediaType(f"Variations are asked for with a form: its Content-Type is '{_FORM}'.")
+        with ExitStack() as files:
+            form = await read_form(request, self._runs.limits, files)
+            fields = Fields(form.fields | ({"mask": "a file"} if form.mask else {}), is_form=True)
+            given = await Given.of(form.images, None)
+            return await self._answer(request, read_variation(fields, given, _asker(request, caller)))
+
+    async def _answer(self, request: Request, wanted: Wanted) -> ASGIApp:
+        asked = await self._runs.submit(wanted.request)
+        if wanted.look.streams:
+            return self._streams.stream(self._frames(asked, wanted), asked.headers)
 
         async def answer(run: Run) -> ASGIApp:
-            made, places = await self._runs.made(caller, run), Places()
-            body = wire.images_response(made, [places.of(each) for each in made])
-            return PicturesAnswer(places.cut(msgspec.json.encode(body)), self._reader, asked.headers)
+            made, places = await self._runs.made(wanted.request.caller, run), Places()
+            shown = [self._urls.of(request, each) if wanted.look.urls else places.of(each) for each in made]
+            body = msgspec.json.encode(wire.images(wanted.look, asked.model.name, made, shown))
+            if wanted.look.urls:
+                return Answer(body, asked.headers)
+            return PicturesAnswer(places.cut(body), self._reader, asked.headers)
 
         return self._runs.late(asked, answer)
+
+    async def _frames(self, asked: Asked, wanted: Wanted) -> AsyncGenerator[bytes, None]:
+        """Previews, as many as were asked for, progress as comments, an event for each picture, or an error."""
+        look, partials = wanted.look, wire.Partials(wanted.look)
+        try:
+            async for news in self._runs.follow(asked):
+                if isinstance(news, Run):
+                    made = await self._runs.made(wanted.request.caller, news)
+                    events = [wire.completed(look, asked.model.name, each) for each in made]
+                    async for part in written(wire.pieces_of(events), self._reader):
+                        yield part
+                elif isinstance(news, Tick):
+                    yield wire.comment(news) + partials.frame(news)
+                else:
+                    yield wire.comment(news) if isinstance(news, QueuePosition) else wire.PING
+        except AtelierError as error:
+            yield wire.error_frame(error)
+        except Exception:
+            logger.exception("stream failed", extra={"action": "stream_failed", "run": asked.run.id})
+            said = "The stream can't go on, but the run does: read it by its id. The server's log has the request's id."
+            yield wire.error_frame(AtelierError(said))
+
+    async def _list_models(self, request: Request, caller: Caller) -> ASGIApp:
+        return json_answer(ModelList([wire.model_object(each) for each in await self._runs.models.list(caller)]))
+
+    async def _model(self, request: Request, caller: Caller) -> ASGIApp:
+        name = request.path_params["model"]
+        try:
+            model = await self._runs.models.find(caller, name)
+        except ModelNotFound:
+            if not profile_of(name).is_openais:
+                raise
+            model = await self._runs.models.find(caller, "")
+        return json_answer(wire.model_object(model, name))
+
+
+def _asker(request: Request, caller: Caller) -> Asker:
+    return Asker(caller, RunHeaders.of(request.scope["headers"]))
+
+
+def _is_form(request: Request) -> bool:
+    return request.headers.get("content-type", "").split(";")[0].strip().lower() == _FORM

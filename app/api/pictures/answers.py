@@ -43,14 +43,21 @@ class PicturesAnswer:
     def __init__(self, pieces: Sequence[Piece], reader: FileReader, headers: Iterable[Header] = ()) -> None:
         self._pieces = pieces
         self._reader = reader
+        length = sum(map(length_of, pieces))
+        self._is_small = length <= _AT_ONCE
         self._headers = [
             (b"content-type", b"application/json; charset=utf-8"),
-            (b"content-length", b"%d" % sum(map(length_of, pieces))),
+            (b"content-length", b"%d" % length),
             *headers,
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         sent = written(self._pieces, self._reader)
+        if self._is_small:
+            body = b"".join([part async for part in sent])
+            await send({"type": "http.response.start", "status": 200, "headers": self._headers})
+            await send({"type": "http.response.body", "body": body})
+            return
         first = await anext(sent)  # what is wrong with a picture's file is found out before the answer has begun
         await send({"type": "http.response.start", "status": 200, "headers": self._headers})
         await send({"type": "http.response.body", "body": first, "more_body": True})
@@ -71,7 +78,7 @@ async def written(pieces: Iterable[Piece], reader: FileReader) -> AsyncIterator[
             yield piece
         else:
             rest = b""  # what is read may be less than was asked for
-            async for part in reader.pieces(piece.sha256, _AT_ONCE):
+            async for part in reader.pieces(piece.sha256, _AT_ONCE, piece.size):
                 part = rest + part if rest else part
                 whole = len(part) // 3 * 3
                 rest = part[whole:]

@@ -17,16 +17,19 @@ GENERATE, EDIT, VARIATION, INPAINT = "text-to-image", "image-edit", "image-varia
 
 
 class GivenPicture(msgspec.Struct, frozen=True):
-    """A picture that came with the request (`content`), or that is to be fetched (`url`)."""
+    """A picture that came with the request (`content`), that is to be fetched (`url`), or that is here (`file_id`)."""
 
     content: Incoming | None = None
     filename: str = ""
     url: str = ""
+    file_id: str = ""
 
 
 class PictureRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be painted. `inputs` are the document's, without its checkpoint and its files.
 
+    `or_default`: where there is no such model the default paints. `effort`: low, medium, high, xhigh or max, which
+    says how many of the model's own steps are made where the inputs say nothing of steps; empty: all of them.
     `pictures` are by the name of the document's variable. A variable of one file gets the first of them.
     """
 
@@ -35,6 +38,8 @@ class PictureRequest(msgspec.Struct, frozen=True, kw_only=True):
     caller: Caller
     user: str
     model: str = ""
+    or_default: bool = False
+    effort: str = ""
     inputs: Mapping[str, Any] = {}
     pictures: Mapping[str, tuple[GivenPicture, ...]] = {}
     headers: RunHeaders = NO_HEADERS

@@ -6,20 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from app.api.pictures.asked import inputs_of
+from app.api.pictures.table import aliases
 from app.errors import AtelierError, InvalidParam
 
-ALIASES: Mapping[str, str] = {
-    "num_inference_steps": "steps",
-    "cfg_scale": "guidance_scale",
-    "cfg": "guidance_scale",
-    "sampler": "scheduler",
-    "sampler_name": "scheduler",
-    "denoising_strength": "strength",
-    "output_format": "format",
-    "output_compression": "quality",
-    "lora": "loras",
-    "reference_strength": "reference_weight",
-}
+ALIASES: Mapping[str, str] = aliases()
 """Names that other image servers have for inputs of our documents. The documents' own names always hold."""
 
 NO_EXTRAS = frozenset({"model_name", "image", "mask", "reference"})

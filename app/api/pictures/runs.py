@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import ExitStack
 from typing import Any
 
@@ -13,23 +13,29 @@ from starlette.types import ASGIApp
 from app.api.body import read_deadline, read_priority
 from app.api.pictures.answers import LateAnswer
 from app.api.pictures.asked import GivenPicture, PictureRequest
+from app.api.pictures.wishes import EDIT_STRENGTH, EFFORTS
 from app.api.run_headers import read_idempotency_key
 from app.domain.artifact import MARK, Artifact, Upload
-from app.domain.detail import Part
+from app.domain.detail import Part, StepTimes
 from app.domain.event import EventKind, QueuePosition, Tick
 from app.domain.request import Caller, RunRequest
 from app.domain.run import Run, RunStatus
-from app.errors import AtelierError, RunFailed, RunOverdue, RunStopped
+from app.errors import AtelierError, InvalidParam, RunFailed, RunOverdue, RunStopped
 from app.events.feed import Silence
 from app.events.topic import Fact
 from app.runs.end_users import EndUsers
-from app.runs.models import Model, Models
+from app.runs.models import Model, ModelNotFound, Models
 from app.runs.service import RunService
 from app.runs.shipped import shipped
 from app.runs.uploads import Owner, Uploads
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 _OVERDUE = "deadline_exceeded"
+_STEPS = 30  # of a checkpoint whose card says nothing
+_MOST_STEPS = 150
+
+Kept = Upload | Artifact | str
+"""A picture that is here, or the URL of one that is to be fetched."""
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -46,6 +52,14 @@ class Asked(msgspec.Struct, frozen=True):
         return [*told, (b"idempotency-replayed", b"true")] if self.replayed else told
 
 
+class Made(msgspec.Struct, frozen=True):
+    """What a run has made, the time that it took, and in how many denoising steps."""
+
+    pictures: tuple[Artifact, ...]
+    times: StepTimes
+    steps: int
+
+
 class PictureRuns:
     """Makes runs of requests for pictures, and tells what became of them."""
 
@@ -54,6 +68,7 @@ class PictureRuns:
     ) -> None:
         """`silence_s`: after so long without news who follows a run hears of that, too."""
         self.models = models
+        self.limits = uploads.limits
         self._service = service
         self._uploads = uploads
         self._users = users
@@ -65,8 +80,9 @@ class PictureRuns:
         Raises ModelNotFound, FileTooLarge, and what `RunService.submit` raises: InvalidParam with the document's name
         of what is wrong.
         """
-        model = await self.models.find(request.caller, request.model)
-        inputs: dict[str, Any] = {**model.defaults, **request.inputs, "model_name": model.checkpoint.name}
+        model = await self._model(request)
+        defaults = {**model.defaults, **steps_of(request.effort, model), **_strength_of(request)}
+        inputs: dict[str, Any] = {**defaults, **request.inputs, "model_name": model.checkpoint.name}
         given = await self._keep(request)
         accepted = await self._service.submit(
             RunRequest(
@@ -84,6 +100,14 @@ class PictureRuns:
         )
         self._users.note(accepted.run.app_id, accepted.run.user)
         return Asked(accepted.run, model, accepted.replayed)
+
+    async def _model(self, request: PictureRequest) -> Model:
+        try:
+            return await self.models.find(request.caller, request.model)
+        except ModelNotFound:
+            if not request.or_default:
+                raise
+            return await self.models.find(request.caller, "")
 
     def late(self, asked: Asked, answer: Callable[[Run], Awaitable[ASGIApp]]) -> ASGIApp:
         """The answer to a call that waits for the end of its run. A client that leaves changes nothing."""
@@ -103,27 +127,45 @@ class PictureRuns:
 
     async def made(self, caller: Caller, run: Run) -> tuple[Artifact, ...]:
         """The pictures of a run that has ended, in their order. Raises RunFailed, RunStopped, RunOverdue."""
-        if run.status not in (RunStatus.SUCCEEDED, RunStatus.PARTIAL_SUCCEEDED):
-            raise failure_of(run)
-        detail = await self._service.detail(caller, run.id, {Part.ARTIFACTS})
-        made = {artifact.id: artifact for artifact in detail.artifacts}
-        return tuple(made[file[MARK]] for file in run.outputs["files"] or ())
+        check_success(run)
+        return _in_order(run, await self._service.made(run))
 
-    async def _keep(self, request: PictureRequest) -> dict[str, list[Upload | str]]:
+    async def made_in(self, caller: Caller, run: Run) -> Made:
+        """The same, with the time that it took."""
+        check_success(run)
+        detail = await self._service.detail(caller, run.id, {Part.ARTIFACTS, Part.TIMINGS})
+        steps = [(each.step.inputs or {}).get("steps") for each in detail.steps if each.work]
+        return Made(_in_order(run, detail.artifacts), detail.times, next(filter(None, steps), 0))
+
+    async def _keep(self, request: PictureRequest) -> dict[str, list[Kept]]:
         """Stores what came with the request, as its user's uploads; by the document's variable. URLs stay."""
         owner = Owner(request.caller.app_id, request.user)
-        kept: dict[str, list[Upload | str]] = {}
+        kept: dict[str, list[Kept]] = {}
         with ExitStack() as files:
             for picture in (each for group in request.pictures.values() for each in group if each.content):
                 files.enter_context(picture.content)  # type: ignore[arg-type] # it has content
             for name, group in request.pictures.items():
-                kept[name] = [await self._kept(picture, owner) for picture in group]
+                kept[name] = [await self._kept(picture, request.caller, owner) for picture in group]
         return kept
 
-    async def _kept(self, picture: GivenPicture, owner: Owner) -> Upload | str:
+    async def _kept(self, picture: GivenPicture, caller: Caller, owner: Owner) -> Kept:
+        if picture.file_id:
+            return await self._uploads.find(caller, picture.file_id, owner.user)
         if picture.content is None:
             return picture.url
         return await self._uploads.keep(picture.content, picture.filename, owner)
+
+
+def _in_order(run: Run, artifacts: Iterable[Artifact]) -> tuple[Artifact, ...]:
+    """Those that the run's outputs name, as they do."""
+    made = {artifact.id: artifact for artifact in artifacts}
+    return tuple(made[file[MARK]] for file in run.outputs["files"] or ())
+
+
+def check_success(run: Run) -> None:
+    """Raises RunFailed, RunStopped, RunOverdue for a run that has ended otherwise."""
+    if run.status not in (RunStatus.SUCCEEDED, RunStatus.PARTIAL_SUCCEEDED):
+        raise failure_of(run)
 
 
 def failure_of(run: Run) -> AtelierError:
@@ -131,23 +173,38 @@ def failure_of(run: Run) -> AtelierError:
     said = run.error or f"The run ended as {run.status}."
     if run.status is RunStatus.STOPPED:
         return RunOverdue(said) if run.error_code == _OVERDUE else RunStopped(said)
-    return RunFailed(said)
+    return InvalidParam(said) if run.error_code == InvalidParam.code else RunFailed(said)
 
 
-def _named(document: str, name: str, files: list[Upload | str]) -> Any:
+def steps_of(effort: str, model: Model) -> dict[str, int]:
+    """The input that a word for effort sets; an empty one sets none."""
+    if not effort:
+        return {}
+    own = model.defaults.get("steps") or model.checkpoint.steps or _STEPS
+    return {"steps": min(max(round(own * EFFORTS[effort]), 1), _MOST_STEPS)}
+
+
+def _strength_of(request: PictureRequest) -> dict[str, float]:
+    """The input that keeps references in sight: at 1 a masked part would begin as noise, and have nothing of them."""
+    return {"strength": EDIT_STRENGTH} if {"mask", "reference"} <= request.pictures.keys() else {}
+
+
+def _named(document: str, name: str, files: list[Kept]) -> Any:
     """As a run's inputs name files; a variable of one file gets the first."""
     named = [_reference(file) for file in files]
     kind = next(each.type for each in shipped(document).graph.start.variables if each.name == name)
     return named[0] if kind == "file" else named
 
 
-def _reference(file: Upload | str) -> dict[str, str]:
+def _reference(file: Kept) -> dict[str, str]:
     if isinstance(file, str):
         return {"type": "image", "transfer_method": "remote_url", "url": file}
+    if isinstance(file, Artifact):
+        return {"type": "image", "transfer_method": "tool_file", "tool_file_id": file.id}
     return {"type": "image", "transfer_method": "local_file", "upload_file_id": file.id}
 
 
-def _digest(inputs: dict[str, Any], given: dict[str, list[Upload | str]]) -> str:
+def _digest(inputs: dict[str, Any], given: dict[str, list[Kept]]) -> str:
     """What makes two requests the same: the bytes of their pictures, not the ids that these got."""
     files = {name: [file if isinstance(file, str) else file.sha256 for file in of] for name, of in given.items()}
     return hashlib.sha256(_encoder.encode((inputs, files))).hexdigest()

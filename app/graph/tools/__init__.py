@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from app.graph.tools.again import AGAIN, AgainTool
 from app.graph.tools.clockwork import TIME_TOOLS
 from app.graph.tools.comfyui_tool import COMFYUI_GRAPH, GraphTool
 from app.graph.tools.image_tool import ImageTool
@@ -13,12 +14,12 @@ from app.graph.tools.parameters import Tool
 from app.graph.tools.providers import IMAGE_TOOLS
 from app.graph.tools.text_to_image import PROVIDER
 
-AnyTool = Tool | ImageTool | GraphTool
+AnyTool = Tool | ImageTool | GraphTool | AgainTool
 
 _TABLE: tuple[AnyTool, ...] = (*TIME_TOOLS, *IMAGE_TOOLS, COMFYUI_GRAPH)
 _BY_NAME: Mapping[tuple[str, str], AnyTool] = {(tool.provider, tool.name): tool for tool in _TABLE}
 _OWN_PROVIDERS = frozenset({PROVIDER, f"{PROVIDER}/diffusion"})
-_OWN = {tool.name: tool for tool in OWN_IMAGE_TOOLS}
+_OWN: Mapping[str, AnyTool] = {tool.name: tool for tool in (*OWN_IMAGE_TOOLS, AGAIN)}
 
 
 def find_tool(provider_id: str, name: str) -> AnyTool | None:

@@ -6,17 +6,19 @@ from app.graph.tools.parameters import ToolParameter
 
 WIDEST = 2048  # px, of what is painted in one pass
 MOST_SEED = 2**53 - 1
+MOST_KEEP_ALIVE_S = 1_000_000_000
 
+MODEL = ToolParameter("model_name", "string", "A checkpoint; left out: the server's default.", max_length=256)
 WORDS = (
     ToolParameter(
         "prompt",
         "string",
         "What the picture shows. `(word:1.2)` weighs, `BREAK` begins a new chunk, `<lora:name:0.8>` puts a LoRA on.",
         required=True,
-        max_length=10_000,
+        max_length=32_000,
     ),
-    ToolParameter("negative_prompt", "string", "What to keep out.", default="", max_length=10_000),
-    ToolParameter("model_name", "string", "A checkpoint; left out: the server's default.", max_length=256),
+    ToolParameter("negative_prompt", "string", "What to keep out.", default="", max_length=32_000),
+    MODEL,
 )
 
 
@@ -52,7 +54,7 @@ PAINTING = (
         maximum=30,
     ),
     _seed("seed", "Picture i has the seed + i. Left out or -1: drawn."),
-    ToolParameter("n", "integer", "Pictures to make.", default=1, minimum=1, maximum=8),
+    ToolParameter("n", "integer", "Pictures to make.", default=1, minimum=1, maximum=10),
 )
 
 VARIATION = (
@@ -116,6 +118,14 @@ ENLARGING = (
     UPSCALER,
 )
 
+KEEP_ALIVE = ToolParameter(
+    "keep_alive_s",
+    "number",
+    "How long the checkpoint stays in memory afterwards, in seconds; 0: not at all; negative: until others need the "
+    "room; left out: as the server is set.",
+    minimum=-MOST_KEEP_ALIVE_S,
+    maximum=MOST_KEEP_ALIVE_S,
+)
 FORMAT = (
     ToolParameter(
         "format", "select", "The file's; left out: png.", options=("png", "jpeg", "webp"), aliases={"jpg": "jpeg"}
@@ -125,13 +135,8 @@ FORMAT = (
 FILE = (
     *FORMAT,
     ToolParameter("previews", "boolean", "Whether progress comes with a small picture of how far it is."),
-    ToolParameter(
-        "keep_alive_s",
-        "number",
-        "How long the checkpoint stays in memory after this picture, in seconds; 0: not at all; negative: until others "
-        "need the room; left out: as the server is set.",
-    ),
     ToolParameter("exclusive", "boolean", "Paints alone, so that it repeats bit for bit; takes longer."),
+    KEEP_ALIVE,
 )
 
 

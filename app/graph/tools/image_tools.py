@@ -1,4 +1,4 @@
-"""The tools that work on a given picture."""
+"""The tools that work on a given picture, and the one that makes none."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from app.graph.tools.image_parameters import (
     FILE,
     FORMAT,
     IMAGE,
+    KEEP_ALIVE,
     MASK,
+    MODEL,
     REFERENCES,
     UPSCALER,
     VARIATION,
@@ -35,5 +37,8 @@ UPSCALE = Tool(
     ),
 )
 
-OWN_IMAGE_TOOLS = (TEXT_TO_IMAGE, IMAGE_TO_IMAGE, INPAINT, UPSCALE)
-"""A call's inputs say which of them it is: by a mask, an image, neither; without a prompt nothing is painted."""
+KEEP_CHECKPOINT = Tool(PROVIDER, "keep_checkpoint", "gpu", (MODEL, KEEP_ALIVE))
+
+OWN_IMAGE_TOOLS = (TEXT_TO_IMAGE, IMAGE_TO_IMAGE, INPAINT, UPSCALE, KEEP_CHECKPOINT)
+"""A call's inputs say which of them it is: by a mask, an image, neither; without a prompt nothing is painted, and
+without an image either it is about a checkpoint alone."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
@@ -12,7 +11,7 @@ import msgspec
 from app.domain.artifact import is_artifact
 from app.errors import InvalidParam
 from app.graph.tools.weighted import named_loras
-from app.graph.values import Value
+from app.graph.values import Value, is_finite
 
 ParameterType = Literal["string", "number", "integer", "boolean", "select", "picture", "pictures"]
 
@@ -167,7 +166,7 @@ def _number(parameter: ToolParameter, value: Value) -> float | None:
         return None
     if isinstance(value, str):
         value = float(value) if _DECIMAL.fullmatch(value.strip()) else None
-    return value if isinstance(value, (int, float)) and math.isfinite(value) else None
+    return value if isinstance(value, (int, float)) and is_finite(value) else None
 
 
 def _integer(parameter: ToolParameter, value: Value) -> int | None:

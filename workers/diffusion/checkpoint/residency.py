@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app.errors import CheckpointUnavailable
@@ -36,6 +36,8 @@ class _Held:
     pieces: Pieces
     since_s: float
     used_s: float
+    size: int  # bytes
+    vram_size: int
 
 
 class Residency:
@@ -54,6 +56,8 @@ class Residency:
         self._expected_bytes = expected
         self._held: OrderedDict[Weights, _Held] = OrderedDict()
         self._expected: dict[Weights, int] = {}  # of those that wait
+        self._keep_s: dict[Weights, float | None] = {}  # where somebody asked for another time than the limit
+        self._outdated: set[Weights] = set()  # of files that were replaced since: nobody can ask for these again
         self.residents: tuple[Resident, ...] = ()
         self.load_s = 0.0  # how long the last load took
         self._owes_memory = False  # some was freed, and is not given back to the system yet
@@ -97,10 +101,14 @@ class Residency:
     def bring(self, weights: Weights) -> float:
         """Loads it unless it is here and its files are as they were; returns how many seconds that took.
 
+        Weights with a stamp are of one content, whatever has become of their files since.
+
         Raises CheckpointUnavailable; a file that is not there pushes nobody out.
         """
-        stamp = _stamp(weights)
         held = self._held.get(weights)
+        if held is not None and weights.stamp:
+            return 0.0
+        stamp = _stamp(weights)
         if held is not None and held.stamp == stamp:
             return 0.0
         began_s = time.monotonic()
@@ -111,6 +119,29 @@ class Residency:
         self.load_s = time.monotonic() - began_s
         return self.load_s
 
+    def keep(self, weights: Weights, asked_s: float | None) -> None:
+        """Somebody begins to use it, and says how long it is to stay unused afterwards: see `ImageRequest`.
+
+        Whoever begins last has the last word. It holds, too, where the checkpoint has to leave and come back meanwhile.
+        """
+        if asked_s is None:
+            self._keep_s.pop(weights, None)
+        else:
+            self._keep_s[weights] = asked_s if asked_s >= 0 else None
+        if weights in self._held:
+            self._held[weights].used_s = time.monotonic()
+            self._publish()
+
+    def dismiss(self, name: str) -> None:
+        """The checkpoint of that name is not to stay, unless it is pinned: it leaves when nobody is busy with it.
+
+        Whoever begins to use it until then has the last word.
+        """
+        for weights in self._held:
+            if weights.name == name:
+                self._keep_s[weights] = 0.0
+        self._publish()
+
     def let_go(self, busy: Collection[Weights]) -> float | None:
         """Unloads whatever nobody uses and has been kept long enough; returns in how many seconds the next one is due.
 
@@ -118,17 +149,19 @@ class Residency:
         """
         if self._owes_memory:
             self._give_back_memory()
-        keep_s, now_s = self._limits.keep_alive_s, time.monotonic()
-        if keep_s is None:
+        if len(self._keep_s) > len(self._held):
+            stay = self._held.keys() | busy
+            self._keep_s = {weights: keep_s for weights, keep_s in self._keep_s.items() if weights in stay}
+        ends_s = {weights: end_s for weights in self._held if (end_s := self._end_s(weights)) is not None}
+        if not ends_s:
             return None
-        for weights in busy:
-            if weights in self._held:
-                self._held[weights].used_s = now_s
-        idle = [weights for weights in self._held if weights not in busy and not self._is_pinned(weights)]
-        left_s = {weights: self._held[weights].used_s + keep_s - now_s for weights in idle}
-        self._unload([weights for weights in idle if left_s[weights] <= 0])
+        now_s = time.monotonic()
+        for weights in ends_s.keys() & busy:
+            self._held[weights].used_s = now_s
+        left_s = {weights: end_s - now_s for weights, end_s in ends_s.items() if weights not in busy}
+        self._unload([weights for weights, each_s in left_s.items() if each_s <= 0])
         self._publish()
-        return min((left_s[weights] for weights in idle if weights in self._held), default=None)
+        return min((each_s for each_s in left_s.values() if each_s > 0), default=None)
 
     def unload(self, keep: Collection[Weights] = ()) -> None:
         """Unloads all but `keep`, pinned ones too: for when the device has no memory left, whatever the budget says.
@@ -174,7 +207,10 @@ class Residency:
     def _hold(self, weights: Weights, stamp: Stamp, pipeline: Pipeline) -> None:
         shelf, now_s = Shelf(pipeline.components), time.monotonic()
         saved = shelf.share(held.shelf for held in self._held.values())
-        self._held[weights] = _Held(stamp, pipeline, shelf, shelf.pieces(), now_s, now_s)
+        pieces = shelf.pieces()
+        on_gpu = sum(size for (device, _), size in pieces.items() if device != "cpu")
+        self._held[weights] = _Held(stamp, pipeline, shelf, pieces, now_s, now_s, sum(pieces.values()), on_gpu)
+        self._outdated |= {other for other in self._held if _is_earlier_content(other, weights)}
         self._owes_memory |= saved > 0
         self._unload(self._too_many(0, keep=weights))  # it may have turned out larger than expected
         self._publish()
@@ -205,6 +241,7 @@ class Residency:
     def _forget(self, leaving: Collection[Weights]) -> None:
         for weights in leaving:
             self._held.pop(weights).pipeline.give_back()
+            self._outdated.discard(weights)
             self._owes_memory = True
         self._publish()
 
@@ -213,19 +250,20 @@ class Residency:
         self._owes_memory = False
 
     def _is_pinned(self, weights: Weights) -> bool:
-        return weights.name in self._limits.pinned
+        return weights.name in self._limits.pinned and weights not in self._outdated
 
     def _publish(self) -> None:
         """In one assignment, because other threads read it."""
         self.residents = tuple(self._resident(weights, held) for weights, held in self._held.items())
 
     def _resident(self, weights: Weights, held: _Held) -> Resident:
-        keep_s = self._limits.keep_alive_s
-        on_gpu = sum(size for (device, _), size in held.pieces.items() if device != "cpu")
-        stays = keep_s is None or self._is_pinned(weights)
-        ends_s = None if stays or keep_s is None else held.used_s + keep_s
-        size = sum(held.pieces.values())
-        return Resident(weights.name, size, on_gpu, held.since_s, ends_s)
+        end_s = self._end_s(weights)
+        return Resident(weights.name, held.size, held.vram_size, held.since_s, end_s, end_s == held.used_s)
+
+    def _end_s(self, weights: Weights) -> float | None:
+        """Until when one that is held stays if nobody uses it; None: until others need the room."""
+        keep_s = 0.0 if weights in self._outdated else self._keep_s.get(weights, self._limits.keep_alive_s)
+        return None if keep_s is None or self._is_pinned(weights) else self._held[weights].used_s + keep_s
 
 
 def _bytes_of(held: Collection[_Held]) -> int:
@@ -234,6 +272,10 @@ def _bytes_of(held: Collection[_Held]) -> int:
     for each in held:
         pieces |= each.pieces
     return sum(pieces.values()) + sum(each.pipeline.held_bytes for each in held)
+
+
+def _is_earlier_content(one: Weights, other: Weights) -> bool:
+    return one.stamp != other.stamp and replace(one, stamp=other.stamp) == other
 
 
 def _stamp(weights: Weights) -> Stamp:

@@ -62,6 +62,9 @@ class Painting:
 
         Raises NodeFailed for values that can't be painted.
         """
+        if self.request.n == 0:
+            self._succeed([])
+            return []
         self._check(pipeline)
         self._pictures, self._calls_before = {}, {}
         self._began_s = time.monotonic()

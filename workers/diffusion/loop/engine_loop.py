@@ -7,7 +7,7 @@ import logging
 import queue
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 _PATIENCE = 10.0
 _LEAST_PATIENCE_S = 1.0
 _LAST_TURN_S = 30.0
+_MOST_CURVES = 300
 _JOIN_TOGETHER = 4  # requests that may come between two turns
 
 Order = Ticket | Callable[[], None] | None
@@ -54,7 +55,7 @@ class EngineLoop:
         self._stopwatch = Stopwatch(device)
         self._foresight = Foresight(residency.peek)
         self._inbox: queue.SimpleQueue[Order] = queue.SimpleQueue()
-        self._curves: dict[tuple[Weights, int, int], Curve] = {}
+        self._curves: OrderedDict[tuple[Weights, int, int], Curve] = OrderedDict()  # least recently asked for first
         self._in_full: dict[Weights, Weights] = {}  # what overflowed in half precision
         self._number = 0
         self._clear()
@@ -169,6 +170,7 @@ class EngineLoop:
             return
         weights = painting.weights
         painting.ticket.load_s += self._residency.bring(weights)
+        self._residency.keep(weights, painting.request.keep_alive_s)
         self._outside_since.pop(weights, None)
         pipeline = self._residency.pipeline(weights)
         pipeline.wear(painting.request.loras)
@@ -180,9 +182,17 @@ class EngineLoop:
         key = GroupKey(request.loras, height, width, entry.painting.number if request.exclusive else 0)
         group = self._groups.get((weights, key))
         if group is None:
-            curve = self._curves.setdefault((weights, height, width), Curve())
-            group = self._groups[weights, key] = Group(weights, key, curve)
+            group = self._groups[weights, key] = Group(weights, key, self._curve(weights, height, width))
         group.add(entry)
+
+    def _curve(self, weights: Weights, height: int, width: int) -> Curve:
+        """What is known of calls of this size; only the sizes asked for lately are remembered."""
+        size = weights, height, width
+        curve = self._curves.setdefault(size, Curve())
+        self._curves.move_to_end(size)
+        if len(self._curves) > _MOST_CURVES:
+            self._curves.popitem(last=False)
+        return curve
 
     def _tick(self) -> None:
         groups = [group for group in self._groups.values() if group.has_work and self._may_run(group.weights)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -22,17 +23,19 @@ from PIL.PngImagePlugin import PngInfo
 
 from workers.diffusion.drawing.schedulers import sampler
 from workers.diffusion.pictures.images import Pixels
-from workers.diffusion.request import Enlargement, EnlargeRequest, ImageRequest
+from workers.diffusion.request import EnlargeRequest, ImageRequest
 
 MOST_EXIF = 65_000  # bytes: a JPEG has one segment for it
 
 
-def encode(pixels: Pixels, request: ImageRequest | EnlargeRequest) -> bytes:
-    """`pixels` of (height, width, 3) as a file of the request's format, with the settings of this one picture.
+def encode(pixels: Pixels, request: ImageRequest | EnlargeRequest, made_on: Mapping[str, Any] | None = None) -> bytes:
+    """`pixels` of (height, width, 3) as a file of the request's format, with the settings of this one picture and the
+    device that it was made on (`machine.described`).
 
     PNG is compressed lightly: more effort is not worth its time.
     """
-    written = parameters(request), json.dumps(settings(request), ensure_ascii=request.format != "png")
+    made = {**settings(request), **(made_on or {})}
+    written = parameters(request), json.dumps(made, ensure_ascii=request.format != "png")
     file = io.BytesIO()
     picture = Picture.fromarray(pixels)
     if request.format == "png":
@@ -50,13 +53,13 @@ def parameters(request: ImageRequest | EnlargeRequest) -> str:
     LoRAs stand in the prompt, as they would be asked for there.
     """
     if isinstance(request, EnlargeRequest):
-        return _line(_enlarging(request.enlarge))
+        return _line(_enlarging(request))
     loras = [f"<lora:{each.name}:{each.weight:g}>" for each in request.loras]
     negative = [f"Negative prompt: {_plain(request.negative_prompt)}"] if request.negative_prompt else []
     return "\n".join([
         " ".join([_plain(request.prompt), *loras]).strip(),
         *negative,
-        _line({**_painting(request), **_departures(request), **_enlarging(request.enlarge)}),
+        _line({**_painting(request), **_departures(request), **_enlarging(request)}),
     ])  # fmt: skip
 
 
@@ -66,20 +69,23 @@ def settings(request: ImageRequest | EnlargeRequest) -> dict[str, Any]:
     if isinstance(request, ImageRequest):
         weights = values.pop("weights")
         values |= {"checkpoint": weights["name"], "checkpoint_hash": weights["hash"], "family": weights["family"]}
-        values |= {"prediction": weights["prediction"], "vae": _stem(weights["vae_path"])}
+        values |= {"prediction": weights["prediction"], "vae": _name(request, "vae", weights["vae_path"])}
         values |= {"prompt": _plain(request.prompt), "negative_prompt": _plain(request.negative_prompt)}
         values |= {"sampler": sampler(request.sampler).name, "embeddings": [word for word, _ in request.embeddings]}
-        for name in ("n", "previews", "preview_path", "exclusive"):
+        for name in ("n", "previews", "preview_path", "keep_alive_s"):
             del values[name]
         if not request.references:
             del values["reference_weight"]
     told: dict[str, Any] = _told(values)
+    for name, role in (("hires", "hires_upscaler"), ("enlarge", "upscaler")):
+        if name in told:
+            told[name]["upscaler"] = _name(request, role, told[name]["upscaler"])
     return told
 
 
 @cache
 def versions() -> dict[str, str]:
-    return {name: _version(name) for name in ("atelier", "torch", "diffusers", "transformers")}
+    return {name: _version(name) for name in ("atelier", "torch", "diffusers", "transformers", "pillow")}
 
 
 def _painting(request: ImageRequest) -> dict[str, object]:
@@ -93,7 +99,7 @@ def _painting(request: ImageRequest) -> dict[str, object]:
         "Size": f"{request.width}x{request.height}",
         "Model hash": weights.hash,
         "Model": weights.name,
-        "VAE": _stem(weights.vae_path),
+        "VAE": _name(request, "vae", weights.vae_path),
     }
 
 
@@ -113,7 +119,7 @@ def _departures(request: ImageRequest) -> dict[str, object]:
         values.setdefault("Denoising strength", f"{hires.strength:g}")
         values["Hires upscale"] = f"{hires.scale:g}"
         values["Hires steps"] = hires.steps or request.steps
-        values["Hires upscaler"] = _stem(hires.upscaler)
+        values["Hires upscaler"] = _name(request, "hires_upscaler", hires.upscaler)
     for i, control in enumerate(request.controls):
         values[f"ControlNet {i}"] = (
             f"Model: {control.name}, Weight: {control.weight:g}, "
@@ -122,10 +128,12 @@ def _departures(request: ImageRequest) -> dict[str, object]:
     return values
 
 
-def _enlarging(enlarge: Enlargement | None) -> dict[str, object]:
+def _enlarging(request: ImageRequest | EnlargeRequest) -> dict[str, object]:
+    enlarge = request.enlarge
     if enlarge is None:
         return {}
-    return {"Postprocess upscale by": f"{enlarge.scale:g}", "Postprocess upscaler": _stem(enlarge.upscaler)}
+    upscaler = _name(request, "upscaler", enlarge.upscaler)
+    return {"Postprocess upscale by": f"{enlarge.scale:g}", "Postprocess upscaler": upscaler}
 
 
 def _line(values: dict[str, object]) -> str:
@@ -143,6 +151,11 @@ def _told(value: Any) -> Any:
         return value
     kept = {name: each for name, each in value.items() if each not in (None, "", (), []) and name != "path"}
     return {name: _stem(each) if name == "upscaler" else _told(each) for name, each in kept.items()}
+
+
+def _name(request: ImageRequest | EnlargeRequest, role: str, path: str) -> str:
+    """Of what `path` holds, as it was asked for: a file that had to be converted lies under another name."""
+    return next((file.name for file in request.files if file.role == role), _stem(path))
 
 
 def _stem(path: str) -> str:

@@ -44,11 +44,13 @@ def opened(content: bytes, what: str = "image") -> Picture.Image:
             picture.load()
             return ImageOps.exif_transpose(picture)
     except Picture.DecompressionBombError as error:
-        raise NodeFailed(f"The {what} is too large: a picture may have {MOST_PIXELS:,} pixels.") from error
+        said = f"The {what} is too large: a picture may have {MOST_PIXELS:,} pixels."
+        raise NodeFailed(said, error_type="InvalidParam") from error
     except UnidentifiedImageError as error:
-        raise NodeFailed(f"The {what} is no picture that can be read ({', '.join(KINDS)}).") from error
+        said = f"The {what} is no picture that can be read ({', '.join(KINDS)})."
+        raise NodeFailed(said, error_type="InvalidParam") from error
     except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise NodeFailed(f"The {what} is a damaged picture: {error}.") from error
+        raise NodeFailed(f"The {what} is a damaged picture: {error}.", error_type="InvalidParam") from error
 
 
 def pixels_of(picture: Picture.Image, size: Size) -> Pixels:
@@ -83,7 +85,8 @@ def share_of(mask: Picture.Image, image_size: Size, size: Size) -> Share:
         painted = painted.resize(image_size, Resampling.BILINEAR)
     share = np.asarray(cut(painted, size, Resampling.BILINEAR), np.float32) / np.float32(255)
     if share.max() < _PAINTED:
-        raise NodeFailed("The mask leaves nothing to paint: nothing in it is transparent, nor white.")
+        said = "The mask leaves nothing to paint: nothing in it is transparent, nor white."
+        raise NodeFailed(said, error_type="InvalidParam")
     return share
 
 

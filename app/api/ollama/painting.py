@@ -1,0 +1,158 @@
+"""Pictures by `/api/generate`: as one object, or as lines of how far they are and the picture at last."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+
+from starlette.requests import Request
+from starlette.types import ASGIApp
+
+from app.api.answer import Answer
+from app.api.body import read_bytes
+from app.api.files import FileReader
+from app.api.ollama import wire
+from app.api.ollama.errors import error_text, model_not_found
+from app.api.ollama.go_json import read_struct
+from app.api.ollama.shapes import OllamaGenerated, OllamaGenerateRequest
+from app.api.ollama.wire import Generation, Lines
+from app.api.pictures.answers import LateAnswer, PicturesAnswer, Piece, Places, written
+from app.api.pictures.asked import EDIT, GivenPicture, inputs_of
+from app.api.pictures.given import longest_body, taken_in
+from app.api.pictures.runs import Asked, Made, PictureRuns, check_success
+from app.api.run_headers import RunHeaders
+from app.api.sse import EventStreams
+from app.domain.event import Tick
+from app.domain.request import Caller
+from app.domain.run import Run
+from app.errors import AtelierError, BadRequest
+from app.runs.models import ModelNotFound
+from app.settings import Settings
+
+NDJSON = "application/x-ndjson"
+
+_MOST_REFERENCES = 15
+
+
+class Painting:
+    """The handler of `/api/generate`. The run goes on when its client leaves."""
+
+    def __init__(self, runs: PictureRuns, reader: FileReader, streams: EventStreams, settings: Settings) -> None:
+        self._runs = runs
+        self._reader = reader
+        self._streams = streams
+        self._longest = longest_body(settings)
+
+    async def generate(self, request: Request, caller: Caller) -> ASGIApp:
+        """In the order in which Ollama looks at what it was sent."""
+        headers = RunHeaders.of(request.scope["headers"])
+        body = read_struct(await read_bytes(request, self._longest), OllamaGenerateRequest)
+        asked = wire.read_generation(body)
+        await self.check_model(caller, asked.model)
+        if asked.unloads:
+            return await self.keep(caller, asked.model, 0.0, headers)
+        wire.check_size(asked)
+        if not body.prompt:
+            return await self.keep(caller, asked.model, asked.keep_alive_s, headers)
+        return await self._paint(asked, headers, caller)
+
+    async def check_model(self, caller: Caller, name: str) -> None:
+        """Raises NotFound in Ollama's words."""
+        if not name.strip():
+            raise model_not_found(name)
+        try:
+            await self._runs.models.find(caller, name)
+        except ModelNotFound:
+            raise model_not_found(name) from None
+
+    async def keep(self, caller: Caller, model: str, keep_alive_s: float | None, headers: RunHeaders) -> ASGIApp:
+        """Loads the model, or unloads it with 0; answers when that is done, in one object even to who streams."""
+        reason = "unload" if keep_alive_s == 0 else "load"
+        return await self.kept(caller, wire.loaded(model, reason), keep_alive_s, headers)
+
+    async def kept(self, caller: Caller, told: wire.Told, keep_alive_s: float | None, headers: RunHeaders) -> ASGIApp:
+        """The same, with an answer in another shape."""
+        asked = await self._runs.submit(wire.load_request(told.model, keep_alive_s, headers, caller))
+
+        async def answer(run: Run) -> ASGIApp:
+            check_success(run)
+            return Answer(wire.as_json(told), asked.headers)
+
+        return self._runs.late(asked, answer)
+
+    async def _paint(self, asked: Generation, headers: RunHeaders, caller: Caller) -> ASGIApp:
+        given = await self._given(asked)
+        accepted = await self._runs.submit(wire.picture_request(asked, given, headers, caller))
+        if asked.streams:
+            return self._streamed(accepted, caller, asked.model)
+
+        async def answer(run: Run) -> ASGIApp:
+            pieces = picture_line(asked.model, await self._runs.made_in(caller, run))
+            return PicturesAnswer(pieces, self._reader, accepted.headers)
+
+        return self._runs.late(accepted, answer)
+
+    async def _given(self, asked: Generation) -> dict[str, tuple[GivenPicture, ...]]:
+        """The pictures of the request by the document's variables. Raises BadRequest, FileTooLarge."""
+        images = [image for image in asked.body.images if image]
+        most = 1 + (_MOST_REFERENCES if "reference" in inputs_of(EDIT) else 0)
+        if len(images) > most:
+            raise BadRequest(f"too many input images, maximum is {most}")
+        mask = wire.read_mask(asked.options)
+        if not images:
+            if mask:
+                raise BadRequest('option "mask" needs a picture in images')
+            return {}
+        taken = [await taken_in(image, self._runs.limits) for image in images]
+        given: dict[str, tuple[GivenPicture, ...]] = {"image": (taken[0],)}
+        if taken[1:]:
+            given["reference"] = tuple(taken[1:])
+        if mask:
+            given["mask"] = (await taken_in(mask, self._runs.limits),)
+        return given
+
+    def _streamed(self, accepted: Asked, caller: Caller, model: str) -> ASGIApp:
+        """Nothing is sent before the first line: until then whatever goes wrong has a status of its own."""
+        lines = self._lines(accepted, caller, model)
+
+        async def begin() -> ASGIApp:
+            first = await anext(lines)
+            return self._streams.stream(_continued(first, lines), accepted.headers, NDJSON.encode())
+
+        return LateAnswer(begin, lambda answered: None)
+
+    async def _lines(self, accepted: Asked, caller: Caller, model: str) -> AsyncGenerator[bytes, None]:
+        """Raises what is wrong before the first line; afterwards that is the last line."""
+        lines, run, has_begun = Lines(model), accepted.run, False
+        try:
+            async for news in self._runs.follow(accepted):
+                if isinstance(news, Tick) and (told := lines.upto(news.step, news.steps)):
+                    has_begun = True
+                    yield told
+                elif isinstance(news, Run):
+                    run = news
+            made = await self._runs.made_in(caller, run)
+            rest = lines.rest(made.steps)
+            picture = written([*picture_line(model, made), b"\n"], self._reader)
+            opened = [await anext(picture) for _ in range(2)]  # what stands before the picture, and its beginning
+        except AtelierError as error:
+            if not has_begun:
+                raise
+            yield error_text(error) + b"\n"
+            return
+        yield rest + opened[0]
+        yield opened[1]
+        async for piece in picture:
+            yield piece
+
+
+async def _continued(first: bytes, rest: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    yield first
+    async for line in rest:
+        yield line
+
+
+def picture_line(model: str, made: Made) -> list[Piece]:
+    """The object with the picture, in pieces."""
+    places = Places()
+    told: OllamaGenerated = wire.generated(model, made, places.of(made.pictures[0]))
+    return places.cut(wire.as_json(told))

@@ -1,0 +1,80 @@
+"""Pulling models: from Hugging Face's hub or any server that may be asked, each once at a time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from functools import partial
+
+from app.checkpoints.installed import Installed
+from app.domain.model_name import parse_name
+from app.domain.request import Caller
+from app.errors import InvalidParam, NotFound
+from app.outbound.reach import reach_of
+from app.runs.models import Models
+from app.runs.presets import Presets, Recipe
+from app.runs.pulling import Puller, Wanted, read_wanted
+from app.runs.transfers import Told, Transfer, Transfers, in_thread
+from app.settings import Settings
+
+
+class Pulls:
+    """What is asked for under a name can be asked for pictures by that name, once it is here.
+
+    A pull goes on when whoever asked for it has left; what a server that ends has of it is kept, and the next pull of
+    the same goes on from there.
+    """
+
+    def __init__(
+        self, settings: Settings, models: Models, presets: Presets, installed: Installed, transfers: Transfers
+    ) -> None:
+        self._settings = settings
+        self._models = models
+        self._presets = presets
+        self._installed = installed
+        self._transfers = transfers
+        self._names: dict[str, set[tuple[Caller, str]]] = {}
+
+    async def pull(self, caller: Caller, name: str, *, insecure: bool = False) -> AsyncGenerator[Told, None]:
+        """How far it is, to its end. Raises InvalidParam for a name at once; later what `Puller.pull` raises."""
+        if "/" not in name:
+            async for told in self._installed_one(caller, name):
+                yield told
+            return
+        wanted = read_wanted(name, reach_of(self._settings), insecure=insecure)
+        key = repr(wanted)
+        self._names.setdefault(key, set()).add((caller, name))
+        transfer = self._transfers.join(key, partial(self._fetch, wanted, key))
+        async for told in transfer.follow():
+            yield told
+
+    async def _installed_one(self, caller: Caller, name: str) -> AsyncGenerator[Told, None]:
+        """There is no library of Ollama's here; programs pull at their start what they are going to use."""
+        parse_name(name)
+        yield Told("pulling manifest")
+        if await self._models.preset(caller, name) is None and self._models.installed(name) is None:
+            raise NotFound(
+                f"pull model manifest: file does not exist: there is no '{name}' here; name a repository "
+                "(hf.co/owner/name) or an address (https://…)"
+            )
+        yield Told("success")
+
+    async def _fetch(self, wanted: Wanted, key: str, transfer: Transfer) -> None:
+        try:
+            transfer.tell("pulling manifest")
+            puller = await in_thread(partial(Puller, self._settings, self._installed))
+            made = await in_thread(partial(puller.pull, wanted, transfer.tell))
+            if made is not None:
+                for caller, name in tuple(self._names[key]):
+                    await self._name(caller, name, made.name)
+            transfer.tell("success")
+        finally:
+            self._names.pop(key, None)
+
+    async def _name(self, caller: Caller, asked: str, checkpoint: str) -> None:
+        """Makes the name that was asked for one of the app's, unless it is the checkpoint's own or can be no name."""
+        try:
+            named = parse_name(asked)
+        except InvalidParam:
+            return
+        if named.plain.lower() != checkpoint.lower() and await self._models.preset(caller, asked) is None:
+            await self._presets.create(caller, asked, checkpoint, Recipe())
