@@ -102,6 +102,8 @@ class PictureRuns:
         return Asked(accepted.run, model, accepted.replayed)
 
     async def _model(self, request: PictureRequest) -> Model:
+        if request.found is not None:
+            return request.found
         try:
             return await self.models.find(request.caller, request.model)
         except ModelNotFound:

@@ -23,6 +23,7 @@ _PIECE = 1 << 20  # bytes of a file that are read at once
 _MOST_PARTS = 512  # of one read: the system takes 1024
 _CAST = 1 << 15  # numbers: of more than that torch makes a team of threads, which wait for each other on a busy machine
 _THREADS = 4
+_PIECES = 32  # for a thread at least: several threads with small tensors wait for the interpreter, and not for memory
 _BUFFERS = 2  # of a thread, for a GPU: one is fetched from while the other is read into
 
 
@@ -34,15 +35,9 @@ class _Part(NamedTuple):
     kind: torch.dtype
     place: torch.Tensor
     where: str
-
-    @property
-    def size(self) -> int:
-        return self.place.numel() * self.kind.itemsize
-
-    @property
-    def is_direct(self) -> bool:
-        """It needs no cast, and no way to another device."""
-        return self.place.dtype == self.kind and self.place.device.type == "cpu"
+    numbers: int
+    size: int  # in bytes of the file
+    is_direct: bool  # it needs no cast, and no way to another device
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,8 +68,9 @@ class Filling:
         """Raises ValueError for a file that is cut short, OSError, and RuntimeError where memory runs out."""
         work: list[Sequence[_Part] | _Whole] = [*self._wholes, *_pieces(self._parts)]
         self._parts, self._wholes = [], []
-        count = min(_THREADS, usable_cores(), len(work))
-        if not count:
+        count = min(_THREADS, usable_cores(), len(work) // _PIECES)
+        if count <= 1:
+            self._do(iter(work))
             return
         with ThreadPoolExecutor(count, "filling") as threads:
             for each in [threads.submit(self._do, islice(work, i, None, count)) for i in range(count)]:
@@ -110,6 +106,10 @@ class _Carrier:
         read = buffer.filled(piece)
         if self._device.type != "cpu":
             read = buffer.sent(read, self._device)
+        if all(part.kind == first.kind and part.numbers <= _CAST for part in piece):
+            numbers = torch.split(read.view(first.kind), [part.numbers for part in piece])
+            torch._foreach_copy_([part.place for part in piece], list(numbers))
+            return
         for part in piece:
             at = part.start - first.start
             _cast(read[at : at + part.size].view(part.kind), part.place)
@@ -159,7 +159,11 @@ def _cast(numbers: torch.Tensor, place: torch.Tensor) -> None:
 
 
 def _part(source: Source, target: torch.Tensor) -> _Part:
-    return _Part(source.descriptor, source.start, source.kind, target.detach().view(-1), source.where)
+    descriptor, start, kind, _, where, _ = source
+    place = target.detach().view(-1)
+    count = place.numel()
+    is_direct = place.dtype == kind and place.device.type == "cpu"
+    return _Part(descriptor, start, kind, place, where, count, count * kind.itemsize, is_direct)
 
 
 def _pieces(parts: Sequence[_Part]) -> Iterator[Sequence[_Part]]:
@@ -193,10 +197,11 @@ def _slices(part: _Part) -> Iterator[_Part]:
         if part.size:
             yield part
         return
-    start = part.start
-    for place in torch.split(part.place, _PIECE // part.kind.itemsize):
-        yield part._replace(start=start, place=place)
-        start += place.numel() * part.kind.itemsize
+    start, width = part.start, part.kind.itemsize
+    for place in torch.split(part.place, _PIECE // width):
+        count = place.numel()
+        yield part._replace(start=start, place=place, numbers=count, size=count * width)
+        start += count * width
 
 
 def _bytes_of(place: torch.Tensor) -> memoryview:
