@@ -13,6 +13,8 @@ import pytest
 
 from app.checkpoints.catalogue import SHIPPED_FOLDER
 from tests.adapters import lora
+from tests.clients.test_ollama import size_of
+from tests.media import picture
 from tests.servers import Atelier, running
 from tests.workers.headers import sd2, write
 
@@ -111,6 +113,9 @@ def test_a_preset_fills_in_what_a_request_leaves_open(atelier: Atelier, painter:
         body = {"model": model, "prompt": "a red circle", **given}
         answer = atelier.http.post("/v1/images/generations", json=body)
         assert [each["seed"] for each in answer.json()["data"]] == seeds
+    painter.create("wide", from_="fixed", parameters={"width": 128, "steps": 2})
+    assert size_of(painter.generate("wide", "a moon", stream=False).image) == (128, 64)
+    assert size_of(painter.generate("wide", "a moon", images=[picture(size=(72, 64))], stream=False).image) == (72, 64)
     painted = [painter.generate("copied", prompt="a red circle", stream=False).image for _ in range(2)]
     assert painted[0] == painted[1] != painter.generate("fixed", prompt="a red circle", stream=False).image
 
@@ -166,6 +171,7 @@ def test_parameters_that_no_tool_takes_are_refused(parameters: dict, says: str, 
         ),
         ("POST", "/api/copy", {"source": "a/", "destination": "b"}, 400, 'source "a/" is invalid'),
         ("POST", "/api/copy", {"source": "atelier-shapes", "destination": ""}, 400, 'destination "" is invalid'),
+        ("POST", "/api/copy", {"source": "atelier-shapes", "destination": "a b"}, 400, 'destination "a b" is invalid'),
         ("POST", "/api/copy", {"source": "nope", "destination": "b"}, 404, 'model "nope" not found'),
         ("DELETE", "/api/delete", {"model": "nope:v1"}, 404, "model 'nope:v1' not found"),
         ("DELETE", "/api/delete", {"name": "nope"}, 404, "model 'nope' not found"),

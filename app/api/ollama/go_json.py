@@ -11,9 +11,11 @@ import binascii
 import json
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
+from msgspec.structs import FieldInfo
 
 from app.api.ollama.values import quoted
 from app.errors import BadRequest
@@ -53,13 +55,12 @@ def read_struct(body: bytes, kind: type[T]) -> T:
         value = {}
     if not isinstance(value, dict):
         raise BadRequest(f"json: cannot unmarshal {_kind_of(value)} into Go value of type api.{name}")
-    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
-    folded = {encoded.lower(): field for encoded, field in fields.items()}
+    fields = _fields(kind)
     read: dict[str, Any] = {}
     for key, given in value.items():
-        field = fields.get(key) or folded.get(key.lower())
+        field = fields.get(key) or fields.get(key.lower())
         if field is not None and given is not None:
-            read[field.name] = _Field(name, field.encode_name).read(given, field.type)
+            read[field.name] = field.read(given, field.kind)
     return kind(**read)
 
 
@@ -71,8 +72,10 @@ def go_name(kind: type) -> str:
 class _Field:
     """A field of a Go struct, which is what its sentences name."""
 
-    def __init__(self, struct: str, name: str) -> None:
-        self._place = f"{struct}.{name}"
+    def __init__(self, struct: str, field: FieldInfo) -> None:
+        self.name = field.name
+        self.kind = field.type
+        self._place = f"{struct}.{field.encode_name}"
 
     def read(self, given: Any, kind: Any) -> Any:
         kind = _plain(kind)
@@ -99,6 +102,13 @@ class _Field:
         if said == "number" and wanted.startswith("int"):
             said = f"number {json.dumps(given)}"
         raise BadRequest(f"json: cannot unmarshal {said} into Go struct field {self._place} of type {wanted}")
+
+
+@cache
+def _fields(kind: type[msgspec.Struct]) -> dict[str, _Field]:
+    """By their names, and by these in small letters. Kept, as it takes a millisecond to find them out."""
+    found = {field.encode_name: _Field(go_name(kind), field) for field in msgspec.structs.fields(kind)}
+    return {name.lower(): field for name, field in found.items()} | found
 
 
 _GO = {bytes: "api.ImageData", str: "string", dict: "api.Message"}

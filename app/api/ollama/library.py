@@ -159,7 +159,7 @@ class OllamaLibraryApi:
     async def _copy(self, request: Request, caller: Caller) -> ASGIApp:
         body = read_struct(await read_bytes(request, self._settings.max_body_bytes), OllamaCopyRequest)
         _require_name("source", body.source)
-        _require_name("destination", body.destination)
+        _require_name("destination", body.destination, of_file=False)
         try:
             await self._library.copy(caller, body.source, body.destination)
         except ModelNotFound:
@@ -189,10 +189,10 @@ class OllamaLibraryApi:
         return NoContent([_EMPTY], 201)
 
 
-def _require_name(field: str, name: str) -> None:
-    """Raises InvalidParam in Ollama's words. A file may be called what no other model may."""
+def _require_name(field: str, name: str, *, of_file: bool = True) -> None:
+    """Raises InvalidParam in Ollama's words. A checkpoint's file may be called what no other model may."""
     try:
         parse_name(name)
     except InvalidParam:
-        if not name.strip() or "/" in name or ":" in name:
+        if not of_file or not name.strip() or "/" in name or ":" in name:
             raise InvalidParam(f'{field} "{name}" is invalid', params=field) from None

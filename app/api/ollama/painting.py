@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 
+import msgspec
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
@@ -25,7 +26,7 @@ from app.domain.event import Tick
 from app.domain.request import Caller
 from app.domain.run import Run
 from app.errors import AtelierError, BadRequest
-from app.runs.models import ModelNotFound
+from app.runs.models import Model, ModelNotFound
 from app.settings import Settings
 
 NDJSON = "application/x-ndjson"
@@ -47,31 +48,28 @@ class Painting:
         headers = RunHeaders.of(request.scope["headers"])
         body = read_struct(await read_bytes(request, self._longest), OllamaGenerateRequest)
         asked = wire.read_generation(body)
-        await self.check_model(caller, asked.model)
-        if asked.unloads:
-            return await self.keep(caller, asked.model, 0.0, headers)
-        wire.check_size(asked)
+        model = await self.find(caller, asked.model)
+        if not asked.unloads:
+            wire.check_size(asked)
         if not body.prompt:
-            return await self.keep(caller, asked.model, asked.keep_alive_s, headers)
-        return await self._paint(asked, headers, caller)
+            told = wire.loaded(asked.model, "unload" if asked.unloads else "load")
+            return await self.keep(model, told, asked.keep_alive_s, headers, caller)
+        return await self._paint(asked, model, headers, caller)
 
-    async def check_model(self, caller: Caller, name: str) -> None:
-        """Raises NotFound in Ollama's words."""
+    async def find(self, caller: Caller, name: str) -> Model:
+        """The model of that name. Raises NotFound in Ollama's words."""
         if not name.strip():
             raise model_not_found(name)
         try:
-            await self._runs.models.find(caller, name)
+            return await self._runs.models.find(caller, name)
         except ModelNotFound:
             raise model_not_found(name) from None
 
-    async def keep(self, caller: Caller, model: str, keep_alive_s: float | None, headers: RunHeaders) -> ASGIApp:
-        """Loads the model, or unloads it with 0; answers when that is done, in one object even to who streams."""
-        reason = "unload" if keep_alive_s == 0 else "load"
-        return await self.kept(caller, wire.loaded(model, reason), keep_alive_s, headers)
-
-    async def kept(self, caller: Caller, told: wire.Told, keep_alive_s: float | None, headers: RunHeaders) -> ASGIApp:
-        """The same, with an answer in another shape."""
-        asked = await self._runs.submit(wire.load_request(told.model, keep_alive_s, headers, caller))
+    async def keep(
+        self, model: Model, told: wire.Told, keep_alive_s: float | None, headers: RunHeaders, caller: Caller
+    ) -> ASGIApp:
+        """Loads the model, or unloads it with 0. `told` is the answer when that is done, one object in any case."""
+        asked = await self._runs.submit(wire.load_request(model, keep_alive_s, headers, caller))
 
         async def answer(run: Run) -> ASGIApp:
             check_success(run)
@@ -79,9 +77,10 @@ class Painting:
 
         return self._runs.late(asked, answer)
 
-    async def _paint(self, asked: Generation, headers: RunHeaders, caller: Caller) -> ASGIApp:
+    async def _paint(self, asked: Generation, model: Model, headers: RunHeaders, caller: Caller) -> ASGIApp:
         given = await self._given(asked)
-        accepted = await self._runs.submit(wire.picture_request(asked, given, headers, caller))
+        request = wire.picture_request(asked, given, headers, caller)
+        accepted = await self._runs.submit(msgspec.structs.replace(request, found=model))
         if asked.streams:
             return self._streamed(accepted, caller, asked.model)
 

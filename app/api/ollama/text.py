@@ -35,6 +35,7 @@ from app.api.pictures.given import longest_body
 from app.api.run_headers import RunHeaders
 from app.domain.request import Caller, Scope
 from app.errors import BadRequest, NotFound
+from app.runs.models import Model
 from app.settings import Settings
 
 
@@ -66,10 +67,10 @@ class TextApi:
         keep_alive_s = read_keep_alive(body.keep_alive)
         wire.check_logprobs(body.top_logprobs)
         model = body.model or body.name
-        await self._known(caller, model)
+        found = await self._known(caller, model)
         if not body.messages and keep_alive_s == 0:
             headers = RunHeaders.of(request.scope["headers"])
-            return await self._painting.kept(caller, wire.unloaded_from_chat(model), keep_alive_s, headers)
+            return await self._painting.keep(found, wire.unloaded_from_chat(model), keep_alive_s, headers, caller)
         if body.think not in (None, False, ""):
             raise BadRequest(f"{quoted(model)} does not support thinking")
         raise BadRequest(f"{quoted(model)} does not support chat")
@@ -104,7 +105,7 @@ class TextApi:
 
     async def _completion(self, request: Request, caller: Caller) -> ASGIApp:
         body = await self._compatible(request)
-        await self._painting.check_model(caller, body.model)
+        await self._painting.find(caller, body.model)
         raise BadRequest(f"{quoted(body.model)} does not support generate")
 
     async def _compatible_embeddings(self, request: Request, caller: Caller) -> ASGIApp:
@@ -128,16 +129,16 @@ class TextApi:
     async def _compatible(self, request: Request) -> CompatibleRequest:
         return read_struct(await read_bytes(request, self._longest), CompatibleRequest)
 
-    async def _known(self, caller: Caller, name: str) -> None:
+    async def _known(self, caller: Caller, name: str) -> Model:
         """As the chat's handler looks for a model. Raises BadRequest, NotFound."""
         if not name.strip():
             raise model_required()
-        await self._painting.check_model(caller, name)
+        return await self._painting.find(caller, name)
 
     async def _pulled(self, caller: Caller, name: str) -> None:
         """As the scheduler looks for one. Raises NotFound."""
         try:
-            await self._painting.check_model(caller, name)
+            await self._painting.find(caller, name)
         except NotFound:
             raise NotFound(f"model {quoted(name)} not found, try pulling it first", params="model") from None
 

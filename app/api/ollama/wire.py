@@ -19,6 +19,7 @@ from app.api.run_headers import RunHeaders
 from app.domain.request import Caller
 from app.errors import BadRequest
 from app.graph.nodes.start import StartVariable
+from app.runs.models import Model
 from app.runs.shipped import shipped
 
 VERSION = "0.32.5"
@@ -106,11 +107,11 @@ def picture_request(
     )
 
 
-def load_request(model: str, keep_alive_s: float | None, headers: RunHeaders, caller: Caller) -> PictureRequest:
+def load_request(model: Model, keep_alive_s: float | None, headers: RunHeaders, caller: Caller) -> PictureRequest:
     """The model is to come into memory for so long; 0: it is to go."""
     kept = {} if keep_alive_s is None else {"keep_alive_s": keep_alive_s}
     return PictureRequest(
-        dialect="ollama", document=LOAD, caller=caller, user=USER, model=model, inputs=kept, headers=headers
+        dialect="ollama", document=LOAD, caller=caller, user=USER, found=model, inputs=kept, headers=headers
     )
 
 

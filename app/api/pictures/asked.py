@@ -10,6 +10,7 @@ import msgspec
 from app.api.run_headers import NO_HEADERS, RunHeaders
 from app.artifacts.incoming import Incoming
 from app.domain.request import Caller, Dialect
+from app.runs.models import Model
 from app.runs.shipped import shipped
 
 GENERATE, EDIT, VARIATION, INPAINT = "text-to-image", "image-edit", "image-variation", "inpaint"
@@ -28,8 +29,9 @@ class GivenPicture(msgspec.Struct, frozen=True):
 class PictureRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be painted. `inputs` are the document's, without its checkpoint and its files.
 
-    `or_default`: where there is no such model the default paints. `effort`: low, medium, high, xhigh or max, which
-    says how many of the model's own steps are made where the inputs say nothing of steps; empty: all of them.
+    `found`: the model of that name, where the dialect has looked for it already. `or_default`: where there is no such
+    model the default paints. `effort`: low, medium, high, xhigh or max, which says how many of the model's own steps
+    are made where the inputs say nothing of steps; empty: all of them.
     `pictures` are by the name of the document's variable. A variable of one file gets the first of them.
     """
 
@@ -38,6 +40,7 @@ class PictureRequest(msgspec.Struct, frozen=True, kw_only=True):
     caller: Caller
     user: str
     model: str = ""
+    found: Model | None = None
     or_default: bool = False
     effort: str = ""
     inputs: Mapping[str, Any] = {}

@@ -81,7 +81,7 @@ class PictureRuns:
         of what is wrong.
         """
         model = await self._model(request)
-        defaults = {**model.defaults, **steps_of(request.effort, model), **_strength_of(request)}
+        defaults = {**_defaults(model, request), **steps_of(request.effort, model), **_strength_of(request)}
         inputs: dict[str, Any] = {**defaults, **request.inputs, "model_name": model.checkpoint.name}
         given = await self._keep(request)
         accepted = await self._service.submit(
@@ -102,6 +102,8 @@ class PictureRuns:
         return Asked(accepted.run, model, accepted.replayed)
 
     async def _model(self, request: PictureRequest) -> Model:
+        if request.found is not None:
+            return request.found
         try:
             return await self.models.find(request.caller, request.model)
         except ModelNotFound:
@@ -166,6 +168,13 @@ def check_success(run: Run) -> None:
     """Raises RunFailed, RunStopped, RunOverdue for a run that has ended otherwise."""
     if run.status not in (RunStatus.SUCCEEDED, RunStatus.PARTIAL_SUCCEEDED):
         raise failure_of(run)
+
+
+def _defaults(model: Model, request: PictureRequest) -> dict[str, Any]:
+    """What the preset says; but a picture that is changed keeps its own size unless the request says another."""
+    if not request.pictures:
+        return dict(model.defaults)
+    return {name: value for name, value in model.defaults.items() if name not in ("width", "height")}
 
 
 def failure_of(run: Run) -> AtelierError:
