@@ -258,7 +258,7 @@ def test_weights_of_one_family_come_into_the_memory_that_others_leave(models):
     residency.bring(models["a"])
     swapped = new_pages(lambda: residency.bring(models["c"]))
     replaced = new_pages(lambda: residency.bring(replace(models["a"], family="sd1")))
-    assert swapped < 0.3 * replaced
+    assert swapped < 0.5 * replaced
     assert replaced > 10_000
 
 
