@@ -59,6 +59,12 @@ def test_a_field_becomes_inputs_of_the_document(body: dict[str, Any], inputs: di
     assert generation(**body).request.inputs == {"prompt": "a cat", "n": 1, **inputs}
 
 
+@pytest.mark.parametrize("size", ["auto", "128x64", "3840x2160"])
+def test_events_say_the_size_that_was_asked_for(size: str) -> None:
+    wanted = generation(model="gpt-image-2" if size != "128x64" else "any", size=size, stream=True)
+    assert wanted.look.size == size
+
+
 @pytest.mark.parametrize(
     ("asked", "document", "strength"),
     [

@@ -138,7 +138,7 @@ def _wanted(fields: Fields, asker: Asker, asked: _Asked) -> Wanted:
         output_format=output_format,
         quality=quality,
         background=background,
-        size=f"{inputs['width']}x{inputs['height']}" if size else AUTO,
+        size=_size_of(size),
         revised_prompt=asked.revised,
         safety_identifier=safety or user or None,
     )
@@ -158,6 +158,14 @@ def _wanted(fields: Fields, asker: Asker, asked: _Asked) -> Wanted:
         streams=look.streams,
     )
     return Wanted(request, look)
+
+
+def _size_of(inputs: Mapping[str, Any]) -> str:
+    """What was asked for, as events say it before there is a picture."""
+    if not inputs:
+        return AUTO
+    width, height = (inputs[side] * inputs.get("upscale", 1) for side in ("width", "height"))
+    return f"{width}x{height}"
 
 
 def _file(fields: Fields, inputs: dict[str, Any]) -> str:
