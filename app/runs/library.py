@@ -18,7 +18,7 @@ from app.domain.key import require_scope
 from app.domain.model_name import ModelName, parse_name
 from app.domain.request import Caller, Scope
 from app.errors import InvalidParam
-from app.runs.models import ModelNotFound, Models
+from app.runs.models import Model, ModelNotFound, Models
 from app.runs.presets import Presets, Recipe
 from app.settings import Settings
 from app.store.presets import presets_of_checkpoint
@@ -48,7 +48,7 @@ class Library:
     def __init__(self, store: Store, models: Models, catalogue: Catalogue, settings: Settings) -> None:
         self._store = store
         self._models = models
-        self.presets = Presets(store, models, catalogue)
+        self.presets = Presets(store, catalogue)
         self.installed = Installed(settings, catalogue)
         self.blobs = Blobs(settings.checkpoints_dir, settings.blob_mb << 20)
 
@@ -64,18 +64,19 @@ class Library:
         files = {path: read_digest(digest) for path, digest in making.files.items()}
         adapters = {path: read_digest(digest) for path, digest in making.adapters.items()}
         if making.origin:
-            origin, new = making.origin, []
+            source = await self._models.find(caller, making.origin)
         elif files:
-            origin = (await self._place(named, files)).name
-            new = list(files.values())
+            checkpoint = await self._place(named, files)
+            source = Model(checkpoint.name, checkpoint)
         else:
             raise InvalidParam("neither 'from' or 'files' was specified", params="from")
         recipe = await self._with_adapters(making.recipe, adapters)
-        new += adapters.values()
-        if files and not making.origin and origin.lower() == named.plain.lower() and not recipe.says_something:
-            return Created(new=tuple(new))
-        made = await self.presets.create(caller, making.name, origin, recipe)
-        existing = await self._known(made.checkpoint) if making.origin else ""
+        new = (*(() if making.origin else files.values()), *adapters.values())
+        if not making.origin and source.name.lower() == named.plain.lower() and not recipe.says_something:
+            await self.presets.release(caller, making.name)  # of this name, the checkpoint is meant from now on
+            return Created(new=new)
+        made = await self.presets.create(caller, making.name, source, recipe)
+        existing = await asyncio.to_thread(self.installed.sha256, source.checkpoint) if making.origin else ""
         return Created((existing,) if existing else (), (*new, made.digest))
 
     async def _place(self, named: ModelName, files: Mapping[str, str]) -> Checkpoint:
@@ -105,10 +106,6 @@ class Library:
         if found is None:
             raise InvalidParam(f"blob not found for {path} (digest sha256:{sha256}): post it first", params="files")
         return found
-
-    async def _known(self, checkpoint: str) -> str:
-        """Its hash, if somebody has read the file for that before."""
-        return await asyncio.to_thread(self.installed.sha256, self._models.checkpoint(checkpoint).checkpoint)
 
     async def copy(self, caller: Caller, source: str, name: str) -> None:
         """The same model under another name; no file is copied. Raises InvalidParam, ModelNotFound."""

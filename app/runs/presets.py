@@ -12,7 +12,7 @@ from app.domain.model_name import parse_name
 from app.domain.preset import Preset
 from app.domain.request import Caller
 from app.errors import InvalidParam
-from app.runs.models import Model, ModelNotFound, Models
+from app.runs.models import Model, ModelNotFound
 from app.runs.preset_parameters import check_parameters
 from app.store.presets import delete_preset, put_preset
 from app.store.store import Store
@@ -36,18 +36,16 @@ class Recipe(msgspec.Struct, frozen=True):
 class Presets:
     """Makes, copies and forgets presets. Two that write one name at once: the last one counts."""
 
-    def __init__(self, store: Store, models: Models, catalogue: Catalogue) -> None:
+    def __init__(self, store: Store, catalogue: Catalogue) -> None:
         self._store = store
-        self._models = models
         self._catalogue = catalogue
 
-    async def create(self, caller: Caller, name: str, origin: str, recipe: Recipe) -> Preset:
+    async def create(self, caller: Caller, name: str, source: Model, recipe: Recipe) -> Preset:
         """A preset from another model; it replaces one of that name.
 
-        Raises InvalidParam for the name, a parameter or a text, ModelNotFound, CheckpointUnavailable.
+        Raises InvalidParam for the name, a parameter or a text, CheckpointUnavailable.
         """
         named = parse_name(name)
-        source = await self._models.find(caller, origin)
         given = {**(source.preset.parameters if source.preset else {}), **recipe.parameters}
         parameters = check_parameters(given, source.checkpoint, self._catalogue.adapters)
         before = source.preset or Preset("", "", "")
@@ -72,8 +70,13 @@ class Presets:
 
     async def forget(self, caller: Caller, preset: Preset) -> None:
         """Raises ModelNotFound when somebody else was faster."""
-        if not await self._store.commit(lambda tx: delete_preset(tx, caller.app_id, preset.folded) or tx.again):
+        if not await self.release(caller, preset.name):
             raise ModelNotFound(preset.name)
+
+    async def release(self, caller: Caller, name: str) -> bool:
+        """No preset has the name any more; False when none had it. Raises InvalidParam."""
+        folded = parse_name(name).folded
+        return await self._store.commit(lambda tx: delete_preset(tx, caller.app_id, folded) or tx.again)
 
 
 def _text(field: str, text: str) -> str:

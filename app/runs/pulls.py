@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from functools import partial
 
+from app.checkpoints.checkpoint import Checkpoint
 from app.checkpoints.installed import Installed
 from app.domain.model_name import parse_name
 from app.domain.request import Caller
 from app.errors import InvalidParam, NotFound
 from app.outbound.reach import reach_of
-from app.runs.models import Models
+from app.runs.models import Model, Models
 from app.runs.presets import Presets, Recipe
 from app.runs.pulling import Puller, Wanted, read_wanted
 from app.runs.transfers import Told, Transfer, Transfers, in_thread
@@ -65,16 +66,21 @@ class Pulls:
             made = await in_thread(partial(puller.pull, wanted, transfer.tell))
             if made is not None:
                 for caller, name in tuple(self._names[key]):
-                    await self._name(caller, name, made.name)
+                    await self._name(caller, name, made)
             transfer.tell("success")
         finally:
             self._names.pop(key, None)
 
-    async def _name(self, caller: Caller, asked: str, checkpoint: str) -> None:
-        """Makes the name that was asked for one of the app's, unless it is the checkpoint's own or can be no name."""
+    async def _name(self, caller: Caller, asked: str, made: Checkpoint) -> None:
+        """Makes the name that was asked for one of the app's, unless it is the checkpoint's own or can be no name.
+
+        A preset of that name that somebody has given parameters stays as it is.
+        """
         try:
             named = parse_name(asked)
         except InvalidParam:
             return
-        if named.plain.lower() != checkpoint.lower() and await self._models.preset(caller, asked) is None:
-            await self._presets.create(caller, asked, checkpoint, Recipe())
+        before = await self._models.preset(caller, asked)
+        is_own = before is not None and (before.parameters or before.system or before.template or before.license)
+        if named.plain.lower() != made.name.lower() and not is_own:
+            await self._presets.create(caller, asked, Model(made.name, made), Recipe())

@@ -225,6 +225,17 @@ def test_a_diffusers_folder_is_made_of_its_files(keeper: ollama.Client, server: 
     assert keeper.create("again", from_="ME/shapes:V2").status == "success"
 
 
+def test_a_new_checkpoint_paints_with_the_next_request(atelier: Atelier, painter: ollama.Client) -> None:
+    maker = client_of(atelier, "run,read,checkpoints")
+    paths = {str(path.relative_to(SHAPES)): path for path in SHAPES.rglob("*") if path.is_file()}
+    maker.create("brought", files={name: maker.create_blob(path) for name, path in paths.items()})
+    try:
+        assert size_of(painter.generate("brought", "a moon", steps=1, stream=False).image) == (64, 64)
+    finally:
+        maker.delete("brought")
+    assert refused(painter.generate, "brought", "a moon") == (404, "model 'brought' not found")
+
+
 def test_what_is_no_checkpoint_is_refused_by_name(keeper: ollama.Client, server: Atelier, tmp_path: Path) -> None:
     lora(tmp_path, "ink")
     [ink] = tmp_path.rglob("ink.safetensors")
@@ -243,6 +254,18 @@ def test_a_posted_lora_is_put_on(keeper: ollama.Client, server: Atelier, tmp_pat
     assert keeper.create("inked", from_="atelier-shapes", adapters=adapters).status == "success"
     assert (server.checkpoints_dir / "loras" / "ink.safetensors").is_file()
     assert keeper.create("inked", from_="atelier-shapes", parameters={"loras": ["ink:0.5"]}).status == "success"
+
+
+def test_a_preset_of_a_files_name_gives_way_to_it(keeper: ollama.Client, tmp_path: Path) -> None:
+    keeper.create("swapped", from_="atelier-shapes", parameters={"steps": 3})
+    file = checkpoint(tmp_path / "a", words=70)
+    files = {"a.safetensors": keeper.create_blob(file)}
+    keeper.create("swapped", files=files, parameters={"guidance_scale": 2})
+    shown = keeper.show("swapped")
+    assert ("guidance_scale 2" in shown.modelfile, "steps 3" in shown.modelfile) == (True, False)
+    assert (shown.details.parent_model, "FROM swapped:latest\n" in shown.modelfile) == ("swapped:latest", True)
+    keeper.create("swapped", files=files)
+    assert (keeper.show("swapped").details.parent_model or "") == ""
 
 
 def test_another_checkpoint_is_not_written_over(keeper: ollama.Client, server: Atelier, tmp_path: Path) -> None:

@@ -40,7 +40,6 @@ USER = "allm"
 
 _SIZE = re.compile(r"([0-9]{1,5})[xX]([0-9]{1,5})")
 _DOCUMENTS = {"generate": GENERATE, "edit": EDIT, "variation": VARIATION}
-_FIELDS = frozenset({"prompt", "n"})  # what no option says again
 _LONGEST_PROMPT = 32_000
 
 

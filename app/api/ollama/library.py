@@ -7,7 +7,7 @@ from typing import Annotated
 
 import msgspec
 from msgspec import Meta
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp
 
 from app.api.answer import NoContent
@@ -185,7 +185,10 @@ class OllamaLibraryApi:
             return NoContent([_EMPTY], 200)
         announced = request.headers.get("content-length", "")
         size = int(announced) if announced.isdecimal() else None
-        await self._library.blobs.receive(sha256, size, request.stream())
+        try:
+            await self._library.blobs.receive(sha256, size, request.stream())
+        except ClientDisconnect:  # nobody hears this, but it is no failure of ours that it should be logged as one
+            raise BadRequest("The connection ended before the body did.") from None
         return NoContent([_EMPTY], 201)
 
 

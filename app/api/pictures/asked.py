@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -49,6 +50,7 @@ class PictureRequest(msgspec.Struct, frozen=True, kw_only=True):
     streams: bool = False
 
 
+@cache
 def inputs_of(document: str) -> frozenset[str]:
     """The names that a document's start node declares."""
     return frozenset(variable.name for variable in shipped(document).graph.start.variables)

@@ -100,10 +100,13 @@ ROWS = (
         "checkpoint",
         "model_name",
         dify=honoured("inputs.model_name"),
-        openai=mapped("model", says="any case, with or without `:latest`; a name of OpenAI's is what stands in for it"),
+        openai=mapped(
+            "model",
+            says="any case, with or without `:latest`, presets, too; a name of OpenAI's is what stands in for it",
+        ),
         ollama=mapped("model", "name", says="any case, with or without a tag; presets, too"),
-        early=mapped("model", says="any case, with or without a tag; required"),
-        llamago=mapped("model", says="any case, with or without `:latest`; empty: the default"),
+        early=mapped("model", says="likewise; required"),
+        llamago=mapped("model", says="any case, with or without `:latest`; presets, too; empty: the default"),
         allm=mapped("model", says="as OpenAI's; null: the default"),
     ),
     row(
