@@ -143,6 +143,8 @@ class Engine:
         self._loop.give(ticket)
         pictures = ticket.follow(on_progress)
         request = complete(request)
+        if ticket.in_full:
+            request = replace(request, weights=replace(request.weights, in_full=True))
         shown = (_shown(pixels, request, enlarge) for pixels in pictures)
         images = [self._image(pixels, request.alone(i)) for i, pixels in enumerate(shown)]
         return Painted(tuple(images), ticket.load_s)

@@ -166,6 +166,7 @@ class EngineLoop:
 
     def _start(self, painting: Painting) -> None:
         painting.ticket.is_begun = True
+        painting.ticket.in_full = painting.weights.in_full
         if painting.is_over:
             return
         weights = painting.weights

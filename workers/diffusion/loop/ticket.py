@@ -46,6 +46,7 @@ class Ticket:
         self.should_stop = should_stop
         self.enlarge = enlarge
         self.is_begun = False  # its prompts are encoded, or what kept them from it was told
+        self.in_full = False  # painted in single precision, because half of it was too little
         self.load_s = 0.0  # how long its checkpoint took to load; set before the end is told
         self._told: queue.SimpleQueue[Progress | _Glimpsed | Errand | list[Pixels] | Exception] = queue.SimpleQueue()
 
