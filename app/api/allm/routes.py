@@ -74,7 +74,7 @@ class AllmApi:
         request_id = subject().request
 
         async def answer(run: Run) -> ASGIApp:
-            made, places = await self._runs.made(caller, run), Places()
+            made, places = await self._runs.made(run), Places()
             values = [self._urls.of(request, each) if is_url else places.of(each) for each in made]
             body = wire.response(wanted, run, asked.model, list(zip(made, values, strict=True)), request_id)
             return PicturesAnswer(places.cut(msgspec.json.encode(body)), self._reader, asked.headers)

@@ -107,11 +107,11 @@ class GenerateApi:
         asked = await self._runs.submit(wanted)
         form = framing.framing_of(request.headers.get("accept", ""))
         if wanted.streams:
-            frames = self._frames(request, caller, asked, form)
+            frames = self._frames(request, asked, form)
             return self._streams.stream(frames, asked.headers, framing.media_type(form))
 
         async def answer(run: Run) -> ASGIApp:
-            made = await self._runs.made(caller, run)
+            made = await self._runs.made(run)
             return PicturesAnswer(self._whole(request, asked, run, made, form), self._reader, asked.headers)
 
         return self._runs.late(asked, answer)
@@ -127,12 +127,10 @@ class GenerateApi:
             return pieces
         return [msgspec.json.encode(wire.whole_reply(run, asked.model, urls, ()))]
 
-    async def _frames(
-        self, request: Request, caller: Caller, asked: Asked, form: Framing
-    ) -> AsyncGenerator[bytes, None]:
+    async def _frames(self, request: Request, asked: Asked, form: Framing) -> AsyncGenerator[bytes, None]:
         """Progress, then each picture, then the end; or the error that came in its place."""
         try:
-            async for pieces in self._pieces(request, caller, asked, form):
+            async for pieces in self._pieces(request, asked, form):
                 parts = written(framing.framed(pieces, form), self._reader)
                 # Up to the beginning of the picture: what is wrong with its file is told in a piece of its own.
                 yield b"".join([await anext(parts, b"") for _ in range(3)])
@@ -147,9 +145,7 @@ class GenerateApi:
         if last := framing.done(form):
             yield last
 
-    async def _pieces(
-        self, request: Request, caller: Caller, asked: Asked, form: Framing
-    ) -> AsyncIterator[list[Piece]]:
+    async def _pieces(self, request: Request, asked: Asked, form: Framing) -> AsyncIterator[list[Piece]]:
         run, done, total = asked.run, 0, 0
         async for news in self._runs.follow(asked):
             if isinstance(news, Run):
@@ -158,7 +154,7 @@ class GenerateApi:
                 done, total = news.step, news.steps
             if not isinstance(news, Run):  # in silence, too, so that nobody takes the connection for dead
                 yield [msgspec.json.encode(wire.progress_piece(run, asked.model, done, total))]
-        made = await self._runs.made(caller, run)
+        made = await self._runs.made(run)
         for index, each in enumerate(made):
             url, places = self._urls.of(request, each), Places()
             piece = msgspec.json.encode(wire.picture_piece(run, asked.model, url, index, places.of(each)))

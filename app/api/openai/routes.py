@@ -182,7 +182,7 @@ class OpenAIApi:
             return self._streams.stream(self._frames(asked, wanted), asked.headers)
 
         async def answer(run: Run) -> ASGIApp:
-            made, places = await self._runs.made(wanted.request.caller, run), Places()
+            made, places = await self._runs.made(run), Places()
             shown = [self._urls.of(request, each) if wanted.look.urls else places.of(each) for each in made]
             body = msgspec.json.encode(wire.images(wanted.look, asked.model.name, made, shown))
             if wanted.look.urls:
@@ -197,7 +197,7 @@ class OpenAIApi:
         try:
             async for news in self._runs.follow(asked):
                 if isinstance(news, Run):
-                    made = await self._runs.made(wanted.request.caller, news)
+                    made = await self._runs.made(news)
                     events = [wire.completed(look, asked.model.name, each) for each in made]
                     async for part in written(wire.pieces_of(events), self._reader):
                         yield part

@@ -127,7 +127,7 @@ class PictureRuns:
             elif news.event.kind is EventKind.RUN_FINISHED:
                 yield news.run
 
-    async def made(self, caller: Caller, run: Run) -> tuple[Artifact, ...]:
+    async def made(self, run: Run) -> tuple[Artifact, ...]:
         """The pictures of a run that has ended, in their order. Raises RunFailed, RunStopped, RunOverdue."""
         check_success(run)
         return _in_order(run, await self._service.made(run))
