@@ -84,7 +84,7 @@ def test_without_include_the_body_is_difys_to_the_byte(web: Atelier, echo_key: s
             "finished_at": run["finished_at"],
             "elapsed_time": run["elapsed_time"],
         }
-        assert answer.text == json.dumps(golden, ensure_ascii=False, separators=(",", ":"))
+        assert answer.content == msgspec.json.encode(golden)  # which writes small numbers without an exponent
 
 
 def test_include_adds_what_it_names_behind_difys_fields(web: Atelier, echo_key: str) -> None:

@@ -123,9 +123,9 @@ def test_a_stop_ends_one_step_and_spares_its_neighbour(office: Open) -> None:
         assert server.worker_pid(PAINTER, "cpu") == worker
 
 
-def test_what_dies_with_a_worker_is_done_again_one_step_at_a_time(office: Open) -> None:
-    """One of them may be what killed it: it is not to take the others with it again."""
-    with office() as open_office:
+def test_what_dies_with_a_worker_is_done_again_in_small_company(office: Open) -> None:
+    """One of them may be what killed it: it is not to take the others with it again. Of three lanes that leaves one."""
+    with office(cpu_lanes="3") as open_office:
         runs = [open_office.ask(path) for path in ("/1", "/2", "/3")]
         open_office.until_asked("/1", "/2", "/3")
         open_office.site.visits.clear()

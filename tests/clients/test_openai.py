@@ -114,12 +114,13 @@ def test_errors_are_the_clients_own(client: OpenAI, atelier: Atelier) -> None:
 
 @pytest.mark.skipif(not HAS_NPM, reason=WITHOUT)
 def test_the_client_for_javascript(atelier: Atelier, files: tuple[Path, Path]) -> None:
-    assert in_node("openai.mjs", atelier, files) == {
+    said = in_node("openai.mjs", atelier, files)
+    assert "atelier-shapes" in said.pop("models")
+    assert said == {
         "generated": [["iVBORw0K", 7], ["iVBORw0K", 8]],
         "last": "image_generation.completed",
         "edited": "png",
         "varied": 7,
-        "models": ["atelier-shapes"],
         "model": "model",
         "refused": [404, "model_not_found"],
     }
