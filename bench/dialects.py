@@ -58,13 +58,19 @@ def _latency(http: httpx.Client, pid: int) -> None:
     The time that the server computes is less moved by that than the time that passes.
     """
     dify = _posting(http, "/v1/workflows/run", RUN)
+
+    def fetched() -> httpx.Response:
+        return http.get(dify().json()["data"]["outputs"]["files"][0]["url"]).raise_for_status()
+
+    base64 = _posting(http, "/v1/images/generations", OPENAI | {"response_format": "b64_json"})
     print("\na picture that costs nothing, over HTTP, against Dify's blocking run; medians of calls in turns")
     print(f"{'':>16} {'Dify ms':>9} {'its ms':>9} {'added ms':>9} {'CPU: Dify':>10} {'its':>7} {'added ms':>9}")
-    for name, call in (
-        ("OpenAI, a URL", _posting(http, "/v1/images/generations", OPENAI)),
-        ("OpenAI, base64", _posting(http, "/v1/images/generations", OPENAI | {"response_format": "b64_json"})),
+    for name, plain, call in (
+        ("OpenAI, a URL", dify, _posting(http, "/v1/images/generations", OPENAI)),
+        ("OpenAI, base64", dify, base64),
+        ("  after a GET", fetched, base64),  # what both have then is the same: the picture's bytes
     ):
-        pairs = [(_timed(dify, pid), _timed(call, pid)) for _ in range(WARM + CALLS)][WARM:]
+        pairs = [(_timed(plain, pid), _timed(call, pid)) for _ in range(WARM + CALLS)][WARM:]
         columns = [[took[i] * 1000 for took in side] for i in (0, 1) for side in zip(*pairs, strict=True)]
         one, other, cpu, other_cpu = map(statistics.median, columns)
         wall = f"{one:>9.2f} {other:>9.2f} {other - one:>9.2f}"

@@ -14,7 +14,7 @@ import torch
 from bench.diffusion.crowds import alone, crowds, joining, mixed_load
 from bench.diffusion.soak import soak
 from bench.diffusion.stage import Stage, device_name, open_stage
-from bench.diffusion.switching import loading, switching
+from bench.diffusion.switching import large, loading, switching
 from bench.diffusion.table import HEAD, Row
 from workers.diffusion.threads import usable_cores
 
@@ -25,6 +25,7 @@ PARTS: dict[str, Callable[[Stage], Iterator[Row]]] = {
     "joining": joining,
     "switching": switching,
     "loading": loading,
+    "large": large,
     "soak": lambda stage: soak(),
 }
 

@@ -15,14 +15,14 @@ from safetensors.torch import load_file, save_file
 
 from bench.diffusion.stage import Stage, seconds
 from bench.diffusion.table import Row
-from bench.diffusion.weights import cousins, single_file
+from bench.diffusion.weights import cousins, random_stable_diffusion, single_file
 from workers.diffusion.checkpoint.shells import forget_shells
 from workers.diffusion.checkpoint.tokenizer import CONFIGS
 from workers.diffusion.engine import Engine
 from workers.diffusion.memory import give_back_memory
 from workers.diffusion.request import Limits, Precision, Tuning, Weights
 
-ROUNDS, LOADS = 10, 8
+ROUNDS, LOADS, LARGE = 10, 8, 5
 
 
 def switching(stage: Stage) -> Iterator[Row]:
@@ -90,15 +90,29 @@ def loading(stage: Stage) -> Iterator[Row]:
             yield _load_row("  in single precision, of such a file", *_loads_s(stage, wide_weights, "float32"))
 
 
+def large(stage: Stage) -> Iterator[Row]:
+    """Stable Diffusion 1.5 in full size, 2.1 GB in half precision: as it is, and made single while it is read."""
+    folder = random_stable_diffusion()
+    with tempfile.TemporaryDirectory(dir=_on_disk()) as place:
+        file = single_file(folder, Path(place))
+        weights = Weights(file.stem, str(file), "sd1")
+        size = f"{file.stat().st_size / 1e9:.1f} GB"
+        as_it_is = _loads_s(stage, weights, "float16", LARGE)
+        yield _load_row(f"loading a cold file of {size} as it is", *as_it_is, "<= 1.2")
+        yield _load_row("  in single precision", *_loads_s(stage, weights, "float32", LARGE))
+
+
 def _load_row(what: str, ours: Sequence[float], read: Sequence[float], aim: str = "") -> Row:
     ours_s, read_s = statistics.median(ours), statistics.median(read)
     return Row(what, f"{ours_s * 1000:.0f} ms", f"reading: {read_s * 1000:.0f} ms", ours_s / read_s, aim)
 
 
-def _loads_s(stage: Stage, weights: Weights, precision: Precision) -> tuple[list[float], list[float]]:
+def _loads_s(
+    stage: Stage, weights: Weights, precision: Precision, times: int = LOADS
+) -> tuple[list[float], list[float]]:
     """So many loads, and as many times only read, in turns."""
     ours, read = [], []
-    for _ in range(LOADS):
+    for _ in range(times):
         read.append(seconds(_read, _cold(Path(weights.path))))
         ours.append(_load_s(stage, weights, precision))
     return ours, read
