@@ -314,6 +314,19 @@ def test_a_key_that_may_not_paint_is_told_so(web: Atelier) -> None:
     assert web.http.get("/v1/models", headers=reads).json()["object"] == "list"
 
 
+def test_what_is_too_much_is_openais_to_the_byte_and_asked_again_by_its_clients(house: Atelier) -> None:
+    busy = house.bearer(house.cli("keys", "create", "--max-active", "1"))
+    stalling = {"inputs": {"prompt": "stall"}, "user": "u", "response_mode": "async"}
+    first = house.http.post("/v1/workflows/run", json=stalling, headers=busy).json()
+    answer = house.http.post(GENERATIONS, json={"prompt": "a cat"}, headers=busy)
+    house.http.post(f"/v1/workflows/tasks/{first['task_id']}/stop", json={"user": "u"}, headers=busy)
+    told = "Too many requests. Please try again later. At most 1 runs of this key may be under way at once, and there are 1."
+    kind = {"type": "rate_limit_error", "param": None, "code": "too_many_requests"}
+    assert answer.json() == {"error": {"message": told, **kind}}
+    assert (answer.status_code, answer.headers["x-should-retry"]) == (429, "true")
+    assert int(answer.headers["retry-after"]) > 0
+
+
 def test_an_answer_tells_what_strict_clients_take(house: Atelier) -> None:
     body = {"prompt": "a cat", "seed": 7, "n": 2, "steps": 1, "quality": "hd", "background": "opaque"}
     answer = house.http.post(GENERATIONS, json={**body, "response_format": "b64_json", "size": None, "user": "cat"})
