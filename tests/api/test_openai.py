@@ -320,7 +320,7 @@ def test_what_is_too_much_is_openais_to_the_byte_and_asked_again_by_its_clients(
     first = house.http.post("/v1/workflows/run", json=stalling, headers=busy).json()
     answer = house.http.post(GENERATIONS, json={"prompt": "a cat"}, headers=busy)
     house.http.post(f"/v1/workflows/tasks/{first['task_id']}/stop", json={"user": "u"}, headers=busy)
-    told = "Too many requests. Please try again later. At most 1 runs of this key may be under way at once, and there are 1."
+    told = "Too many requests. Please try again later. At most 1 runs of this key may be under way at once, and there are 1."  # noqa: E501
     kind = {"type": "rate_limit_error", "param": None, "code": "too_many_requests"}
     assert answer.json() == {"error": {"message": told, **kind}}
     assert (answer.status_code, answer.headers["x-should-retry"]) == (429, "true")
