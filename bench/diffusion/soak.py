@@ -51,10 +51,10 @@ def main(count: int = REQUESTS) -> None:
         files = [Weights(file.stem, str(file), "shapes") for file in cousins(4, Path(folder))]
         engine = Engine("cpu", limits=Limits(budget_bytes=BUDGET_BYTES))
         requests = [_request(files, number) for number in range(count)]
-        painted, failed, first_mb = _paint_all(engine, requests)
+        sample = frozenset(random.Random(0).sample(range(count), min(SAMPLE, count)))
+        painted, failed, first_mb = _paint_all(engine, requests, sample)
         last_mb = _resident_mb()
-        sample = random.Random(0).sample(sorted(painted), min(SAMPLE, len(painted)))
-        alone = {number: engine.paint(requests[number]).images[0].content for number in sample}
+        alone = {number: engine.paint(requests[number]).images[0].content for number in painted}
         mixed_up = sum(not _is_same(painted[number], picture) for number, picture in alone.items())
     said = {"requests": count, "first_mb": first_mb, "last_mb": last_mb, "failed": failed, "mixed_up": mixed_up}
     print(json.dumps(said))
@@ -77,18 +77,23 @@ def _request(files: list[Weights], number: int) -> ImageRequest:
     )
 
 
-def _paint_all(engine: Engine, requests: list[ImageRequest]) -> tuple[dict[int, bytes], int, float]:
-    """The pictures by their request's number, how many failed, and the memory after the first few, in MB."""
+def _paint_all(
+    engine: Engine, requests: list[ImageRequest], sample: frozenset[int]
+) -> tuple[dict[int, bytes], int, float]:
+    """The pictures of the sample by their request's number, how many failed, the memory after the first few, in MB.
+
+    All of the pictures would be a part of that memory, and not the engine's.
+    """
     painted: dict[int, bytes] = {}
     failed, first_mb = 0, 0.0
     with ThreadPoolExecutor(CALLERS) as threads:
         for begin, end in ((0, FIRST), (FIRST, len(requests))):
             waiting = {number: threads.submit(engine.paint, requests[number]) for number in range(begin, end)}
             for number, each in waiting.items():
-                if each.exception() is None:
-                    painted[number] = each.result().images[0].content
-                else:
+                if each.exception() is not None:
                     failed += 1
+                elif number in sample:
+                    painted[number] = each.result().images[0].content
             first_mb = first_mb or _resident_mb()
     return painted, failed, first_mb
 
