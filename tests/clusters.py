@@ -62,7 +62,7 @@ class RunningCluster:
         (port,) = (process["port"] for process in self.state()["processes"] if process["name"] == name)
         until(f"{name} answers", lambda: httpx.get(f"http://127.0.0.1:{port}/livez").status_code == 200)
 
-    def stop(self, patience_s: float = PATIENCE_S) -> int:
+    def stop(self, patience_s: float = 1.5 * PATIENCE_S) -> int:
         """Ends the cluster in order; its exit status."""
         if self.supervisor.poll() is None:
             self.supervisor.send_signal(signal.SIGTERM)

@@ -20,7 +20,7 @@ def test_openais_client_completes_a_prompt_with_a_picture(atelier: Atelier) -> N
     picture = httpx.get(done.choices[0].text).content
     assert base64.b64decode((done.model_extra or {})["image"]) == picture
     assert (done.choices[0].finish_reason, done.usage and done.usage.total_tokens) == ("stop", 0)
-    assert [model.id for model in client.models.list()] == [client.models.retrieve(SHAPES).id]
+    assert client.models.retrieve(SHAPES).id in [model.id for model in client.models.list()]
     with pytest.raises(NotFoundError, match="model 'none' not found"):
         client.completions.create(model="none", prompt="a", stream=False)
 
@@ -35,8 +35,8 @@ def test_openais_client_reads_the_stream(atelier: Atelier) -> None:
 
 def test_ollamas_client_looks_at_the_models(atelier: Atelier) -> None:
     client = Client(host=f"{atelier.url}/llamago", headers=atelier.bearer(atelier.key))
-    assert [model.model for model in client.list().models] == [SHAPES]
+    assert SHAPES in [model.model for model in client.list().models]
     assert client.show(SHAPES).capabilities == ["image", "vision"]
-    assert [model.model for model in client.ps().models] in ([], [SHAPES])
+    assert {model.model for model in client.ps().models} <= {model.model for model in client.list().models}
     with pytest.raises(ResponseError, match=f'"{SHAPES}" does not support chat'):
         client.chat(SHAPES, [{"role": "user", "content": "hello"}])
