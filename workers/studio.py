@@ -71,7 +71,7 @@ class Studio:
         for each in self._engine.residents:
             left_s = None if each.ends_s is None else max(0.0, each.ends_s - now_s)
             one = Resident(each.name, each.size, each.vram_size, now_s - each.since_s, left_s)
-            found[each.name] = _together(found[each.name], one) if each.name in found else one
+            found[each.name] = found[each.name].with_another(one) if each.name in found else one
         return tuple(found.values())
 
     def has_room(self) -> bool:
@@ -102,14 +102,3 @@ class Studio:
 
 def _nobody_hears(progress: Progress) -> None:
     """Nothing is painted."""
-
-
-def _together(one: Resident, other: Resident) -> Resident:
-    stays = one.left_s is None or other.left_s is None
-    return Resident(
-        one.checkpoint,
-        one.size + other.size,
-        one.vram_size + other.vram_size,
-        max(one.age_s, other.age_s),
-        None if stays else max(one.left_s or 0.0, other.left_s or 0.0),
-    )

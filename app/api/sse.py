@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from app import clock
 from app.api.answer import Header
 from app.api.connection import Connection, connection_of
+from app.errors import AtelierError
 from app.logs import about, done, subject
 
 logger = logging.getLogger(__name__)
@@ -172,6 +173,14 @@ class EventStream:
                     line.sent += len(frame)
                 await send({"type": "http.response.body", "body": frame, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def broken_off(run_id: str) -> AtelierError:
+    """What a stream tells that fails in a way which nobody foresaw; to be called where it is caught, for the log."""
+    logger.exception("stream failed", extra={"action": "stream_failed", "run": run_id})
+    return AtelierError(
+        "The stream can't go on, but the run does: read it by its id. The server's log has the request's id."
+    )
 
 
 async def client_gone(receive: Receive) -> None:

@@ -16,3 +16,14 @@ class Resident(msgspec.Struct, frozen=True):
     vram_size: int  # bytes on a GPU
     age_s: float  # since it was loaded
     left_s: float | None  # until it is unloaded, if nobody asks for it; None: it stays
+
+    def with_another(self, other: Resident) -> Resident:
+        """The same checkpoint, held twice: all of its bytes, for as long as one of the two stays."""
+        stays = self.left_s is None or other.left_s is None
+        return Resident(
+            self.checkpoint,
+            self.size + other.size,
+            self.vram_size + other.vram_size,
+            max(self.age_s, other.age_s),
+            None if stays else max(self.left_s or 0.0, other.left_s or 0.0),
+        )

@@ -6,8 +6,6 @@ import io
 from typing import Any
 
 import pytest
-import torch
-from diffusers import ControlNetModel
 from PIL import Image as Picture
 
 from app.artifacts.said import texts_of
@@ -16,8 +14,8 @@ from app.graph.nodes.kind import WorkerCall
 from app.graph.tools import find_tool
 from app.graph.tools.image_tool import ImageTool
 from app.graph.tools.recipe_text import preferred, read_said
-from bench.gallery import made
 from bench.studio import Studio
+from tests.workers.studios import furnished
 from workers.diffusion.engine import Engine
 
 PROMPT = "a big yellow star on a blue background"
@@ -25,15 +23,7 @@ PROMPT = "a big yellow star on a blue background"
 
 @pytest.fixture(scope="module")
 def studio(tmp_path_factory: pytest.TempPathFactory, engine: Engine) -> Studio:
-    folder, parts = tmp_path_factory.mktemp("studio"), made.Shipped()
-    made.make_lora(parts, folder / "loras/ink.safetensors", rank=1)
-    made.make_inversion(parts, folder / "embeddings/sheriff.safetensors", "yellow star")
-    made.make_autoencoder(parts, folder / "vae/sepia")
-    made.make_upscaler(folder / "upscalers/by-hand.safetensors")
-    net = ControlNetModel.from_unet(parts.unet, conditioning_embedding_out_channels=(16, 32, 64))
-    torch.nn.init.normal_(net.controlnet_mid_block.weight, std=1.0)
-    net.save_pretrained(folder / "controlnet/canny")
-    return Studio(folder, engine)
+    return furnished(tmp_path_factory.mktemp("studio"), engine)
 
 
 def picture(studio: Studio, colour: str, hole: str = "") -> dict[str, Any]:

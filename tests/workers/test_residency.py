@@ -256,9 +256,9 @@ def test_weights_of_one_family_come_into_the_memory_that_others_leave(models):
 
     residency = new_residency(load, budget_bytes=int(1.5 * SIZE))
     residency.bring(models["a"])
-    swapped = new_pages(lambda: residency.bring(models["c"]))
+    swaps = [new_pages(lambda name=name: residency.bring(models[name])) for name in "cac"]
     replaced = new_pages(lambda: residency.bring(replace(models["a"], family="sd1")))
-    assert swapped < 0.5 * replaced
+    assert min(swaps) < 0.3 * replaced  # other threads of this process ask for pages, too, but not each time
     assert replaced > 10_000
 
 

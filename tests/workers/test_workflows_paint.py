@@ -8,15 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from diffusers import ControlNetModel
 from PIL import Image as Picture
 
 from app.graph.graph import load_graph
 from app.graph.variables import VariablePool
-from bench.gallery import made
 from bench.studio import Studio
 from tests.servers import ROOT
+from tests.workers.studios import furnished
 from workers.diffusion.engine import Engine
 
 PROMPT = "a big yellow star on a blue background"
@@ -24,16 +22,7 @@ PROMPT = "a big yellow star on a blue background"
 
 @pytest.fixture(scope="module")
 def studio(tmp_path_factory: pytest.TempPathFactory, engine: Engine) -> Studio:
-    """With a LoRA, a textual inversion, an autoencoder, an upscaler, and a ControlNet that was never trained."""
-    folder, parts = tmp_path_factory.mktemp("studio"), made.Shipped()
-    made.make_lora(parts, folder / "loras/ink.safetensors", rank=1)
-    made.make_inversion(parts, folder / "embeddings/sheriff.safetensors", "yellow star")
-    made.make_autoencoder(parts, folder / "vae/sepia")
-    made.make_upscaler(folder / "upscalers/by-hand.safetensors")
-    net = ControlNetModel.from_unet(parts.unet, conditioning_embedding_out_channels=(16, 32, 64))
-    torch.nn.init.normal_(net.controlnet_mid_block.weight, std=1.0)
-    net.save_pretrained(folder / "controlnet/canny")
-    return Studio(folder, engine)
+    return furnished(tmp_path_factory.mktemp("studio"), engine)
 
 
 def files(studio: Studio, document: str, **inputs: Any) -> list[bytes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncGenerator, Iterable
 from typing import Annotated
 
@@ -15,14 +14,12 @@ from app.api.dify import wire
 from app.api.dify.asked import read_user
 from app.api.dify.wire import Wire
 from app.api.operation import EVENT_STREAM, Operation, read_headers, read_query
-from app.api.sse import EventStreams
+from app.api.sse import EventStreams, broken_off
 from app.domain.request import Caller, Scope
 from app.domain.run import Run, is_terminal
 from app.errors import AtelierError, InvalidParam, NotFound, Unavailable
 from app.events.topic import Fact
 from app.runs.service import RunService
-
-logger = logging.getLogger(__name__)
 
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**31, description="The number of an event: the `id` of its frame.")]
 
@@ -111,9 +108,7 @@ class RunEvents:
         except AtelierError as error:
             yield self._wire.error_frame(run, error)
         except Exception:
-            logger.exception("stream failed", extra={"action": "stream_failed", "run": run.id})
-            said = "The stream can't go on, but the run does: read it by its id. The server's log has the request's id."
-            yield self._wire.error_frame(run, AtelierError(said))
+            yield self._wire.error_frame(run, broken_off(run.id))
 
     async def _end(self, run: Run) -> AsyncGenerator[bytes, None]:
         """Of a run that has ended its end alone; as in Dify its task is named by the run's own id."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 
 import msgspec
@@ -27,7 +26,7 @@ from app.api.pictures.given import longest_body
 from app.api.pictures.runs import Asked, PictureRuns
 from app.api.pictures.urls import PictureUrls
 from app.api.run_headers import RunHeaders
-from app.api.sse import EventStreams
+from app.api.sse import EventStreams, broken_off
 from app.domain.artifact import Artifact
 from app.domain.event import Tick
 from app.domain.request import Caller, Scope
@@ -45,8 +44,6 @@ from app.errors import (
 )
 from app.runs.models import ModelNotFound
 from app.settings import Settings
-
-logger = logging.getLogger(__name__)
 
 _REFUSALS = (InvalidParam, BodyTooLarge, FileTooLarge, ModelNotFound, IdempotencyConflict, TooManyRequests)
 _ENDS = (RunFailed, RunStopped, RunOverdue)
@@ -139,9 +136,7 @@ class GenerateApi:
         except AtelierError as error:
             yield _told(request, error, form)
         except Exception:
-            logger.exception("stream failed", extra={"action": "stream_failed", "run": asked.run.id})
-            said = "The stream can't go on, but the run does: read it by its id. The server's log has the request's id."
-            yield _told(request, AtelierError(said), form)
+            yield _told(request, broken_off(asked.run.id), form)
         if last := framing.done(form):
             yield last
 

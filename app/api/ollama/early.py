@@ -20,7 +20,7 @@ from app.api.ollama.shapes import EarlyPicture, EarlyPictures, OllamaImageGenera
 from app.api.ollama.values import quoted
 from app.api.operation import EVENT_STREAM, Operation
 from app.api.pictures.answers import PicturesAnswer, Piece, Places, written
-from app.api.pictures.asked import GENERATE, PictureRequest, inputs_of
+from app.api.pictures.asked import GENERATE, PictureRequest
 from app.api.pictures.runs import Asked, Made, PictureRuns
 from app.api.run_headers import RunHeaders
 from app.api.sse import EventStreams
@@ -122,14 +122,13 @@ def _is_integer(text: str) -> bool:
 
 def _picture(body: OllamaImageGenerationRequest, headers: RunHeaders, caller: Caller) -> PictureRequest:
     width, height = map(wire.rounded, read_size(body.size))
-    fitted = {"fit_size": True} if "fit_size" in inputs_of(GENERATE) else {}
     return PictureRequest(
         dialect="ollama",
         document=GENERATE,
         caller=caller,
         user=wire.USER,
         model=body.model,
-        inputs={"prompt": body.prompt, "width": width, "height": height, "seed": -1, "n": 1, **fitted},
+        inputs={"prompt": body.prompt, "width": width, "height": height, "seed": -1, "n": 1, "fit_size": True},
         headers=headers,
         streams=body.stream,
     )

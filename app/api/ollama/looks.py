@@ -61,7 +61,7 @@ class Looks:
         together: dict[str, Resident] = {}
         for each in held:
             name = each.resident.checkpoint
-            together[name] = _sum(together[name], each.resident) if name in together else each.resident
+            together[name] = together[name].with_another(each.resident) if name in together else each.resident
         lasting = sorted(together.values(), key=lambda each: -_left_ns(each))
         now_ns = time.time_ns()
         return [self._loaded(each, by_name.get(each.checkpoint), now_ns) for each in lasting]
@@ -189,12 +189,6 @@ def _modified_ns(model: Model) -> int:
         return Path(model.checkpoint.path).stat().st_mtime_ns
     except OSError:
         return 0
-
-
-def _sum(one: Resident, other: Resident) -> Resident:
-    stays = one.left_s is None or other.left_s is None
-    left_s = None if stays else max(one.left_s or 0.0, other.left_s or 0.0)
-    return Resident(one.checkpoint, one.size + other.size, one.vram_size + other.vram_size, one.age_s, left_s)
 
 
 def _left_ns(held: Resident) -> int:

@@ -17,7 +17,7 @@ from app.api.ollama.go_json import read_struct
 from app.api.ollama.shapes import OllamaGenerated, OllamaGenerateRequest
 from app.api.ollama.wire import Generation, Lines
 from app.api.pictures.answers import LateAnswer, PicturesAnswer, Piece, Places, written
-from app.api.pictures.asked import EDIT, GivenPicture, inputs_of
+from app.api.pictures.asked import GivenPicture
 from app.api.pictures.given import longest_body, taken_in
 from app.api.pictures.runs import Asked, Made, PictureRuns, check_success
 from app.api.run_headers import RunHeaders
@@ -31,7 +31,7 @@ from app.settings import Settings
 
 NDJSON = "application/x-ndjson"
 
-_MOST_REFERENCES = 15
+_MOST_IMAGES = 16  # one to change, the others references
 
 
 class Painting:
@@ -93,9 +93,8 @@ class Painting:
     async def _given(self, asked: Generation) -> dict[str, tuple[GivenPicture, ...]]:
         """The pictures of the request by the document's variables. Raises BadRequest, FileTooLarge."""
         images = [image for image in asked.body.images if image]
-        most = 1 + (_MOST_REFERENCES if "reference" in inputs_of(EDIT) else 0)
-        if len(images) > most:
-            raise BadRequest(f"too many input images, maximum is {most}")
+        if len(images) > _MOST_IMAGES:
+            raise BadRequest(f"too many input images, maximum is {_MOST_IMAGES}")
         mask = wire.read_mask(asked.options)
         if not images:
             if mask:

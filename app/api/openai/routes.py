@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack
 
@@ -35,7 +34,7 @@ from app.api.pictures.given import longest_body
 from app.api.pictures.runs import Asked, PictureRuns
 from app.api.pictures.urls import PictureUrls
 from app.api.run_headers import RunHeaders
-from app.api.sse import EventStreams
+from app.api.sse import EventStreams, broken_off
 from app.domain.event import QueuePosition, Tick
 from app.domain.request import Caller, Scope
 from app.domain.run import Run
@@ -53,8 +52,6 @@ from app.errors import (
 )
 from app.runs.models import ModelNotFound
 from app.settings import Settings
-
-logger = logging.getLogger(__name__)
 
 _REFUSALS = (
     *(InvalidParam, BodyTooLarge, UnsupportedMediaType, ModelNotFound, IdempotencyConflict, TooManyRequests),
@@ -208,9 +205,7 @@ class OpenAIApi:
         except AtelierError as error:
             yield wire.error_frame(error)
         except Exception:
-            logger.exception("stream failed", extra={"action": "stream_failed", "run": asked.run.id})
-            said = "The stream can't go on, but the run does: read it by its id. The server's log has the request's id."
-            yield wire.error_frame(AtelierError(said))
+            yield wire.error_frame(broken_off(asked.run.id))
 
     async def _list_models(self, request: Request, caller: Caller) -> ASGIApp:
         return json_answer(ModelList([wire.model_object(each) for each in await self._runs.models.list(caller)]))
