@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
-from math import inf
 from typing import Protocol
 
 from app import clock
@@ -59,14 +58,13 @@ class Told:
     def is_news(self, held: tuple[Resident, ...]) -> bool:
         """Whether this differs from what was told last; if so it counts as told from now on."""
         sizes = {each.checkpoint: (each.size, each.vram_size) for each in held}
-        ends_s = {each.checkpoint: clock.monotonic() + (inf if each.left_s is None else each.left_s) for each in held}
-        if sizes == self._sizes and all(_is_close(end_s, self._ends_s[name]) for name, end_s in ends_s.items()):
+        now_s = clock.monotonic()
+        if sizes == self._sizes and all(is_close(each.stays_s, self._ends_s[each.checkpoint] - now_s) for each in held):
             return False
-        self._sizes, self._ends_s = sizes, ends_s
+        self._sizes, self._ends_s = sizes, {each.checkpoint: now_s + each.stays_s for each in held}
         return True
 
 
-def _is_close(end_s: float, told_s: float) -> bool:
-    """The nearer the end, the more exactly it is told."""
-    left_s = end_s - clock.monotonic()
-    return end_s == told_s or abs(end_s - told_s) < min(_SAME_END_S, max(1.0, _SAME_SHARE * left_s))
+def is_close(left_s: float, told_s: float) -> bool:
+    """Of what is left of a stay and what others know to be left: the nearer the end, the more exactly it is told."""
+    return left_s == told_s or abs(left_s - told_s) < min(_SAME_END_S, max(1.0, _SAME_SHARE * left_s))

@@ -64,6 +64,10 @@ class Studio:
         """Whether it goes as soon as nobody is painted with it."""
         return any(each.name == checkpoint and each.is_leaving for each in self._engine.residents)
 
+    def resident(self, checkpoint: str) -> Resident | None:
+        """What is told of it; None when it is not in memory."""
+        return next((each for each in self.residents() if each.checkpoint == checkpoint), None)
+
     def residents(self) -> tuple[Resident, ...]:
         """One for each name: a checkpoint may be there twice, with an autoencoder of its own and with another."""
         now_s = clock.monotonic()

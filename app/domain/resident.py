@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import msgspec
 
 
@@ -17,13 +19,18 @@ class Resident(msgspec.Struct, frozen=True):
     age_s: float  # since it was loaded
     left_s: float | None  # until it is unloaded, if nobody asks for it; None: it stays
 
+    @property
+    def stays_s(self) -> float:
+        """`left_s` as a number to be compared: endless for one that stays."""
+        return inf if self.left_s is None else self.left_s
+
     def with_another(self, other: Resident) -> Resident:
         """The same checkpoint, held twice: all of its bytes, for as long as one of the two stays."""
-        stays = self.left_s is None or other.left_s is None
+        left_s = max(self.stays_s, other.stays_s)
         return Resident(
             self.checkpoint,
             self.size + other.size,
             self.vram_size + other.vram_size,
             max(self.age_s, other.age_s),
-            None if stays else max(self.left_s or 0.0, other.left_s or 0.0),
+            None if left_s == inf else left_s,
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 from sqlalchemy import bindparam, delete, insert, select, update
@@ -41,7 +42,7 @@ _dismiss = (
 _of_worker_dismissed = residents.c.worker_id == bindparam("of_worker"), residents.c.expires_at == _DISMISSED
 _dismissed = select(residents.c.checkpoint).where(*_of_worker_dismissed)
 _heard = update(residents).where(*_of_worker_dismissed).values(expires_at=now_s())
-_who_has = select(residents.c.worker_id).where(residents.c.checkpoint == bindparam("of_checkpoint"))
+_who_has = _all.where(residents.c.checkpoint == bindparam("of_checkpoint"))
 _silent = select(steps.c.worker_id).where(
     steps.c.status == StepStatus.RUNNING.value, steps.c.lease_expires_at < now_s()
 )
@@ -94,14 +95,16 @@ def heard(tx: Tx, worker_id: str) -> None:
     tx.put(_heard, {"of_worker": worker_id})
 
 
-def who_has(tx: Tx, checkpoint: str) -> set[str]:
-    """The workers that have the checkpoint in memory."""
-    return {row[0] for row in tx.rows(_who_has, {"of_checkpoint": checkpoint})}
+def who_has(tx: Tx, checkpoint: str) -> list[Housed]:
+    """The workers that have the checkpoint in memory, the one that has had it for the longest first."""
+    return [_housed(row) for row in tx.rows(_who_has, {"of_checkpoint": checkpoint})]
 
 
 def list_residents(tx: Tx) -> list[Housed]:
     """What is in memory anywhere, by name; of one name, the one that has been there the longest first."""
-    return [
-        Housed(worker_id, Resident(name, size, vram_size, age_s, None if left_s is None else max(0.0, left_s)))
-        for worker_id, name, size, vram_size, age_s, left_s in tx.rows(_all)
-    ]
+    return [_housed(row) for row in tx.rows(_all)]
+
+
+def _housed(row: Sequence[Any]) -> Housed:
+    worker_id, name, size, vram_size, age_s, left_s = row
+    return Housed(worker_id, Resident(name, size, vram_size, age_s, None if left_s is None else max(0.0, left_s)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from multiprocessing import Pipe
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from app.domain.resident import Resident
 from app.store import residents, steps
 from app.store.residents import Housed
 from tests.service.house import House, new_house
+from workers.link import WorkerSide
+from workers.nodes.keep_checkpoint import Housing
 
 PATIENT = {"patience_s": 60.0}  # every step of this house needs the checkpoint "c"
 
@@ -124,7 +127,8 @@ def test_all_others_that_have_a_checkpoint_are_asked_once_to_let_go_of_it(house:
     assert dismissed() == [[], ["a"], []]
     house.store.commit_blocking(lambda tx: residents.heard(tx, "w2"))
     assert dismissed() == [[], [], []]
-    assert house.store.read_blocking(lambda tx: residents.who_has(tx, "a")) == {"w1", "w2"}
+    holders = house.store.read_blocking(lambda tx: residents.who_has(tx, "a"))
+    assert {each.worker_id for each in holders} == {"w1", "w2"}
 
 
 def test_what_is_in_memory_is_listed_by_name(house: House) -> None:
@@ -139,3 +143,24 @@ def test_what_is_in_memory_is_listed_by_name(house: House) -> None:
     assert found[0].resident.left_s == pytest.approx(300, abs=5)
     assert found[1].resident.left_s is None
     assert sorted(house.store.read_blocking(steps.holders)) == ["w1", "w2"]
+
+
+def test_a_checkpoint_is_told_of_when_all_know_how_long_it_stays(house: House) -> None:
+    def resident(left_s: float | None) -> Resident:
+        return Resident("c", 1, 0, 5.0, left_s)
+
+    def tells(*held: Resident) -> None:
+        house.store.commit_blocking(lambda tx: residents.replace_residents(tx, "w1", held))
+
+    houses(house, "w2", "c")
+    _, end = Pipe()
+    housing = Housing(house.store, WorkerSide(end), "w1")
+    assert housing.have_told("c", None)
+    assert not housing.have_told("c", resident(300.0)), "only of another worker that has it"
+    tells(resident(300.0))
+    assert housing.have_told("c", resident(300.0))
+    assert not housing.have_told("c", resident(None)), "it stays for ever now, and they know of five minutes"
+    assert not housing.have_told("c", resident(600.0))
+    tells(resident(None))
+    assert housing.have_told("c", resident(None))
+    assert not housing.have_told("c", None), "it has left, and they don't know"

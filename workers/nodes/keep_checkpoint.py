@@ -6,12 +6,15 @@ import time
 from collections.abc import Callable
 
 from app import clock
+from app.domain.resident import Resident
 from app.domain.run import Succeeded
 from app.graph.nodes.tool import ToolCall
 from app.store import residents
+from app.store.residents import Housed
 from app.store.store import Store
 from workers.diffusion.request import StopRequested
 from workers.link import WorkerSide
+from workers.memory import is_close
 from workers.nodes.image_request import ImageRequests
 from workers.nodes.ready_files import ReadyFiles
 from workers.run_step import Job, NodeRun, StepHalted
@@ -32,21 +35,26 @@ class Housing:
         self._link = link
         self._worker_id = worker_id
 
-    def have_told(self, checkpoint: str) -> bool:
-        """Whether all can know that it is in memory here. What is new is told soon after this has been asked."""
-        known = self._worker_id in self._who_has(checkpoint)
+    def have_told(self, checkpoint: str, resident: Resident | None) -> bool:
+        """Whether all can know that it is in memory here, and for how long yet, or that it is not.
+
+        What is new is told soon after this has been asked.
+        """
+        known = next((each for each in self._who_has(checkpoint) if each.worker_id == self._worker_id), None)
         self._link.look_again()
-        return known
+        if known is None or resident is None:
+            return (known is None) == (resident is None)
+        return is_close(resident.stays_s, known.resident.stays_s)
 
     def others(self, checkpoint: str) -> bool:
         """Whether another worker has it in memory."""
-        return bool(self._who_has(checkpoint) - {self._worker_id})
+        return any(each.worker_id != self._worker_id for each in self._who_has(checkpoint))
 
     def dismiss_elsewhere(self, checkpoint: str) -> None:
         """Every other worker is to let go of it as soon as nobody is painted with it."""
         self._store.commit_blocking(lambda tx: residents.dismiss(tx, checkpoint, self._worker_id), lasting=False)
 
-    def _who_has(self, checkpoint: str) -> set[str]:
+    def _who_has(self, checkpoint: str) -> list[Housed]:
         return self._store.read_blocking(lambda tx: residents.who_has(tx, checkpoint))
 
 
@@ -63,7 +71,7 @@ class KeepCheckpoint:
         name, leaves = job.inputs["model_name"], job.inputs.get("keep_alive_s") == 0
         load_s = 0.0 if leaves else self._load(job)
         is_elsewhere = leaves and self._unload(job, name)
-        self._until(job, lambda: self._housing.have_told(name) == self._studio.has(name), _LOOK_S, _TOLD_S)
+        self._until(job, lambda: self._housing.have_told(name, self._studio.resident(name)), _LOOK_S, _TOLD_S)
         told = {"resident": is_elsewhere or self._studio.has(name), "load_s": round(load_s, 3)}
         outputs = {"text": "", "files": [], "json": [{"model": name, **told}], **told}
         metadata = {"tool_info": dict(job.work.info)} if isinstance(job.work, ToolCall) and job.work.info else None
