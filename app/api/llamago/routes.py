@@ -128,10 +128,7 @@ class GenerateApi:
         """Progress, then each picture, then the end; or the error that came in its place."""
         try:
             async for pieces in self._pieces(request, asked, form):
-                parts = written(framing.framed(pieces, form), self._reader)
-                # Up to the beginning of the picture: what is wrong with its file is told in a piece of its own.
-                yield b"".join([await anext(parts, b"") for _ in range(3)])
-                async for part in parts:
+                async for part in written(framing.framed(pieces, form), self._reader):
                     yield part
         except AtelierError as error:
             yield _told(request, error, form)

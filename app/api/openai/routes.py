@@ -194,10 +194,9 @@ class OpenAIApi:
         try:
             async for news in self._runs.follow(asked):
                 if isinstance(news, Run):
-                    made = await self._runs.made(news)
-                    events = [wire.completed(look, asked.model.name, each) for each in made]
-                    async for part in written(wire.pieces_of(events), self._reader):
-                        yield part
+                    for made in await self._runs.made(news):
+                        async for part in written(wire.completed(look, asked.model.name, made), self._reader):
+                            yield part
                 elif isinstance(news, Tick):
                     yield wire.comment(news) + partials.frame(news)
                 else:

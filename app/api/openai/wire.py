@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,9 +112,3 @@ def _created(path: Path) -> int:
         return int(path.stat().st_mtime)
     except OSError:
         return 0
-
-
-def pieces_of(events: Sequence[list[Piece]]) -> Iterator[Piece]:
-    """Those of several events, one after the other."""
-    for event in events:
-        yield from event

@@ -76,23 +76,41 @@ def length_of(piece: Piece) -> int:
 
 
 async def written(pieces: Iterable[Piece], reader: FileReader) -> AsyncIterator[bytes]:
-    """The pieces one after the other, pictures as base64. Raises NotFound, Unavailable."""
+    """The pieces one after the other, pictures as base64. Raises NotFound, Unavailable.
+
+    What stands before a picture comes once the picture's file has been read from: an error comes in its place.
+    """
+    before: list[bytes] = []
     for piece in pieces:
         if isinstance(piece, bytes):
-            yield piece
-        else:
-            rest = b""  # what is read may be less than was asked for
-            async for part in reader.pieces(piece.sha256, _AT_ONCE, piece.size):
-                part = rest + part if rest else part
-                whole = len(part) // 3 * 3
-                rest = part[whole:]
-                yield base64.b64encode(memoryview(part)[:whole])
-            if rest:
-                yield base64.b64encode(rest)
+            before.append(piece)
+            continue
+        async for part in _encoded(piece, reader):
+            if before:
+                yield b"".join(before)
+                before.clear()
+            yield part
+    if before:
+        yield b"".join(before)
+
+
+async def _encoded(picture: Artifact, reader: FileReader) -> AsyncIterator[bytes]:
+    """Its base64."""
+    rest = b""  # what is read may be less than was asked for
+    async for part in reader.pieces(picture.sha256, _AT_ONCE, picture.size):
+        part = rest + part if rest else part
+        whole = len(part) // 3 * 3
+        rest = part[whole:]
+        yield base64.b64encode(memoryview(part)[:whole])
+    if rest:
+        yield base64.b64encode(rest)
 
 
 class LateAnswer:
-    """An answer that is still to come; nothing is sent before it, as it may be an error. `ended` hears how it went."""
+    """An answer that is still to come; nothing is sent before it, as it may be an error. `ended` hears how it went.
+
+    `headers` are what the answer has if it is an error, too.
+    """
 
     def __init__(self, wait: Callable[[], Awaitable[ASGIApp]], ended: Callable[[bool], None]) -> None:
         self._wait = wait
