@@ -116,7 +116,7 @@ class Painting:
             first = await anext(lines)
             return self._streams.stream(_continued(first, lines), accepted.headers, NDJSON.encode())
 
-        return LateAnswer(begin, lambda answered: None)
+        return LateAnswer(begin, lambda answered: None, accepted.headers)
 
     async def _lines(self, accepted: Asked, caller: Caller, model: str) -> AsyncGenerator[bytes, None]:
         """Raises what is wrong before the first line; afterwards that is the last line."""

@@ -12,6 +12,7 @@ from app.api.answer import Header
 from app.api.files import FileReader
 from app.api.sse import unless_gone
 from app.domain.artifact import Artifact
+from app.errors import AtelierError
 
 Piece = bytes | Artifact
 """A part of a body: as it is, or a picture whose bytes come as base64."""
@@ -112,9 +113,12 @@ class LateAnswer:
     `headers` are what the answer has if it is an error, too.
     """
 
-    def __init__(self, wait: Callable[[], Awaitable[ASGIApp]], ended: Callable[[bool], None]) -> None:
+    def __init__(
+        self, wait: Callable[[], Awaitable[ASGIApp]], ended: Callable[[bool], None], headers: Iterable[Header] = ()
+    ) -> None:
         self._wait = wait
         self._ended = ended
+        self._headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answered = False
@@ -123,8 +127,12 @@ class LateAnswer:
             if answer is not None:
                 await answer(scope, receive, send)
                 answered = True
-        except Exception:
+        except AtelierError as error:
             answered = True  # with an error
+            error.headers = {**error.headers, **{name.decode(): said.decode() for name, said in self._headers}}
+            raise
+        except Exception:
+            answered = True
             raise
         finally:
             self._ended(answered)

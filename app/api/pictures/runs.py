@@ -117,7 +117,7 @@ class PictureRuns:
         async def wait() -> ASGIApp:
             return await answer(await self._service.wait(asked.run))
 
-        return LateAnswer(wait, lambda answered: self._service.call_ended(asked.run, answered=answered))
+        return LateAnswer(wait, lambda answered: self._service.call_ended(asked.run, answered=answered), asked.headers)
 
     async def follow(self, asked: Asked) -> AsyncIterator[Tick | QueuePosition | Silence | Run]:
         """Its progress as it comes; its run at last, once it has ended."""
