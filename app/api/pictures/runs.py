@@ -20,7 +20,16 @@ from app.domain.detail import Part, StepTimes
 from app.domain.event import EventKind, QueuePosition, Tick
 from app.domain.request import Caller, RunRequest
 from app.domain.run import Run, RunStatus
-from app.errors import AtelierError, InvalidParam, RunFailed, RunOverdue, RunStopped
+from app.errors import (
+    AtelierError,
+    FileNotFound,
+    IdempotencyConflict,
+    InvalidParam,
+    RunFailed,
+    RunOverdue,
+    RunStopped,
+    TooManyRequests,
+)
 from app.events.feed import Silence
 from app.events.topic import Fact
 from app.runs.end_users import EndUsers
@@ -33,6 +42,9 @@ _encoder = msgspec.json.Encoder(order="deterministic")
 _OVERDUE = "deadline_exceeded"
 _STEPS = 30  # of a checkpoint whose card says nothing
 _MOST_STEPS = 150
+
+REFUSALS = (ModelNotFound, IdempotencyConflict, TooManyRequests, RunFailed, RunStopped, RunOverdue)
+"""What any request for pictures may be answered with, besides what is wrong with the request itself."""
 
 Kept = Upload | Artifact | str
 """A picture that is here, or the URL of one that is to be fetched."""
