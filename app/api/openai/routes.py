@@ -196,6 +196,8 @@ class OpenAIApi:
 
     async def _model(self, request: Request, caller: Caller) -> ASGIApp:
         name = request.path_params["model"]
+        if not name:  # elsewhere that is the default
+            raise ModelNotFound(name)
         try:
             model = await self._runs.models.find(caller, name)
         except ModelNotFound:
