@@ -366,6 +366,22 @@ def test_a_key_that_may_not_paint_is_told_so(web: Atelier) -> None:
 
 
 def test_what_is_too_much_is_openais_to_the_byte_and_asked_again_by_its_clients(house: Atelier) -> None:
+def part(disposition: str, content: bytes) -> bytes:
+    return f"--B\r\nContent-Disposition: form-data; {disposition}\r\n\r\n".encode() + content + b"\r\n"
+
+
+def test_a_form_that_breaks_off_is_none(web: Atelier) -> None:
+    form = part('name="image"; filename="cat.png"', PNG) + part('name="prompt"', b"a cat without a hat")
+    answer = web.http.post(EDITS, content=form[:-16], headers={"content-type": "multipart/form-data; boundary=B"})
+    assert answer.json()["error"]["message"] == "The form can't be read: it ends before its last boundary."
+
+
+def test_a_file_may_have_its_name_as_old_clients_write_it(house: Atelier) -> None:
+    form = part('name="prompt"', b"a cat") + part("name=\"image\"; filename*=utf-8''caf%C3%A9.png", PNG) + b"--B--"
+    answer = house.http.post(EDITS, content=form, headers={"content-type": "multipart/form-data; boundary=B"})
+    assert inputs_of(house, answer)["image"]["filename"] == "café.png"
+
+
     busy = house.bearer(house.cli("keys", "create", "--max-active", "1"))
     stalling = {"inputs": {"prompt": "stall"}, "user": "u", "response_mode": "async"}
     first = house.http.post("/v1/workflows/run", json=stalling, headers=busy).json()
