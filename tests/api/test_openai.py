@@ -193,6 +193,26 @@ REFUSALS: dict[str, tuple[Json, int, str | None, str | None, str]] = {
         generating({"steps": 500}),
         *(400, "invalid_value", "steps", "steps must be an integer from 1 to 150, got 500"),
     ),
+    "an extra of another type": (
+        generating({"cfg_scale": "much"}),
+        400,
+        "invalid_type",
+        "cfg_scale",
+        "Invalid type for 'cfg_scale': expected a number, but got a string instead.",
+    ),
+    "an extra that is no text": (
+        generating({"loras": ["ink"]}),
+        *(400, "invalid_type", "loras", "Invalid type for 'loras': expected a string, but got an array instead."),
+    ),
+    "an extra that is no yes or no": (
+        generating({"exclusive": {}}),
+        *(
+            400,
+            "invalid_type",
+            "exclusive",
+            "Invalid type for 'exclusive': expected a boolean, but got an object instead.",
+        ),
+    ),
     "an extra that a field has settled": (
         generating({"size": "64x64", "width": 128}),
         *(400, "invalid_value", "width", "'width' is said twice, by a field of OpenAI's and by itself."),
@@ -346,6 +366,22 @@ def test_a_picture_that_cannot_be_read_is_refused_before_there_is_a_run(
     assert web.http.get(runs).json()["data"] == []
 
 
+def part(disposition: str, content: bytes) -> bytes:
+    return f"--B\r\nContent-Disposition: form-data; {disposition}\r\n\r\n".encode() + content + b"\r\n"
+
+
+def test_a_form_that_breaks_off_is_none(web: Atelier) -> None:
+    form = part('name="image"; filename="cat.png"', PNG) + part('name="prompt"', b"a cat without a hat")
+    answer = web.http.post(EDITS, content=form[:-16], headers={"content-type": "multipart/form-data; boundary=B"})
+    assert answer.json()["error"]["message"] == "The form can't be read: it ends before its last boundary."
+
+
+def test_a_file_may_have_its_name_as_old_clients_write_it(house: Atelier) -> None:
+    form = part('name="prompt"', b"a cat") + part("name=\"image\"; filename*=utf-8''caf%C3%A9.png", PNG) + b"--B--"
+    answer = house.http.post(EDITS, content=form, headers={"content-type": "multipart/form-data; boundary=B"})
+    assert inputs_of(house, answer)["image"]["filename"] == "café.png"
+
+
 def test_other_errors_have_the_four_keys_too(web: Atelier) -> None:
     nobody = web.http.post(GENERATIONS, json={"prompt": "a cat"}, headers={"authorization": "Bearer app-wrong"})
     assert (nobody.status_code, nobody.json()["error"]["code"]) == (401, "invalid_api_key")
@@ -366,22 +402,6 @@ def test_a_key_that_may_not_paint_is_told_so(web: Atelier) -> None:
 
 
 def test_what_is_too_much_is_openais_to_the_byte_and_asked_again_by_its_clients(house: Atelier) -> None:
-def part(disposition: str, content: bytes) -> bytes:
-    return f"--B\r\nContent-Disposition: form-data; {disposition}\r\n\r\n".encode() + content + b"\r\n"
-
-
-def test_a_form_that_breaks_off_is_none(web: Atelier) -> None:
-    form = part('name="image"; filename="cat.png"', PNG) + part('name="prompt"', b"a cat without a hat")
-    answer = web.http.post(EDITS, content=form[:-16], headers={"content-type": "multipart/form-data; boundary=B"})
-    assert answer.json()["error"]["message"] == "The form can't be read: it ends before its last boundary."
-
-
-def test_a_file_may_have_its_name_as_old_clients_write_it(house: Atelier) -> None:
-    form = part('name="prompt"', b"a cat") + part("name=\"image\"; filename*=utf-8''caf%C3%A9.png", PNG) + b"--B--"
-    answer = house.http.post(EDITS, content=form, headers={"content-type": "multipart/form-data; boundary=B"})
-    assert inputs_of(house, answer)["image"]["filename"] == "café.png"
-
-
     busy = house.bearer(house.cli("keys", "create", "--max-active", "1"))
     stalling = {"inputs": {"prompt": "stall"}, "user": "u", "response_mode": "async"}
     first = house.http.post("/v1/workflows/run", json=stalling, headers=busy).json()
