@@ -36,7 +36,7 @@ from app.domain.request import Caller
 from app.domain.run import Run
 from app.errors import InvalidParam
 from app.runs.models import Model
-from app.runs.residency import Housed
+from app.runs.residency import Housed, together
 
 USER = "llamago"
 """Whose the runs are: a request names nobody."""
@@ -177,11 +177,6 @@ def shown(model: Model) -> LlamaShown:
 def loaded(housed: Iterable[Housed], models: Iterable[Model]) -> list[LlamaLoaded]:
     """What is in memory, the one that stays the longest first."""
     known, now_s = {model.checkpoint.name: model.checkpoint for model in models}, clock.time()
-    found = [
-        (_FOR_EVER_S if (left_s := each.resident.left_s) is None else left_s, each.resident)
-        for each in housed
-        if each.resident.checkpoint in known
-    ]
     return [
         LlamaLoaded(
             name=resident.checkpoint,
@@ -189,11 +184,12 @@ def loaded(housed: Iterable[Housed], models: Iterable[Model]) -> list[LlamaLoade
             size=resident.size,
             digest="",
             details=details(known[resident.checkpoint]),
-            expires_at=_moment(now_s + left_s),
+            expires_at=_moment(now_s + min(resident.stays_s, _FOR_EVER_S)),
             size_vram=resident.vram_size,
             context_length=N_CTX,
         )
-        for left_s, resident in sorted(found, key=lambda pair: -pair[0])
+        for resident in together(housed)
+        if resident.checkpoint in known
     ]
 
 
