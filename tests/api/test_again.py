@@ -204,6 +204,8 @@ def test_the_command_makes_a_picture_again_and_says_what_differs(atelier: Atelie
     done = run_command(atelier.env, "again", str(other), *words)
     assert done.status == 1
     assert "- checkpoint was dreamy, and is atelier-shapes" in done.stdout
+    elsewhere = ("--url", f"{atelier.url}/llamago", "--key", atelier.key)
+    assert "404, and not as Atelier does" in run_command(atelier.env, "again", str(first), *elsewhere).stderr
     done = run_command(atelier.env, "again", str(tmp_path / "nothing.png"), *words)
     assert (done.status, done.stderr.endswith("nothing.png can't be read: No such file or directory.\n")) == (1, True)
 
