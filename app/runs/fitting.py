@@ -19,7 +19,7 @@ _NOUNS: Mapping[str, str] = {
     "embedding": "textual inversion",
 }
 _LATENT, _LANCZOS = "latent", "lanczos"
-MOST_LORAS = 16
+MOST_LORAS, MOST_CONTROLS = 16, 4
 
 
 class Fitting:
@@ -53,6 +53,9 @@ class Fitting:
             missing, there = ("control_net", "control_image") if pictures else ("control_image", "control_net")
             raise InvalidParam(f"{missing} is required where there is a {there}", params=missing)
         uses = read_weighted(named, "control_net")
+        if len(uses) > MOST_CONTROLS:
+            said = f"control_net: at most {MOST_CONTROLS} at once, got {len(uses)}"
+            raise InvalidParam(said, params="control_net")
         if len(pictures) not in (1, len(uses)):
             said = f"control_image: {len(uses)} ControlNets take one picture, or one each; got {len(pictures)}"
             raise InvalidParam(said, params="control_image")
