@@ -7,7 +7,9 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -176,6 +178,32 @@ def test_a_worker_that_is_killed_delays_the_picture_and_no_more(house: Atelier, 
         1,
         2,
         3,
+@pytest.mark.parametrize("early", [False, True])
+def test_what_nobody_foresaw_is_the_last_line_too(house: Atelier, ollama: httpx.Client, early: bool) -> None:
+    path, name = ("/ollama/v1/images/generations", "early") if early else (GENERATE, "line")
+    with ollama.stream("POST", path, json=PAINT | {"prompt": f"hold {name}", "steps": 2, "stream": True}) as answer:
+        lines = answer.iter_lines()
+        begun = next(lines)
+        with spoiled_pictures(house):
+            (house.data_dir / f"release-{name}").touch()
+            *_, last = (line for line in lines if line)
+    assert begun
+    assert "The stream can't go on, but the run does" in json.loads(last.removeprefix("data:"))["error"]
+
+
+@contextmanager
+def spoiled_pictures(house: Atelier) -> Iterator[None]:
+    """Whatever is painted meanwhile has a size in the database that is no number."""
+    spoil = (
+        "CREATE TRIGGER spoil AFTER INSERT ON artifacts BEGIN UPDATE artifacts SET size = 'x' WHERE id = NEW.id; END"
+    )
+    for change in (spoil, "DROP TRIGGER spoil"):
+        with sqlite3.connect(house.data_dir / "atelier.db", timeout=10) as database:
+            database.execute(change)
+        if change == spoil:
+            yield
+
+
     ]
     assert last["image"]
 

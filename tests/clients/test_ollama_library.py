@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,18 @@ def test_parameters_that_no_tool_takes_are_refused(parameters: dict, says: str, 
 def test_errors_are_ollamas(method: str, path: str, body: Any, status: int, error: str, server: Atelier) -> None:
     answer = ask(server, path, body, method)
     assert (answer.status_code, answer.json()) == (status, {"error": error})
+
+
+def test_what_nobody_foresaw_is_the_last_line_of_a_stream(keeper: ollama.Client, server: Atelier) -> None:
+    keeper.create("spoiled", from_="atelier-shapes")
+    told = []
+    for parameters in ("{", "{}"):
+        with sqlite3.connect(server.data_dir / "atelier.db", timeout=10) as database:
+            database.execute("UPDATE presets SET parameters = ? WHERE folded = 'spoiled:latest'", (parameters,))
+        answer = keeper._client.post("/api/pull", json={"model": "spoiled"})
+        told.append(answer.text.replace('{"status":"pulling manifest"}\n', "", 1))
+    assert told == ['{"error":"Internal server error"}\n', '{"status":"success"}\n']
+    keeper.delete("spoiled")
 
 
 def test_each_app_has_presets_of_its_own(caller: ollama.Client, server: Atelier, echo: ollama.Client) -> None:

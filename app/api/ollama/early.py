@@ -23,7 +23,7 @@ from app.api.pictures.answers import PicturesAnswer, Piece, Places, written
 from app.api.pictures.asked import GENERATE, PictureRequest
 from app.api.pictures.runs import Asked, Made, PictureRuns
 from app.api.run_headers import RunHeaders
-from app.api.sse import EventStreams
+from app.api.sse import EventStreams, broken_off
 from app.domain.event import Tick
 from app.domain.request import Caller, Scope
 from app.domain.run import Run
@@ -98,6 +98,9 @@ class EarlyApi:
             yield _event("error", error_text(error))
             return
         for step in range(done + 1, made.steps + 1):
+        except Exception:
+            yield _event("error", error_text(broken_off(asked.run.id)))
+            return
             yield _event("progress", wire.as_json({"step": step, "total": made.steps}))
         for piece in begun:
             yield piece

@@ -21,7 +21,7 @@ from app.api.pictures.asked import GivenPicture
 from app.api.pictures.given import longest_body, taken_in
 from app.api.pictures.runs import Asked, Made, PictureRuns, check_success
 from app.api.run_headers import RunHeaders
-from app.api.sse import EventStreams
+from app.api.sse import EventStreams, broken_off
 from app.domain.event import Tick
 from app.domain.request import Caller
 from app.domain.run import Run
@@ -132,7 +132,8 @@ class Painting:
             rest = lines.rest(made.steps)
             picture = written([*picture_line(model, made), b"\n"], self._reader)
             opened = [await anext(picture) for _ in range(2)]  # what stands before the picture, and its beginning
-        except AtelierError as error:
+        except Exception as failure:
+            error = failure if isinstance(failure, AtelierError) else broken_off(accepted.run.id)
             if not has_begun:
                 raise
             yield error_text(error) + b"\n"
