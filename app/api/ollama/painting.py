@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 
-import msgspec
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
@@ -79,8 +78,7 @@ class Painting:
 
     async def _paint(self, asked: Generation, model: Model, headers: RunHeaders, caller: Caller) -> ASGIApp:
         given = await self._given(asked)
-        request = wire.picture_request(asked, given, headers, caller)
-        accepted = await self._runs.submit(msgspec.structs.replace(request, found=model))
+        accepted = await self._runs.submit(wire.picture_request(asked, model, given, headers, caller))
         if asked.streams:
             return self._streamed(accepted, caller, asked.model)
 
@@ -133,9 +131,9 @@ class Painting:
             picture = written([*picture_line(model, made), b"\n"], self._reader)
             opened = [await anext(picture) for _ in range(2)]  # what stands before the picture, and its beginning
         except Exception as failure:
-            error = failure if isinstance(failure, AtelierError) else broken_off(accepted.run.id)
             if not has_begun:
                 raise
+            error = failure if isinstance(failure, AtelierError) else broken_off(accepted.run.id)
             yield error_text(error) + b"\n"
             return
         yield rest + opened[0]
