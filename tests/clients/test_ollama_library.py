@@ -246,6 +246,7 @@ def test_a_new_checkpoint_paints_with_the_next_request(atelier: Atelier, painter
         assert size_of(painter.generate("brought", "a moon", steps=1, stream=False).image) == (64, 64)
     finally:
         maker.delete("brought")
+    atelier.until("it has left memory, too", lambda: "brought:latest" not in {each.model for each in maker.ps().models})
     assert refused(painter.generate, "brought", "a moon") == (404, "model 'brought' not found")
 
 
