@@ -343,6 +343,13 @@ def test_files_take_a_scope_that_callers_have_not(caller: ollama.Client, tmp_pat
         assert (status, "lacks the scope 'checkpoints'" in error) == (403, True)
 
 
+def test_what_is_listed_can_be_deleted_whatever_its_file_is_called(keeper: ollama.Client, server: Atelier) -> None:
+    checkpoint(server.checkpoints_dir / "my own (v2).safetensors")
+    assert "my own (v2):latest" in {each.model for each in keeper.list().models}
+    assert keeper.delete("my own (v2):latest").status == "success"
+    assert not (server.checkpoints_dir / "my own (v2).safetensors").exists()
+
+
 def test_what_ships_stays(keeper: ollama.Client) -> None:
     told = refused(keeper.delete, "atelier-shapes")
     assert told == (403, "model 'atelier-shapes' ships with Atelier and can't be deleted")
