@@ -109,7 +109,23 @@ class Puller:
                 return self._installed.known(found.name)
             return self._fetch(client, found, wanted, tell)
 
-    def _fetch(self, client: httpx.Client, found: Source, wanted: Wanted, tell: Tell) -> Checkpoint | None:
+        def look() -> None:
+            targets = ((remote, _target(staging, found, remote)) for remote in found.files)
+            for remote, target in targets:
+                if not target.is_file():
+                    tell(*_line_of(remote), remote.size or 0, size_so_far(target))
+                    break
+            time.sleep(_LOOK_S)
+
+        with ExitStack() as holding:
+            try:
+                staging.parent.mkdir(parents=True, exist_ok=True)
+                holding.enter_context(alone(staging.with_suffix(".lock"), look))
+            except OSError as error:
+                raise _unwritable(self._folder, error) from None
+            yield
+
+    def _fetch(self, client: httpx.Client, found: Source, staging: Path, tell: Tell) -> Checkpoint | None:
         self._installed.require_free(found.name)
         mark = hashlib.sha256(repr((self._hub.url, wanted)).encode()).hexdigest()[:16]
         staging = self._folder / PULLING / mark
@@ -180,9 +196,10 @@ def _announced(client: httpx.Client, remote: Remote) -> int | None:
 
 def _file_name(source: Source) -> str:
     """The name of the file or folder, which leads nowhere else. Raises InvalidParam."""
-    name = source.name if source.is_folder else source.files[0].filename
-    if not source.is_folder and PurePosixPath(name).suffix.lower() not in WEIGHTS:
-        raise InvalidParam(f"{name or 'the address'} does not look like weights", params="model")
+    suffix = "" if source.is_folder else PurePosixPath(source.files[0].filename).suffix
+    if not source.is_folder and suffix.lower() not in WEIGHTS:
+        raise InvalidParam(f"{source.files[0].filename or 'the address'} does not look like weights", params="model")
+    name = f"{source.name}{suffix}"
     if name != PurePosixPath(name).name or name.startswith("."):
         raise InvalidParam(f"{name!r} can't be the name of a file", params="model")
     return name

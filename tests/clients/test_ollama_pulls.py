@@ -121,6 +121,16 @@ def test_two_pulls_are_one_and_go_on_without_their_clients(
 
 
 def test_damaged_bytes_are_not_kept(hub: Hub, client: ollama.Client, server: Atelier, content: bytes) -> None:
+def test_a_file_that_is_called_as_any_other_gets_its_repositorys_name(
+    hub: Hub, client: ollama.Client, server: Atelier, content: bytes
+) -> None:
+    hub.repositories["me/alpha"] = {"model.safetensors": content}
+    hub.repositories["me/beta"] = {"diffusion_pytorch_model.fp16.safetensors": content}
+    for name in ("alpha", "beta"):
+        assert client.pull(f"me/{name}").status == "success"
+        assert (server.checkpoints_dir / f"{name}.safetensors").is_file()
+
+
     hub.repositories["me/damaged"] = {"damaged.safetensors": content}
     hub.damaged.add("me/damaged/damaged.safetensors")
     status, error = refused(client.pull, "me/damaged")
