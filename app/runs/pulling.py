@@ -80,6 +80,12 @@ def server_url(named: ModelName, *, insecure: bool = False) -> str:
     """Where the file of a model lies whose name begins with a server: `host/namespace/model[:tag]`."""
     file = named.model if named.tag.lower() == LATEST else f"{named.model}-{named.tag}"
     suffix = "" if PurePosixPath(file).suffix.lower() in WEIGHTS else ".safetensors"
+def is_plain(name: str) -> bool:
+    """Whether a name says of no place that it could come from."""
+    named = _named(name)
+    return "/" not in (named.plain_model if named else name)
+
+
     return f"{'http' if insecure else 'https'}://{named.host}/{named.namespace}/{file}{suffix}"
 
 

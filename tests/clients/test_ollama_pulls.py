@@ -85,6 +85,7 @@ def test_a_repository_is_pulled_and_known_by_the_name_that_was_asked_for(
     for name in ("hf.co/me/one", "HF.co/me/one:latest", "one-v1"):
         assert client.create("of-it", from_=name, parameters={"steps": 2}).status == "success"
     assert client.pull("hf.co/me/one").status == client.pull("one-v1").status == "success"
+    assert client.pull("registry.ollama.ai/library/One-v1:latest").status == "success"
     assert len([path for path, _ in hub.asked if path.startswith("/files/me/one/")]) == 1
 
 
