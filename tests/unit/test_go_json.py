@@ -83,6 +83,10 @@ def test_what_stands_behind_the_first_value_is_not_looked_at() -> None:
     assert read_json(b'"\xff"') == "\ufffd"
 
 
+def test_half_a_character_is_another_one() -> None:
+    assert read_json(rb'{"\ud800": ["\udfff\ud83d\ude00", 1]}') == {"\ufffd": ["\ufffd\U0001f600", 1]}
+
+
 @pytest.mark.parametrize(
     ("text", "at"),
     [("a", 0), ("abc", 0), ("abcde", 4), ("ab!d", 2), ("=abc", 0), ("ab=", 3), ("ab=c", 2), ("ab==c", 4), ("abc=d", 4)],
