@@ -229,6 +229,9 @@ def _size_of(content: bytes) -> Size:
         with Picture.open(io.BytesIO(content)) as picture:
             width, height = picture.size
             is_on_its_side = picture.getexif().get(_ORIENTATION, 1) >= 5
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+    except UnidentifiedImageError:  # which would tell of the object that it looked into
+        said = "The image can't be read: it is of no kind that is known here, or cut short."
+        raise NodeFailed(said, error_type="InvalidParam") from None
+    except (OSError, ValueError, SyntaxError) as error:
         raise NodeFailed(f"The image can't be read: {error}", error_type="InvalidParam") from error
     return (height, width) if is_on_its_side else (width, height)

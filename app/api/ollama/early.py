@@ -22,8 +22,9 @@ from app.api.operation import EVENT_STREAM, Operation
 from app.api.pictures.answers import PicturesAnswer, Piece, Places, written
 from app.api.pictures.asked import GENERATE, PictureRequest
 from app.api.pictures.runs import Asked, Made, PictureRuns
+from app.api.pictures.sizes import size_inputs
 from app.api.run_headers import RunHeaders
-from app.api.sse import EventStreams
+from app.api.sse import EventStreams, broken_off
 from app.domain.event import Tick
 from app.domain.request import Caller, Scope
 from app.domain.run import Run
@@ -97,6 +98,9 @@ class EarlyApi:
         except AtelierError as error:
             yield _event("error", error_text(error))
             return
+        except Exception:
+            yield _event("error", error_text(broken_off(asked.run.id)))
+            return
         for step in range(done + 1, made.steps + 1):
             yield _event("progress", wire.as_json({"step": step, "total": made.steps}))
         yield begun
@@ -120,14 +124,13 @@ def _is_integer(text: str) -> bool:
 
 
 def _picture(body: OllamaImageGenerationRequest, headers: RunHeaders, caller: Caller) -> PictureRequest:
-    width, height = map(wire.rounded, read_size(body.size))
     return PictureRequest(
         dialect="ollama",
         document=GENERATE,
         caller=caller,
         user=wire.USER,
         model=body.model,
-        inputs={"prompt": body.prompt, "width": width, "height": height, "seed": -1, "n": 1, "fit_size": True},
+        inputs={"prompt": body.prompt, **size_inputs(*read_size(body.size)), "seed": -1, "n": 1, "fit_size": True},
         headers=headers,
         streams=body.stream,
     )
