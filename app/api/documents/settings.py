@@ -16,8 +16,8 @@ Written from `app/settings.py` by `make docs`; don't edit it here.
 
 Settings are variables of the environment, or lines of a file `.env` in the folder where a command is started
 (`.env.example` has the usual ones; the environment comes first). A value that can't be used stops the command with a
-sentence that names it; variables that are not here mean nothing. `atelier settings` shows what counts where you are, and
-`atelier doctor` tries it out. Endings are units: `_S` seconds, `_MB` 1024 × 1024 bytes.
+sentence that names it; variables that are not here mean nothing. `atelier settings` shows what counts where you are,
+and `atelier doctor` tries it out. Endings are units: `_S` seconds, `_MB` 1024 × 1024 bytes.
 """
 
 
