@@ -6,8 +6,13 @@ import base64
 import hashlib
 import io
 import json
+import socket
+import sqlite3
+import struct
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -479,6 +484,27 @@ def test_a_picture_that_is_lost_is_told_of_as_an_error_of_its_own(house: Atelier
     assert [event for event, _ in frames(told(stream=True).text) if event] == ["image_generation.completed", "error"]
     lose(first)
     assert (told().status_code, told().json()["error"]["code"]) == (404, "not_found")
+
+
+def test_who_is_cut_off_in_the_middle_of_an_answer_and_asks_again_gets_the_same_pictures(house: Atelier) -> None:
+    asked = {"prompt": "noise", "n": 10, "steps": 1, "user": "cut off", "response_format": "b64_json"}
+    body, address = json.dumps(asked).encode(), urlsplit(house.url)
+    head = f"POST {GENERATIONS} HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer {house.key}\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection((str(address.hostname), address.port or 0), timeout=60) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.sendall(head.encode() + body)
+        told = client.recv(4096)
+    house.until("the call is seen to have broken", lambda: broken_calls(house))
+    again = house.http.post(GENERATIONS, json=asked)
+    assert again.headers["x-workflow-run-id"].encode() in told
+    assert len(again.json()["data"]) == 10
+
+
+def broken_calls(server: Atelier) -> int:
+    with closing(sqlite3.connect(server.data_dir / "atelier.db")) as database:
+        (count,) = database.execute("SELECT count(*) FROM open_calls WHERE broke_at IS NOT NULL").fetchone()
+    return int(count)
 
 
 def test_a_style_is_told_as_the_prompt_that_was_painted(house: Atelier) -> None:
