@@ -68,6 +68,7 @@ SIZES = "'auto' and WIDTHxHEIGHT in pixels, both multiples of"
 SUPPORTED = "Supported file formats are 'image/jpeg', 'image/png', and 'image/webp'."
 ADDRESS = "Expected an address (https://…) or a picture as a data URL (data:image/png;base64,…)."
 NO_FILES = "Invalid type for 'image': expected one of an array of files or file, but got a string instead."
+GPT_2_SIZES = f"{SIZES} 16 from 64 to 3840, at most 1 to 3 flat or narrow, at most 8294400 pixels in all"
 OR_ACCESS = "or you do not have access to it."
 ONLY_ONE = "You provided multiple values for this parameter, whereas only one is allowed."
 NOBODYS = "0196d2a4-0000-7000-8000-000000000000"
@@ -116,7 +117,14 @@ REFUSALS: dict[str, tuple[Json, int, str | None, str | None, str]] = {
         400,
         "invalid_value",
         "size",
-        f"Invalid value: '2048x512'. Supported values are {SIZES} 16 from 64 to 3840, at most 1 to 3 flat or narrow.",
+        f"Invalid value: '2048x512'. Supported values are {GPT_2_SIZES}.",
+    ),
+    "a size of too many pixels": (
+        generating({"model": "gpt-image-2", "size": "3840x2176"}),
+        400,
+        "invalid_value",
+        "size",
+        f"Invalid value: '3840x2176'. Supported values are {GPT_2_SIZES}.",
     ),
     "too many": (
         generating({"n": 11}),
