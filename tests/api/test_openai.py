@@ -407,6 +407,15 @@ def test_other_errors_have_the_four_keys_too(web: Atelier) -> None:
     assert web.http.get("/v1/models/no/such:model").json()["error"]["code"] == "model_not_found"
 
 
+def test_openais_client_in_a_browser_may_say_and_hear_what_it_does_elsewhere(web: Atelier) -> None:
+    asked = "authorization,content-type,idempotency-key,openai-organization,openai-project,x-stainless-retry-count"
+    page = {"origin": "https://example.org"}
+    wishes = {**page, "access-control-request-method": "POST", "access-control-request-headers": asked}
+    assert web.http.options(GENERATIONS, headers=wishes).status_code == 200
+    heard = web.http.post(GENERATIONS, json={}, headers=page).headers["access-control-expose-headers"]
+    assert {"X-Should-Retry", "Retry-After", "X-Workflow-Run-Id"} <= set(heard.split(", "))
+
+
 def test_a_key_that_may_not_paint_is_told_so(web: Atelier) -> None:
     reads = web.bearer(web.cli("keys", "create", "--scope", "read"))
     answer = web.http.post(GENERATIONS, json={"prompt": "a cat"}, headers=reads)
