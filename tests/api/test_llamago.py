@@ -122,6 +122,12 @@ REFUSED: dict[str, tuple[str, dict[str, Any], int, Any]] = {
     ),
     "no text": (GENERATE, {"prompt": 1}, 400, "prompt: expected str, got int"),
     "no base64": (GENERATE, {"prompt": "a", "images": ["-"]}, 400, "images[0] is no base64"),
+    "no picture": (
+        GENERATE,
+        {"prompt": "a", "images": ["aGk="]},
+        400,
+        "images[0] is no picture that can be read; send PNG, JPEG, WebP, GIF or BMP, from its first byte to its last",
+    ),
     "a mask of nothing": (
         GENERATE,
         {"prompt": "a", "options": {"mask": "aGk="}},

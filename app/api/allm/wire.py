@@ -24,7 +24,7 @@ from app.api.allm.shapes import (
 from app.api.openai.profiles import profile_of
 from app.api.pictures.asked import EDIT, GENERATE, INPAINT, VARIATION, GivenPicture, PictureRequest
 from app.api.pictures.extras import read_extras
-from app.api.pictures.given import decoded, taken_in
+from app.api.pictures.given import decoded, picture_in
 from app.api.pictures.wishes import STYLES, VARIATION_STRENGTH, effort_of, styled
 from app.api.run_headers import RunHeaders
 from app.artifacts.incoming import Limits
@@ -156,8 +156,8 @@ async def _given(picture: AllmPicture, place: str, limits: Limits) -> GivenPictu
             content = decoded(picture.value)
             if content is None:
                 raise InvalidParam(f"{place}: this is no base64", params=place)
-            return await taken_in(content, limits)
-    return await taken_in(picture.content, limits)
+            return await picture_in(content, place, limits)
+    return await picture_in(picture.content, place, limits)
 
 
 def response(

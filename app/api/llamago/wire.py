@@ -28,7 +28,7 @@ from app.api.ollama.values import read_keep_alive
 from app.api.operation import read_value
 from app.api.pictures.asked import EDIT, GENERATE, INPAINT, GivenPicture, PictureRequest
 from app.api.pictures.extras import input_named
-from app.api.pictures.given import decoded, taken_in
+from app.api.pictures.given import decoded, picture_in
 from app.api.run_headers import RunHeaders
 from app.artifacts.incoming import Limits
 from app.checkpoints.checkpoint import Checkpoint
@@ -109,7 +109,7 @@ async def _picture(text: Any, place: str, limits: Limits) -> GivenPicture:
     content = decoded(text) if isinstance(text, str) else None
     if content is None:
         raise InvalidParam(f"{place} is no base64", params=place)
-    return await taken_in(content, limits)
+    return await picture_in(content, place, limits)
 
 
 def progress_piece(run: Run, model: Model, completed: int, total: int) -> LlamaReply:
