@@ -101,7 +101,7 @@ def _server(url: str, key: str) -> Iterator[httpx.Client]:
         try:
             yield http
         except (httpx.TransportError, httpx.InvalidURL) as error:
-            raise Unavailable(f"{url} can't be reached: {error}.") from None
+            raise Unavailable(f"{url} can't be reached: {str(error).rstrip('.')}.") from None
 
 
 def _check(answer: httpx.Response, where: str = "") -> None:

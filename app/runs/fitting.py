@@ -85,8 +85,8 @@ class Fitting:
     def embeddings(self, *texts: str) -> dict[str, Any]:
         """The installed textual inversions whose name stands in a prompt as a word."""
         words = " ".join(texts).lower()
-        named = [name for name in self._adapters.names("embedding") if _is_word(name.lower(), words)]
-        found = [name for name in named if self._fits(self._adapters.find("embedding", name))]
+        named = self._adapters.list("embedding", lambda name: _is_word(name.lower(), words))
+        found = [adapter.name for adapter in named if adapter.problem is None and self._fits(adapter)]
         return {"embeddings": found} if found else {}
 
     def named(self, kind: Kind, name: str) -> str | None:

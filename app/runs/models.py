@@ -85,8 +85,7 @@ class Models:
 
     def installed(self, name: str) -> Checkpoint | None:
         """The checkpoint that is called so itself, usable or not."""
-        asked = _asked(name)
-        return next((each for each in self._catalogue.list() if each.name.lower() == asked), None)
+        return self._catalogue.called(_asked(name))
 
     async def preset(self, caller: Caller, name: str) -> Preset | None:
         """The app's preset of that name, whether or not its checkpoint is there."""

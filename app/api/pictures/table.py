@@ -127,7 +127,11 @@ ROWS = (
         dify=honoured("inputs.width", "inputs.height"),
         openai=honoured("size", says="`auto`: the checkpoint's own, or the picture's"),
         ollama=mapped(
-            "width", "height", "options.width", "options.height", says="to the nearest multiple of 8; 0: as open"
+            "width",
+            "height",
+            "options.width",
+            "options.height",
+            says="to the nearest multiple of 8; 0: as open; above 2048 half of it is painted, and doubled",
         ),
         early=mapped("size", says="likewise; what can't be read is 1024 by 1024"),
         llamago=honoured("options.width", "options.height", says="or beside `options`"),
