@@ -243,6 +243,12 @@ LATER: dict[str, tuple[Json, int, str, str]] = {
         "invalid_request",
         "options.stepz: there is no such setting",
     ),
+    "an option of another type": (
+        {**ASKED, "options": {"seed": True}},
+        400,
+        "invalid_request",
+        "options.seed must be a number",
+    ),
     "options that are none": ({**ASKED, "options": [1]}, 400, "invalid_request", "options must be an object"),
     "a field said twice": (
         {**ASKED, "options": {"n": 2}},
@@ -325,6 +331,7 @@ def test_quality_style_and_options_become_settings(server: Atelier) -> None:
     assert {name: step[name] for name in wanted} == wanted
     assert painted(server, **ASKED, quality="hd", options={"steps": 2})["steps"] == 2
     assert painted(server, **VARIATION)["strength"] == 0.6
+    assert ask(server, **VARIATION, style="vivid").json()["data"]["raw"] == {"left_out": ["style"]}
 
 
 def test_a_picture_may_be_named_by_its_url_and_a_run_by_its_user(server: Atelier) -> None:
