@@ -129,6 +129,15 @@ def test_a_modelfile_of_2024_is_understood(server: Atelier) -> None:
     assert wrong.json() == {"error": "steps must be an integer from 1 to 150, got '1000'"}
 
 
+@pytest.mark.parametrize("text", ['say "hi"\nthere', " spaces ", '"quoted"', 'the end"', "# none", "a\n\nb", "x\\ny"])
+def test_the_modelfile_that_is_shown_makes_the_same_model(text: str, caller: ollama.Client, server: Atelier) -> None:
+    texts = {"system": text, "template": text, "license": [text], "parameters": {"negative_prompt": text, "steps": 3}}
+    caller.create("shown", from_="atelier-shapes", **texts)
+    before = caller.show("shown").model_dump(exclude={"modified_at"})
+    assert ask(server, "/api/create", {"model": "shown", "modelfile": before["modelfile"]}).is_success
+    assert caller.show("shown").model_dump(exclude={"modified_at"}) == before
+
+
 def test_texts_that_are_none_do_no_harm(server: Atelier) -> None:
     half = r'"system": "a\u0000\ud800", "parameters": {"negative_prompt": "\udfff"}}'
     body = '{"model": "odd", "from": "atelier-shapes", ' + half

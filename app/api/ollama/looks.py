@@ -139,7 +139,7 @@ def _modelfile(model: Model, system: str) -> str:
     system = system or (model.preset.system if model.preset else "")
     if system:
         lines.append(f"SYSTEM {_block(system)}")
-    lines += [f"PARAMETER {name} {_plain(value)}" for name, value in defaults_of(model).items()]
+    lines += [f"PARAMETER {name} {_block(_plain(value))}" for name, value in defaults_of(model).items()]
     if licence := _licence(model):
         lines.append(f"LICENSE {_block(licence)}")
     return "\n".join(lines) + "\n"
@@ -154,7 +154,8 @@ def _licence(model: Model) -> str:
 
 
 def _block(text: str) -> str:
-    return f'"""{text}"""' if "\n" in text or '"' in text else text
+    """As a Modelfile has it, so that it is read as it was."""
+    return f'"""{text}"""' if "\n" in text or '"' in text or text != text.strip() else text
 
 
 def _go(value: Any) -> str:
