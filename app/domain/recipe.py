@@ -13,7 +13,7 @@ from app.errors import InvalidParam
 LONGEST = 1024 * 1024
 """Bytes of a recipe's JSON. Whoever writes files can write anything into them."""
 
-MOST_WORDS = 10_000
+MOST_WORDS = 32_000
 """Characters of a prompt, as our tools take them."""
 
 Short = Annotated[str, Meta(max_length=256)]
