@@ -205,6 +205,11 @@ def test_each_controlnet_has_its_picture_and_its_weight(dressed: Path) -> None:
         ("control_net is required where there is a control_image", {"control_image": [FILE]}),
         ("at most 4 at once, got 5", {"control_net": "a, b, c, d, e", "control_image": [FILE]}),
         ("1 ControlNets take one picture", {"control_net": "canny", "control_image": [FILE, FILE]}),
+        ("control_net: at most 4 at once, got 5", {"control_net": "canny," * 5, "control_image": [FILE]}),
+        (
+            "control_net: the weight of 'canny' must be from 0 to 5, got -1",
+            {"control_net": "canny:-1", "control_image": [FILE]},
+        ),
         (
             "control_end must be more than control_start",
             {"control_net": "canny", "control_image": [FILE], "control_start": 0.5, "control_end": 0.5},
