@@ -101,7 +101,7 @@ class LateAnswer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answered = False
         try:
-            answer = await unless_gone(receive, self._come())
+            answer = await unless_gone(scope, receive, self._come())
             if answer is not None:
                 await answer(scope, receive, send)
                 answered = True
