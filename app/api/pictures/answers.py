@@ -11,12 +11,12 @@ from app import ids
 from app.api.answer import Header
 from app.api.files import FileReader
 from app.api.sse import unless_gone
-from app.domain.artifact import Artifact
+from app.domain.artifact import Picture
 
-Piece = bytes | Artifact
+Piece = bytes | Picture
 """A part of a body: as it is, or a picture whose bytes come as base64."""
 
-_AT_ONCE = 384 * 1024  # bytes of a picture; divisible by 3, so that what is made of it can be put together
+_AT_ONCE = 192 * 1024  # bytes of a picture; divisible by 3, so that what is made of it can be put together
 
 
 class Places:
@@ -24,9 +24,9 @@ class Places:
 
     def __init__(self) -> None:
         self._nonce = ids.new_nonce()
-        self._pictures: list[Artifact] = []
+        self._pictures: list[Picture] = []
 
-    def of(self, picture: Artifact) -> str:
+    def of(self, picture: Picture) -> str:
         """The text that stands for the picture's base64."""
         self._pictures.append(picture)
         return f"{self._nonce}-{len(self._pictures) - 1}-"
