@@ -81,14 +81,8 @@ async def written(pieces: Iterable[Piece], reader: FileReader) -> AsyncIterator[
         if isinstance(piece, bytes):
             yield piece
         else:
-            rest = b""  # what is read may be less than was asked for
             async for part in reader.pieces(piece.sha256, _AT_ONCE, piece.size):
-                part = rest + part if rest else part
-                whole = len(part) // 3 * 3
-                rest = part[whole:]
-                yield base64.b64encode(memoryview(part)[:whole])
-            if rest:
-                yield base64.b64encode(rest)
+                yield base64.b64encode(part)
 
 
 class LateAnswer:
