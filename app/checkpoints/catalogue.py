@@ -84,6 +84,11 @@ class Catalogue:
             )
         return checkpoint
 
+    def called(self, name: str) -> Checkpoint | None:
+        """The one of just that name, in any case, usable or not. Looks at no other's files."""
+        names = sorted(self._current_paths())
+        return next((self._find(each) for each in names if each.lower() == name.lower()), None)
+
     def pinned(self, also: Iterable[str] = ()) -> tuple[str, ...]:
         """The names of those that stay in memory: because their card says so, or because they are named here."""
         named = (found.name if (found := self._find(name)) else name for name in also)
