@@ -19,7 +19,7 @@ _NOUNS: Mapping[str, str] = {
     "embedding": "textual inversion",
 }
 _LATENT, _LANCZOS = "latent", "lanczos"
-MOST_LORAS = 16
+MOST_LORAS, MOST_CONTROLS = 16, 4
 
 
 class Fitting:
@@ -53,6 +53,9 @@ class Fitting:
             missing, there = ("control_net", "control_image") if pictures else ("control_image", "control_net")
             raise InvalidParam(f"{missing} is required where there is a {there}", params=missing)
         uses = read_weighted(named, "control_net")
+        if len(uses) > MOST_CONTROLS:
+            said = f"control_net: at most {MOST_CONTROLS} at once, got {len(uses)}"
+            raise InvalidParam(said, params="control_net")
         if len(pictures) not in (1, len(uses)):
             said = f"control_image: {len(uses)} ControlNets take one picture, or one each; got {len(pictures)}"
             raise InvalidParam(said, params="control_image")
@@ -82,8 +85,8 @@ class Fitting:
     def embeddings(self, *texts: str) -> dict[str, Any]:
         """The installed textual inversions whose name stands in a prompt as a word."""
         words = " ".join(texts).lower()
-        named = [name for name in self._adapters.names("embedding") if _is_word(name.lower(), words)]
-        found = [name for name in named if self._fits(self._adapters.find("embedding", name))]
+        named = self._adapters.list("embedding", lambda name: _is_word(name.lower(), words))
+        found = [adapter.name for adapter in named if adapter.problem is None and self._fits(adapter)]
         return {"embeddings": found} if found else {}
 
     def named(self, kind: Kind, name: str) -> str | None:

@@ -128,6 +128,12 @@ REFUSED: dict[str, tuple[str, dict[str, Any], int, Any]] = {
         400,
         "options.mask needs the picture that it belongs to, in images",
     ),
+    "a mask of nothing, beside the options": (
+        GENERATE,
+        {"prompt": "a", "mask": "aGk="},
+        400,
+        "mask needs the picture that it belongs to, in images",
+    ),
     "keep_alive without a unit": (
         GENERATE,
         {"prompt": "a", "keep_alive": "300"},

@@ -225,5 +225,6 @@ def _shown(pixels: Pixels, request: ImageRequest, enlarge: Enlarge) -> Pixels:
 def _times(size: Size, scale: float) -> Size:
     width, height = (max(round(side * scale), 1) for side in size)
     if width * height > MOST_PIXELS:
-        raise NodeFailed(f"Enlarged, the picture would have {width} x {height} pixels; it may have {MOST_PIXELS:,}.")
+        said = f"Enlarged, the picture would have {width} x {height} pixels; it may have {MOST_PIXELS:,}."
+        raise NodeFailed(said, error_type="InvalidParam")
     return width, height

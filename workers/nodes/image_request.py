@@ -143,11 +143,9 @@ class ImageRequests:
         return self._equipped(role, self._path(kind, name), name)
 
     def _equipped(self, role: str, path: str, name: str) -> UsedFile:
-        """Of a folder its weights. A hash that nobody has computed yet is left open, as the checkpoint's."""
-        parts = sorted(Path(path).glob("*.safetensors"))
-        weights = parts[0] if parts else Path(path)
-        hash = (self._catalogue.hashes.find(weights) or "")[:10]
-        return UsedFile(role, name or Path(path).stem, str(weights), hash)
+        """A hash that nobody has computed yet is left open, as the checkpoint's."""
+        hash = (self._catalogue.hashes.find(Path(path)) or "")[:10]
+        return UsedFile(role, name or Path(path).stem, path, hash)
 
     def _hashed(self, file: UsedFile) -> UsedFile:
         """An upscaler is small enough to be read on the spot."""
@@ -231,6 +229,9 @@ def _size_of(content: bytes) -> Size:
         with Picture.open(io.BytesIO(content)) as picture:
             width, height = picture.size
             is_on_its_side = picture.getexif().get(_ORIENTATION, 1) >= 5
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+    except UnidentifiedImageError:  # which would tell of the object that it looked into
+        said = "The image can't be read: it is of no kind that is known here, or cut short."
+        raise NodeFailed(said, error_type="InvalidParam") from None
+    except (OSError, ValueError, SyntaxError) as error:
         raise NodeFailed(f"The image can't be read: {error}", error_type="InvalidParam") from error
     return (height, width) if is_on_its_side else (width, height)

@@ -16,23 +16,13 @@ from app.api.files import FileReader
 from app.api.operation import Operation
 from app.api.pictures.answers import PicturesAnswer, Places
 from app.api.pictures.given import longest_body
-from app.api.pictures.runs import PictureRuns, made_by
+from app.api.pictures.runs import REFUSALS, PictureRuns, made_by
 from app.api.pictures.urls import PictureUrls
 from app.api.run_headers import RunHeaders
 from app.domain.request import Caller, Scope
 from app.domain.run import Run
-from app.errors import (
-    BodyTooLarge,
-    FileTooLarge,
-    IdempotencyConflict,
-    InvalidParam,
-    RunFailed,
-    RunOverdue,
-    RunStopped,
-    TooManyRequests,
-)
+from app.errors import FileTooLarge
 from app.logs import subject
-from app.runs.models import ModelNotFound
 from app.settings import Settings
 
 
@@ -59,10 +49,7 @@ class AllmApi:
                 headers=RunHeaders,
                 body=AllmBody,
                 answers={200: AllmResponse},
-                raises=(
-                    *(Undecodable, InvalidRequest, InvalidParam, BodyTooLarge, FileTooLarge, ModelNotFound),
-                    *(IdempotencyConflict, TooManyRequests, RunFailed, RunStopped, RunOverdue),
-                ),
+                raises=(*REFUSALS, Undecodable, InvalidRequest, FileTooLarge),
             )
         ]
 

@@ -25,7 +25,7 @@ from app.api.openai.profiles import profile_of
 from app.api.pictures.asked import EDIT, GENERATE, INPAINT, VARIATION, GivenPicture, PictureRequest
 from app.api.pictures.extras import read_extras
 from app.api.pictures.given import decoded, taken_in
-from app.api.pictures.wishes import STYLES, VARIATION_STRENGTH, effort_of, styled
+from app.api.pictures.wishes import STYLES, effort_of, styled
 from app.api.run_headers import RunHeaders
 from app.artifacts.incoming import Limits
 from app.artifacts.masks import is_mask_of
@@ -83,10 +83,9 @@ def _inputs(asked: AllmRequest, document: str, options: Mapping[str, Any]) -> di
         fields["prompt"] = styled(_prompt(asked.prompt), style)
     for name in said.keys() & fields.keys():
         raise InvalidParam(f"options.{name}: the request says this in a field of its own", params=f"options.{name}")
-    wished = {"strength": VARIATION_STRENGTH} if document == VARIATION else {}
     if asked.background == "transparent":
         raise Unsupported("background: a checkpoint paints no transparency; ask for 'opaque'", params="background")
-    return {**wished, **said, **fields}
+    return {**said, **fields}
 
 
 def _options(asked: AllmRequest) -> dict[str, Any]:

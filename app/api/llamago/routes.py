@@ -23,29 +23,16 @@ from app.api.llamago.shapes import (
 from app.api.operation import EVENT_STREAM, Operation, read_value
 from app.api.pictures.answers import PicturesAnswer, Piece, Places, written
 from app.api.pictures.given import longest_body
-from app.api.pictures.runs import Asked, PictureRuns, made_by
+from app.api.pictures.runs import REFUSALS, Asked, PictureRuns, made_by
 from app.api.pictures.urls import PictureUrls
 from app.api.run_headers import RunHeaders
 from app.api.sse import EventStreams, broken_off
 from app.domain.event import Tick
 from app.domain.request import Caller, Scope
 from app.domain.run import Run
-from app.errors import (
-    AtelierError,
-    BodyTooLarge,
-    FileTooLarge,
-    IdempotencyConflict,
-    InvalidParam,
-    RunFailed,
-    RunOverdue,
-    RunStopped,
-    TooManyRequests,
-)
+from app.errors import AtelierError, FileTooLarge
 from app.runs.models import ModelNotFound
 from app.settings import Settings
-
-_REFUSALS = (InvalidParam, BodyTooLarge, FileTooLarge, ModelNotFound, IdempotencyConflict, TooManyRequests)
-_ENDS = (RunFailed, RunStopped, RunOverdue)
 
 
 class GenerateApi:
@@ -93,7 +80,7 @@ class GenerateApi:
             headers=RunHeaders,
             body=LlamaGenerate,
             answers={200: (LlamaReply, framing.NDJSON, EVENT_STREAM)},
-            raises=(*_REFUSALS, *_ENDS),
+            raises=(*REFUSALS, FileTooLarge),
         )
 
     async def _generate(self, request: Request, caller: Caller) -> ASGIApp:
@@ -125,10 +112,7 @@ class GenerateApi:
         """Progress, then each picture, then the end; or the error that came in its place."""
         try:
             async for pieces in self._pieces(request, asked, form):
-                parts = written(framing.framed(pieces, form), self._reader)
-                # Up to the beginning of the picture: what is wrong with its file is told in a piece of its own.
-                yield b"".join([await anext(parts, b"") for _ in range(3)])
-                async for part in parts:
+                async for part in written(framing.framed(pieces, form), self._reader):
                     yield part
         except AtelierError as error:
             yield _told(request, error, form)

@@ -36,7 +36,7 @@ from app.domain.request import Caller
 from app.domain.run import Run
 from app.errors import InvalidParam
 from app.runs.models import Model
-from app.runs.residency import Housed
+from app.runs.residency import Housed, together
 
 USER = "llamago"
 """Whose the runs are: a request names nobody."""
@@ -49,7 +49,7 @@ VERSION = version("atelier")
 FINGERPRINT = f"atelier-{VERSION}"
 
 _FOR_EVER_S = 292 * 365.25 * 86400  # what Go can say of a length of time
-_OWN = frozenset(LlamaGenerate.__struct_fields__)
+_OWN = frozenset(LlamaGenerate.__struct_fields__) | {"format"}  # of a text, as its Go type has it
 
 
 async def read_generate(body: dict[str, Any], limits: Limits, headers: RunHeaders, caller: Caller) -> PictureRequest:
@@ -61,9 +61,9 @@ async def read_generate(body: dict[str, Any], limits: Limits, headers: RunHeader
     if not asked.prompt:
         raise InvalidParam("prompt is required", params="prompt")
     options = dict(asked.options or {})
-    pictures = await _pictures(asked.images or [], options.pop("mask", None), limits)
-    document = INPAINT if "mask" in pictures else EDIT if pictures else GENERATE
     beside = {name: value for name, value in body.items() if name not in _OWN}
+    pictures = await _pictures(asked.images or [], _mask(options, beside), limits)
+    document = INPAINT if "mask" in pictures else EDIT if pictures else GENERATE
     inputs = {**_settings(document, beside), **_settings(document, options), "prompt": asked.prompt}
     if asked.keep_alive is not None:
         inputs["keep_alive_s"] = read_keep_alive(asked.keep_alive)
@@ -86,14 +86,22 @@ def _settings(document: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in named if name}
 
 
-async def _pictures(images: Sequence[str], mask: Any, limits: Limits) -> dict[str, tuple[GivenPicture, ...]]:
+def _mask(options: Mapping[str, Any], beside: Mapping[str, Any]) -> tuple[str, Any] | None:
+    """(where it stands, what is there)."""
+    named = (("options.mask", options.get("mask")), ("mask", beside.get("mask")))
+    return next(((place, mask) for place, mask in named if mask is not None), None)
+
+
+async def _pictures(
+    images: Sequence[str], mask: tuple[str, Any] | None, limits: Limits
+) -> dict[str, tuple[GivenPicture, ...]]:
     given = [await _picture(text, f"images[{i}]", limits) for i, text in enumerate(images)]
-    if mask is None:
-        found = {"image": given[:1], "reference": given[1:]}
-    elif not given:
-        raise InvalidParam("options.mask needs the picture that it belongs to, in images", params="options.mask")
-    else:
-        found = {"image": given[:1], "reference": given[1:], "mask": [await _picture(mask, "options.mask", limits)]}
+    found = {"image": given[:1], "reference": given[1:]}
+    if mask is not None:
+        place, text = mask
+        if not given:
+            raise InvalidParam(f"{place} needs the picture that it belongs to, in images", params=place)
+        found["mask"] = [await _picture(text, place, limits)]
     return {name: tuple(pictures) for name, pictures in found.items() if pictures}
 
 
@@ -177,11 +185,6 @@ def shown(model: Model) -> LlamaShown:
 def loaded(housed: Iterable[Housed], models: Iterable[Model]) -> list[LlamaLoaded]:
     """What is in memory, the one that stays the longest first."""
     known, now_s = {model.checkpoint.name: model.checkpoint for model in models}, clock.time()
-    found = [
-        (_FOR_EVER_S if (left_s := each.resident.left_s) is None else left_s, each.resident)
-        for each in housed
-        if each.resident.checkpoint in known
-    ]
     return [
         LlamaLoaded(
             name=resident.checkpoint,
@@ -189,11 +192,12 @@ def loaded(housed: Iterable[Housed], models: Iterable[Model]) -> list[LlamaLoade
             size=resident.size,
             digest="",
             details=details(known[resident.checkpoint]),
-            expires_at=_moment(now_s + left_s),
+            expires_at=_moment(now_s + min(resident.stays_s, _FOR_EVER_S)),
             size_vram=resident.vram_size,
             context_length=N_CTX,
         )
-        for left_s, resident in sorted(found, key=lambda pair: -pair[0])
+        for resident in together(housed)
+        if resident.checkpoint in known
     ]
 
 

@@ -33,7 +33,7 @@ from app.errors import (
     Unavailable,
 )
 from app.runs.library import Library, Making
-from app.runs.models import ModelNotFound
+from app.runs.models import ModelNotFound, plain_name
 from app.settings import Settings
 
 _EMPTY = (b"content-length", b"0")
@@ -197,5 +197,6 @@ def _require_name(field: str, name: str, *, of_file: bool = True) -> None:
     try:
         parse_name(name)
     except InvalidParam:
-        if not of_file or not name.strip() or "/" in name or ":" in name:
+        bare = plain_name(name)
+        if not of_file or not bare or "/" in bare or ":" in bare:
             raise InvalidParam(f'{field} "{name}" is invalid', params=field) from None

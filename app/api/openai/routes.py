@@ -31,32 +31,17 @@ from app.api.openai.shapes import (
 from app.api.operation import EVENT_STREAM, Operation
 from app.api.pictures.answers import PicturesAnswer, Places, written
 from app.api.pictures.given import longest_body
-from app.api.pictures.runs import Asked, PictureRuns, made_by
+from app.api.pictures.runs import REFUSALS, Asked, PictureRuns, made_by
 from app.api.pictures.urls import PictureUrls
 from app.api.run_headers import RunHeaders
 from app.api.sse import EventStreams, broken_off
 from app.domain.event import QueuePosition, Tick
 from app.domain.request import Caller, Scope
 from app.domain.run import Run
-from app.errors import (
-    AtelierError,
-    BodyTooLarge,
-    FileTooLarge,
-    IdempotencyConflict,
-    InvalidParam,
-    RunFailed,
-    RunOverdue,
-    RunStopped,
-    TooManyRequests,
-    UnsupportedMediaType,
-)
+from app.errors import AtelierError, FileNotFound, FileTooLarge, UnsupportedMediaType
 from app.runs.models import ModelNotFound
 from app.settings import Settings
 
-_REFUSALS = (
-    *(InvalidParam, BodyTooLarge, UnsupportedMediaType, ModelNotFound, IdempotencyConflict, TooManyRequests),
-    *(RunFailed, RunStopped, RunOverdue),
-)
 _FORM = "multipart/form-data"
 
 
@@ -87,7 +72,7 @@ class OpenAIApi:
             body=GenerationBody,
             headers=RunHeaders,
             answers={200: (Images, EVENT_STREAM)},
-            raises=_REFUSALS,
+            raises=REFUSALS,
         )
 
     def _edits(self) -> Operation:
@@ -104,7 +89,7 @@ class OpenAIApi:
             form=EditForm,
             headers=RunHeaders,
             answers={200: (Images, EVENT_STREAM)},
-            raises=(*_REFUSALS, FileTooLarge),
+            raises=(*REFUSALS, FileTooLarge, FileNotFound),
         )
 
     def _variations(self) -> Operation:
@@ -119,7 +104,7 @@ class OpenAIApi:
             form=VariationForm,
             headers=RunHeaders,
             answers={200: Images},
-            raises=(*_REFUSALS, FileTooLarge),
+            raises=(*REFUSALS, FileTooLarge, UnsupportedMediaType),
         )
 
     def _models(self) -> list[Operation]:
@@ -194,9 +179,9 @@ class OpenAIApi:
         try:
             async for news in self._runs.follow(asked):
                 if isinstance(news, Run):
-                    events = [wire.completed(look, asked.model.name, each) for each in made_by(news)]
-                    async for part in written(wire.pieces_of(events), self._reader):
-                        yield part
+                    for made in made_by(news):
+                        async for part in written(wire.completed(look, asked.model.name, made), self._reader):
+                            yield part
                 elif isinstance(news, Tick):
                     yield wire.comment(news) + partials.frame(news)
                 else:
@@ -211,6 +196,8 @@ class OpenAIApi:
 
     async def _model(self, request: Request, caller: Caller) -> ASGIApp:
         name = request.path_params["model"]
+        if not name:  # elsewhere that is the default
+            raise ModelNotFound(name)
         try:
             model = await self._runs.models.find(caller, name)
         except ModelNotFound:

@@ -82,7 +82,8 @@ class _Reading:
         if sign in "([":
             (self._round if sign == "(" else self._square).append(len(self._texts))
             if len(self._round) + len(self._square) > DEEPEST:
-                raise NodeFailed(f"The prompt's brackets nest too deeply: at most {DEEPEST} may be open at once.")
+                said = f"The prompt's brackets nest too deeply: at most {DEEPEST} may be open at once."
+                raise NodeFailed(said, error_type="InvalidParam")
         elif sign == ")" and self._round:
             self._weigh(self._round.pop(), STRESS)
         elif sign == "]" and self._square:
