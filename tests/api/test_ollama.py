@@ -184,7 +184,7 @@ def test_what_nobody_foresaw_is_the_last_line_too(house: Atelier, ollama: httpx.
     with ollama.stream("POST", path, json=PAINT | {"prompt": f"hold {name}", "steps": 2, "stream": True}) as answer:
         lines = answer.iter_lines()
         begun = next(lines)
-        with spoiled_pictures(house):
+        with spoiled_times(house):
             (house.data_dir / f"release-{name}").touch()
             *_, last = (line for line in lines if line)
     assert begun
@@ -192,10 +192,11 @@ def test_what_nobody_foresaw_is_the_last_line_too(house: Atelier, ollama: httpx.
 
 
 @contextmanager
-def spoiled_pictures(house: Atelier) -> Iterator[None]:
-    """Whatever is painted meanwhile has a size in the database that is no number."""
+def spoiled_times(house: Atelier) -> Iterator[None]:
+    """Whatever is painted meanwhile has times in the database that can't be read."""
     spoil = (
-        "CREATE TRIGGER spoil AFTER INSERT ON artifacts BEGIN UPDATE artifacts SET size = 'x' WHERE id = NEW.id; END"
+        "CREATE TRIGGER spoil AFTER UPDATE OF timings ON steps WHEN NEW.timings IS NOT NULL "
+        "BEGIN UPDATE steps SET timings = 'x' WHERE run_id = NEW.run_id AND id = NEW.id; END"
     )
     for change in (spoil, "DROP TRIGGER spoil"):
         with sqlite3.connect(house.data_dir / "atelier.db", timeout=10) as database:
