@@ -180,6 +180,9 @@ def _check(recipe: Recipe) -> None:
     painting = ("width", "height", "steps", "guidance_scale", "seed", "sampler")
     needed = painting if recipe.checkpoint is not None else ("image", "enlarge")
     missing = [name for name in needed if getattr(recipe, name) is None]
+    if missing and recipe.checkpoint is None:
+        said = "The recipe is none of Atelier's: it names no checkpoint, and no picture that was only enlarged."
+        raise InvalidParam(said, params="recipe")
     if missing:
         raise InvalidParam(f"The recipe lacks {', '.join(missing)}.", params="recipe")
     for name in ("mask", "references"):
