@@ -48,7 +48,7 @@ class UsedControl(msgspec.Struct, frozen=True):
 
     name: Short
     image: Sha256
-    weight: Weight = 1.0
+    weight: Annotated[float, Meta(ge=0, le=5)] = 1.0
     start: Fraction = 0.0
     end: Fraction = 1.0
 

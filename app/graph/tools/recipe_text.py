@@ -154,8 +154,8 @@ class _Draft:
         resized = _SIZE.fullmatch(self._take("Hires resize"))
         if resized is None:
             return scale
-        sides = zip(map(int, resized.groups()), (self._values["width"], self._values["height"]), strict=True)
-        return max(wanted / max(1, side) for wanted, side in sides)  # one that is 0 follows from the other
+        sides = (int(resized[1]), self._values["width"]), (int(resized[2]), self._values["height"])
+        return max(float(wanted / max(1, side)) for wanted, side in sides)  # one that is 0 follows from the other
 
     def _hires_upscaler(self) -> str:
         name = self._take("Hires upscaler") or "Latent"
