@@ -56,7 +56,7 @@ class UsedControl(msgspec.Struct, frozen=True):
 class UsedHires(msgspec.Struct, frozen=True):
     scale: Annotated[float, Meta(ge=1, le=4)] = 2.0
     strength: Fraction = 0.5
-    steps: Steps | None = None  # as many as the first pass
+    steps: Annotated[int, Meta(ge=0, le=150)] = 0  # as many as the first pass
     upscaler: Short = "latent"
 
 
@@ -212,6 +212,8 @@ def _comparable(recipe: Recipe) -> dict[str, Any]:
     value["files"] = {f"{each.role} {each.name}": each.hash for each in recipe.files if each.hash}
     for name in ("loras", "controls"):
         value[name] = {use.name: {**_parts(use), "name": None} for use in getattr(recipe, name)}
+    if recipe.hires:
+        value["hires"]["steps"] = recipe.hires.steps or recipe.steps
     value["embeddings"] = dict.fromkeys(recipe.embeddings, True)
     idle = {"exclusive": True, "strength": not recipe.image, "variation_seed": not recipe.variation_strength}
     return {name: each for name, each in value.items() if not idle.get(name)}
