@@ -29,7 +29,7 @@ from app.api.pictures.wishes import STYLES, effort_of, styled
 from app.api.run_headers import RunHeaders
 from app.artifacts.incoming import Limits
 from app.artifacts.masks import is_mask_of
-from app.domain.artifact import Artifact
+from app.domain.artifact import Picture
 from app.domain.recipe import MOST_WORDS
 from app.domain.request import Caller
 from app.domain.run import Run
@@ -171,7 +171,7 @@ async def _given(picture: AllmPicture, place: str, limits: Limits) -> GivenPictu
 
 
 def response(
-    asked: AllmRequest, run: Run, model: Model, made: Sequence[tuple[Artifact, str]], request_id: str
+    asked: AllmRequest, run: Run, model: Model, made: Sequence[tuple[Picture, str]], request_id: str
 ) -> AllmResponse:
     """`made`: each picture with what stands for its bytes or its URL."""
     prompt = asked.prompt if isinstance(asked.prompt, str) and asked.prompt else None
@@ -194,7 +194,7 @@ def response(
     )
 
 
-def _image(picture: Artifact, source: AllmSource, prompt: str | None) -> AllmImage:
+def _image(picture: Picture, source: AllmSource, prompt: str | None) -> AllmImage:
     about = {} if picture.seed is None else {"seed": picture.seed}
     return AllmImage(
         IMAGE, AllmImageData(source, picture.mime_type, picture.width, picture.height, prompt, None, about)

@@ -32,7 +32,7 @@ from app.api.openai.shapes import (
 from app.api.operation import EVENT_STREAM, Operation
 from app.api.pictures.answers import PicturesAnswer, Places, written
 from app.api.pictures.given import longest_body
-from app.api.pictures.runs import REFUSALS, Asked, PictureRuns
+from app.api.pictures.runs import REFUSALS, Asked, PictureRuns, made_by
 from app.api.pictures.urls import PictureUrls
 from app.api.run_headers import RunHeaders
 from app.api.sse import EventStreams, broken_off
@@ -143,7 +143,7 @@ class OpenAIApi:
             return self._streams.stream(self._frames(asked, wanted), asked.headers)
 
         async def answer(run: Run) -> ASGIApp:
-            made, places = await self._runs.made(run), Places()
+            made, places = made_by(run), Places()
             shown = [self._urls.of(request, each) if wanted.look.urls else places.of(each) for each in made]
             body = msgspec.json.encode(wire.images(wanted.look, asked.model.name, made, shown))
             if wanted.look.urls:
@@ -158,7 +158,7 @@ class OpenAIApi:
         try:
             async for news in self._runs.follow(asked):
                 if isinstance(news, Run):
-                    for made in await self._runs.made(news):
+                    for made in made_by(news):
                         async for part in written(wire.completed(look, asked.model.name, made), self._reader):
                             yield part
                 elif isinstance(news, Tick):
