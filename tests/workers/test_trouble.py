@@ -13,7 +13,7 @@ from PIL import Image
 
 from app.errors import CheckpointUnavailable, NodeFailed, OutOfMemory
 from workers.diffusion.engine import Engine
-from workers.diffusion.memory import shortage
+from workers.diffusion.memory import is_out_of_memory, shortage
 from workers.diffusion.request import StopRequested
 
 
@@ -109,6 +109,24 @@ def test_a_picture_too_large_to_be_decoded_at_once_is_decoded_in_tiles(engine, a
     one, other = (np.asarray(Image.open(io.BytesIO(each.images[0].content))).astype(int) for each in (whole, tiled))
     assert one.shape == other.shape
     assert np.abs(one - other).mean() < 12
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"),
+        RuntimeError("CUDA error: out of memory\nCompile with `TORCH_USE_CUDA_DSA` to enable device-side assertions."),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9.00 GB)"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 68719476736 bytes."),
+        MemoryError(),
+    ],
+    ids=lambda error: str(error)[:20],
+)
+def test_there_are_many_words_for_no_memory(error):
+    assert is_out_of_memory(error)
+    assert not is_out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))
 
 
 def test_a_machine_without_memory_says_what_it_has():
