@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from PIL import Image
 
 from app.errors import CheckpointUnavailable, NodeFailed, OutOfMemory
@@ -28,6 +29,12 @@ def half():
 
 def unet_of(engine, weights):
     return engine.residency.pipeline(weights).components.unet
+
+
+def png(colour, width, height) -> bytes:
+    content = io.BytesIO()
+    Image.new("RGB", (width, height), colour).save(content, "PNG")
+    return content.getvalue()
 
 
 def overflow(module, given, answer):
@@ -72,6 +79,42 @@ def test_a_drawing_that_does_not_fit_has_the_memory_for_itself_once(ask, tiny):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
 
     unet_of(engine, request.weights).register_forward_pre_hook(tight)
+    assert engine.paint(request).images
+    assert engine.residency.held == [request.weights]
+    engine.close()
+
+
+def test_two_that_do_not_fit_beside_each_other_are_both_painted(ask, tiny):
+    """Whatever the budget says: while the one has the memory for itself the other waits, and the other way round."""
+    engine, refused = Engine(device="cpu"), []
+
+    def tight(module, given) -> None:
+        if isinstance(module, UNet2DConditionModel) and len(engine.residency.held) > 1:
+            refused.append(module)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    requests = [ask(steps=20), ask(path=tiny.file, steps=20)]
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(tight)
+    try:
+        with ThreadPoolExecutor(2) as threads:
+            assert all(threads.map(engine.paint, requests))
+    finally:
+        hook.remove()
+        engine.close()
+    assert 0 < len(refused) < 10
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_an_autoencoder_that_does_not_fit_has_the_memory_for_itself_once(ask, tiny, part):
+    engine, other = Engine(device="cpu"), ask(path=tiny.file).weights
+    request = ask(steps=2, image=png("green", 64, 64))
+    engine.warm(other)
+
+    def tight(module, given):
+        if other in engine.residency.held:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    getattr(engine.residency.pipeline(request.weights).components.vae, part).register_forward_pre_hook(tight)
     assert engine.paint(request).images
     assert engine.residency.held == [request.weights]
     engine.close()

@@ -183,7 +183,19 @@ class EngineLoop:
         for painting in list(self._lobby):
             if painting.is_over or self._may_run(painting.weights):
                 self._lobby.remove(painting)
-                painting.guarded(partial(self._start, painting))
+                self._do(painting, partial(self._start, painting))
+
+    def _do(self, painting: Painting, work: Callable[[], None]) -> None:
+        """A part of the painting: what goes wrong in it ends this painting, and no other. What does not fit into memory
+        is done once more when all else has left it.
+        """
+        failure = _failure_of(work)
+        if failure is not None and is_out_of_memory(failure):
+            failure = None  # it holds the frames, and the frames hold the tensors
+            self._residency.unload(keep=[painting.weights])
+            failure = _failure_of(work)
+        if failure is not None:
+            painting.fail(failure)
 
     def _start(self, painting: Painting) -> None:
         painting.ticket.is_begun = True
@@ -250,16 +262,18 @@ class EngineLoop:
         self._turns.charge(group, seconds)
 
     def _failed(self, group: Group, error: Exception) -> None:
-        """A call that did not fit is made again with half of the drawings, and with a single one once more when all
-        else has left the memory. What else goes wrong is the fault of one of them: each is tried by itself.
+        """A call that did not fit is made again with half of the drawings, and with a single one whenever all else can
+        leave the memory, and once more when it has. What else goes wrong is the fault of one of them: each is tried by
+        itself.
         """
         if is_out_of_memory(error):
             error.__traceback__ = None  # it holds the frames, and the frames hold the tensors
             give_back_memory()
             if group.shrink():
                 return
-            if group.active[0].take_last_chance():
+            if self._residency.held != [group.weights] or group.active[0].take_last_chance():
                 self._residency.unload(keep=[group.weights])
+                self._patience.needs_all(group.weights)
                 return
         elif group.is_shared:
             group.tick_apart(self._residency.pipeline(group.weights).unet)
@@ -279,14 +293,14 @@ class EngineLoop:
         painting = entry.painting
         painting.heed()
         if not painting.is_over:
-            painting.guarded(partial(self._after_pass, weights, entry))
+            self._do(painting, partial(self._after_pass, weights, entry))
 
     def _collect(self) -> None:
         """Pictures that are developed, in their order; without other work it waits for the first one."""
         while self._developing and (self._developing[0][2].is_ready or self._is_idle):
             weights, entry, development = self._developing.popleft()
             if not entry.painting.is_over:
-                entry.painting.guarded(partial(self._developed, weights, entry, development))
+                self._do(entry.painting, partial(self._developed, weights, entry, development))
 
     def _developed(self, weights: Weights, entry: Entry, development: Development) -> None:
         if development.is_sound:
@@ -331,7 +345,7 @@ class EngineLoop:
     ) -> None:
         """Called by the thread that asked."""
         resume = partial(self._resume, weights, painting, interlude, result)
-        self.give(Chore(partial(painting.guarded, resume)))
+        self.give(Chore(partial(self._do, painting, resume)))
 
     def _resume(self, weights: Weights, painting: Painting, interlude: Interlude, result: Pixels | Exception) -> None:
         if isinstance(result, Exception):

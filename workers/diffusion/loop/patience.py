@@ -22,6 +22,7 @@ class Patience:
         self._residency = residency
         self._outside_since: dict[Weights, float] = {}
         self._came_s = float("-inf")  # when the last one came in that had waited
+        self._needs_all: Weights | None = None
 
     def may_run(self, weights: Weights, busy: AbstractSet[Weights], at_work: Iterable[Weights]) -> bool:
         """Is the checkpoint in memory, or may it come in now?
@@ -29,7 +30,7 @@ class Patience:
         It may where there is room beside the `busy` ones, where nobody who is in memory is `at_work`, and when it has
         waited long enough.
         """
-        if self._residency.fits(weights, busy - {weights}):
+        if self._residency.fits(weights, busy - {weights}) and not self._is_in_the_way(weights, busy):
             return True
         if not any(self._residency.has(each) for each in at_work):
             return True
@@ -38,6 +39,17 @@ class Patience:
         if since_s > min(self._outside_since.values()):
             return False
         return now_s - max(since_s, self._came_s) > max(_TIMES * self._residency.load_s, _LEAST_S)
+
+    def needs_all(self, weights: Weights) -> None:
+        """Memory ran out while others were in it, whatever the budget says: for as long as somebody is at work with
+        these weights others come in only when they have waited.
+        """
+        self._needs_all = weights
+
+    def _is_in_the_way(self, weights: Weights, busy: AbstractSet[Weights]) -> bool:
+        if self._needs_all not in busy:
+            self._needs_all = None
+        return self._needs_all not in (None, weights) and not self._residency.has(weights)
 
     def comes_in(self, weights: Weights) -> None:
         """It has, or is there: it waits no longer."""
