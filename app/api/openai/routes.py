@@ -33,7 +33,7 @@ from app.api.pictures.answers import PicturesAnswer, Places, written
 from app.api.pictures.given import longest_body
 from app.api.pictures.runs import REFUSALS, Asked, PictureRuns
 from app.api.pictures.urls import PictureUrls
-from app.api.run_headers import RunHeaders
+from app.api.run_headers import PictureHeaders, RunHeaders
 from app.api.sse import EventStreams, broken_off
 from app.domain.event import QueuePosition, Tick
 from app.domain.request import Caller, Scope
@@ -70,7 +70,7 @@ class OpenAIApi:
             tag="OpenAI",
             error=OpenAIError,
             body=GenerationBody,
-            headers=RunHeaders,
+            headers=PictureHeaders,
             answers={200: (Images, EVENT_STREAM)},
             raises=REFUSALS,
         )
@@ -87,7 +87,7 @@ class OpenAIApi:
             error=OpenAIError,
             body=EditBody,
             form=EditForm,
-            headers=RunHeaders,
+            headers=PictureHeaders,
             answers={200: (Images, EVENT_STREAM)},
             raises=(*REFUSALS, FileTooLarge, FileNotFound),
         )
@@ -102,7 +102,7 @@ class OpenAIApi:
             tag="OpenAI",
             error=OpenAIError,
             form=VariationForm,
-            headers=RunHeaders,
+            headers=PictureHeaders,
             answers={200: Images},
             raises=(*REFUSALS, FileTooLarge, UnsupportedMediaType),
         )
@@ -114,7 +114,7 @@ class OpenAIApi:
                 path="/v1/models",
                 handler=self._list_models,
                 scope=Scope.READ,
-                summary="What can paint, as OpenAI's API has it",
+                summary="Listing models, as OpenAI's API has it",
                 tag="OpenAI",
                 error=OpenAIError,
                 answers={200: ModelList},
@@ -124,7 +124,7 @@ class OpenAIApi:
                 path="/v1/models/{model:path}",
                 handler=self._model,
                 scope=Scope.READ,
-                summary="One of those",
+                summary="Reading a model, as OpenAI's API has it",
                 tag="OpenAI",
                 error=OpenAIError,
                 answers={200: ModelObject},
