@@ -92,7 +92,7 @@ class Models:
         named = _parsed(name)
         if named is None:
             return None
-        return await self._store.read(lambda tx: find_preset(tx, caller.app_id, named.folded))
+        return await self._store.find(lambda tx: find_preset(tx, caller.app_id, named.folded))
 
 
 def preset_model(preset: Preset, checkpoint: Checkpoint) -> Model:

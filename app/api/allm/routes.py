@@ -16,7 +16,7 @@ from app.api.files import FileReader
 from app.api.operation import Operation
 from app.api.pictures.answers import PicturesAnswer, Places
 from app.api.pictures.given import longest_body
-from app.api.pictures.runs import REFUSALS, PictureRuns
+from app.api.pictures.runs import REFUSALS, PictureRuns, made_by
 from app.api.pictures.urls import PictureUrls
 from app.api.run_headers import PictureHeaders, RunHeaders
 from app.domain.request import Caller, Scope
@@ -61,7 +61,7 @@ class AllmApi:
         request_id = subject().request
 
         async def answer(run: Run) -> ASGIApp:
-            made, places = await self._runs.made(run), Places()
+            made, places = made_by(run), Places()
             values = [self._urls.of(request, each) if is_url else places.of(each) for each in made]
             body = wire.response(wanted, run, asked.model, list(zip(made, values, strict=True)), request_id)
             return PicturesAnswer(places.cut(msgspec.json.encode(body)), self._reader, asked.headers)

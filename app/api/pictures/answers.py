@@ -11,13 +11,13 @@ from app import ids
 from app.api.answer import Header
 from app.api.files import FileReader
 from app.api.sse import unless_gone
-from app.domain.artifact import Artifact
+from app.domain.artifact import Picture
 from app.errors import AtelierError
 
-Piece = bytes | Artifact
+Piece = bytes | Picture
 """A part of a body: as it is, or a picture whose bytes come as base64."""
 
-_AT_ONCE = 384 * 1024  # bytes of a picture; divisible by 3, so that what is made of it can be put together
+_AT_ONCE = 192 * 1024  # bytes of a picture; divisible by 3, so that what is made of it can be put together
 
 
 class Places:
@@ -25,9 +25,9 @@ class Places:
 
     def __init__(self) -> None:
         self._nonce = ids.new_nonce()
-        self._pictures: list[Artifact] = []
+        self._pictures: list[Picture] = []
 
-    def of(self, picture: Artifact) -> str:
+    def of(self, picture: Picture) -> str:
         """The text that stands for the picture's base64."""
         self._pictures.append(picture)
         return f"{self._nonce}-{len(self._pictures) - 1}-"
@@ -86,25 +86,13 @@ async def written(pieces: Iterable[Piece], reader: FileReader) -> AsyncIterator[
         if isinstance(piece, bytes):
             before.append(piece)
             continue
-        async for part in _encoded(piece, reader):
+        async for part in reader.pieces(piece.sha256, _AT_ONCE, piece.size):
             if before:
                 yield b"".join(before)
                 before.clear()
-            yield part
+            yield base64.b64encode(part)
     if before:
         yield b"".join(before)
-
-
-async def _encoded(picture: Artifact, reader: FileReader) -> AsyncIterator[bytes]:
-    """Its base64."""
-    rest = b""  # what is read may be less than was asked for
-    async for part in reader.pieces(picture.sha256, _AT_ONCE, picture.size):
-        part = rest + part if rest else part
-        whole = len(part) // 3 * 3
-        rest = part[whole:]
-        yield base64.b64encode(memoryview(part)[:whole])
-    if rest:
-        yield base64.b64encode(rest)
 
 
 class LateAnswer:
@@ -123,7 +111,7 @@ class LateAnswer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answered = False
         try:
-            answer = await unless_gone(receive, self._come())
+            answer = await unless_gone(scope, receive, self._come())
             if answer is not None:
                 await answer(scope, receive, send)
                 answered = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -15,7 +15,7 @@ from app.api.pictures.answers import LateAnswer
 from app.api.pictures.asked import VARIATION, GivenPicture, PictureRequest
 from app.api.pictures.wishes import EDIT_STRENGTH, EFFORTS, VARIATION_STRENGTH
 from app.api.run_headers import read_idempotency_key
-from app.domain.artifact import MARK, Artifact, Upload
+from app.domain.artifact import Artifact, Picture, Upload
 from app.domain.detail import Part, StepTimes
 from app.domain.event import EventKind, QueuePosition, Tick
 from app.domain.request import Caller, RunRequest
@@ -67,7 +67,7 @@ class Asked(msgspec.Struct, frozen=True):
 class Made(msgspec.Struct, frozen=True):
     """What a run has made, the time that it took, and in how many denoising steps."""
 
-    pictures: tuple[Artifact, ...]
+    pictures: tuple[Picture, ...]
     times: StepTimes
     steps: int
 
@@ -139,17 +139,12 @@ class PictureRuns:
             elif news.event.kind is EventKind.RUN_FINISHED:
                 yield news.run
 
-    async def made(self, run: Run) -> tuple[Artifact, ...]:
-        """The pictures of a run that has ended, in their order. Raises RunFailed, RunStopped, RunOverdue."""
-        check_success(run)
-        return _in_order(run, await self._service.made(run))
-
     async def made_in(self, caller: Caller, run: Run) -> Made:
-        """The same, with the time that it took."""
-        check_success(run)
-        detail = await self._service.detail(caller, run.id, {Part.ARTIFACTS, Part.TIMINGS})
+        """The pictures of a run that has ended, with the time that it took. Raises as `made_by` does."""
+        pictures = made_by(run)
+        detail = await self._service.detail(caller, run.id, {Part.TIMINGS}, has_few_steps=True)
         steps = [(each.step.inputs or {}).get("steps") for each in detail.steps if each.work]
-        return Made(_in_order(run, detail.artifacts), detail.times, next(filter(None, steps), 0))
+        return Made(pictures, detail.times, next(filter(None, steps), 0))
 
     async def _keep(self, request: PictureRequest) -> dict[str, list[Kept]]:
         """Stores what came with the request, as its user's uploads; by the document's variable. URLs stay."""
@@ -173,10 +168,10 @@ class PictureRuns:
         return await self._uploads.keep(picture.content, picture.filename, owner)
 
 
-def _in_order(run: Run, artifacts: Iterable[Artifact]) -> tuple[Artifact, ...]:
-    """Those that the run's outputs name, as they do."""
-    made = {artifact.id: artifact for artifact in artifacts}
-    return tuple(made[file[MARK]] for file in run.outputs["files"] or ())
+def made_by(run: Run) -> tuple[Picture, ...]:
+    """The pictures of a run that has ended, in their order. Raises RunFailed, RunStopped, RunOverdue."""
+    check_success(run)
+    return msgspec.convert(run.outputs["files"] or (), tuple[Picture, ...])
 
 
 def check_success(run: Run) -> None:
