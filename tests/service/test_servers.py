@@ -78,6 +78,16 @@ def test_nginx_passes_a_dead_process_over_and_comes_back_on_its_port(tmp_path: P
         assert server.stop() == 0
 
 
+def test_nginx_shows_nobody_the_metrics(tmp_path: Path) -> None:
+    with api() as living:
+        server = Nginx(tmp_path, [living.port])
+        server.start()
+        answer = httpx.get(f"{server.url}/metrics")
+        of_ollama = httpx.get(f"http://127.0.0.1:{server.ports['Ollama']}/metrics")
+        server.stop()
+    assert answer.status_code == answer.json()["status"] == of_ollama.status_code == 404
+
+
 def test_a_post_that_was_sent_is_not_sent_again(tmp_path: Path) -> None:
     with api(hangs_up=True) as first, api(hangs_up=True) as second:
         server = Nginx(tmp_path, [first.port, second.port])

@@ -23,7 +23,7 @@ from app.api.pictures.answers import PicturesAnswer, Piece, Places, written
 from app.api.pictures.asked import GENERATE, PictureRequest
 from app.api.pictures.runs import Asked, Made, PictureRuns
 from app.api.pictures.sizes import size_inputs
-from app.api.run_headers import RunHeaders
+from app.api.run_headers import PictureHeaders, RunHeaders
 from app.api.sse import EventStreams, broken_off
 from app.domain.event import Tick
 from app.domain.request import Caller, Scope
@@ -57,7 +57,7 @@ class EarlyApi:
                 tag="Ollama",
                 error=EarlyOllamaError,
                 body=OllamaImageGenerationRequest,
-                headers=RunHeaders,
+                headers=PictureHeaders,
                 answers={200: (EarlyPictures, EVENT_STREAM)},
                 raises=(NotFound, Canceled, Busy, IdempotencyConflict, RunFailed, RunOverdue),
             )

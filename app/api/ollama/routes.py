@@ -28,7 +28,7 @@ from app.api.ollama.shapes import (
     OllamaVersion,
 )
 from app.api.operation import Handler, OpenOperation, Operation
-from app.api.run_headers import RunHeaders
+from app.api.run_headers import PictureHeaders
 from app.domain.request import Caller, Scope
 from app.errors import FileTooLarge, IdempotencyConflict, NotFound, RunFailed, RunOverdue
 from app.runs.models import ModelNotFound, Models
@@ -80,7 +80,7 @@ class OllamaApi:
                 tag=TAG,
                 error=OllamaError,
                 body=OllamaGenerateRequest,
-                headers=RunHeaders,
+                headers=PictureHeaders,
                 answers={200: (OllamaGenerated, NDJSON)},
                 raises=(NotFound, FileTooLarge, Canceled, Busy, IdempotencyConflict, RunFailed, RunOverdue),
             ),

@@ -32,7 +32,7 @@ from app.api.ollama.shapes import (
 from app.api.ollama.values import quoted, read_keep_alive
 from app.api.operation import Handler, Operation
 from app.api.pictures.given import longest_body
-from app.api.run_headers import RunHeaders
+from app.api.run_headers import PictureHeaders, RunHeaders
 from app.domain.request import Caller, Scope
 from app.errors import BadRequest, NotFound
 from app.runs.models import Model
@@ -167,7 +167,7 @@ def _refused(path: str, handler: Handler, summary: str, body: type, answer: type
         tag="Ollama",
         error=OllamaError if path.startswith("/api/") else CompatibleError,
         body=body,
-        headers=RunHeaders if answer is OllamaChatted else None,
+        headers=PictureHeaders if answer is OllamaChatted else None,
         answers={200: answer} if answer else {},
         raises=(NotFound,),
     )
