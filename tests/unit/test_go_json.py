@@ -96,6 +96,13 @@ def test_the_byte_where_a_text_is_no_base64(text: str, at: int) -> None:
         from_base64(text)
 
 
+def test_what_is_wrong_with_a_large_picture_is_found_without_looking_at_each_letter() -> None:
+    picture = b"A" * 8_000_000
+    assert refusal(b'{"images": ["data:' + picture) == "unexpected EOF"
+    assert refusal(b'{"images": ["' + picture + b'!"]}') == "illegal base64 data at input byte 8000000"
+    assert refusal(b'{"images": ["data:' + picture + b'"]}') == "illegal base64 data at input byte 4"
+
+
 def test_base64_may_have_line_breaks() -> None:
     assert from_base64("QU\r\nJD\n") == b"ABC"
 
