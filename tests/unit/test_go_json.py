@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any
 
 import msgspec
@@ -81,6 +82,10 @@ def test_what_stands_behind_the_first_value_is_not_looked_at() -> None:
     assert read_struct(b'{"model": "a"} and more', OllamaAskRequest).model == "a"
     assert read_struct(b"null", OllamaAskRequest) == OllamaAskRequest()
     assert read_json(b'"\xff"') == "\ufffd"
+
+
+def test_a_number_of_thousands_of_digits_is_one() -> None:
+    assert read_json(b'[-%s, "\xff"]' % (b"9" * 5000)) == [-math.inf, "\ufffd"]
 
 
 def test_half_a_character_is_another_one() -> None:

@@ -36,7 +36,8 @@ _NO_BASE64 = re.compile(rb"[^A-Za-z0-9+/\r\n]")
 _NO_BREAK = re.compile(rb"[^\r\n]")
 _HALF = re.compile("[\ud800-\udfff]")
 _HEX = b"0123456789abcdefABCDEF"
-_decoder = json.JSONDecoder()
+_MOST_DIGITS = 400  # more are no number that a float can be
+_decoder = json.JSONDecoder(parse_int=lambda text: int(text) if len(text) < _MOST_DIGITS else float(text))
 
 
 async def read_body(request: Request, kind: type[T], most_bytes: int) -> T:
