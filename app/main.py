@@ -106,7 +106,7 @@ _SENT_BY_SDKS = (
 )
 _WRITTEN = (
     *("X-Request-Id", "X-Workflow-Run-Id", "X-Task-Id", "Location", "Retry-After", "ETag"),
-    *("Idempotency-Replayed", "Preference-Applied", "X-Version", "X-Env", "X-Trace-Id"),
+    *("Idempotency-Replayed", "Preference-Applied", "X-Should-Retry", "X-Version", "X-Env", "X-Trace-Id"),
 )
 
 

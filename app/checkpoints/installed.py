@@ -38,7 +38,7 @@ class Installed:
         return self._catalogue.get(name)
 
     def sha256(self, checkpoint: Checkpoint) -> str:
-        """64 hex digits, of a folder those of its UNet; empty while nobody has read the file for that."""
+        """64 hex digits, empty while nobody has read the file for that."""
         return self._hashes.find(Path(checkpoint.path)) or ""
 
     def place(self, name: str, files: Mapping[str, Path], digests: Mapping[str, str]) -> Checkpoint:

@@ -85,15 +85,14 @@ class Models:
 
     def installed(self, name: str) -> Checkpoint | None:
         """The checkpoint that is called so itself, usable or not."""
-        asked = _asked(name)
-        return next((each for each in self._catalogue.list() if each.name.lower() == asked), None)
+        return self._catalogue.called(_asked(name))
 
     async def preset(self, caller: Caller, name: str) -> Preset | None:
         """The app's preset of that name, whether or not its checkpoint is there."""
         named = _parsed(name)
         if named is None:
             return None
-        return await self._store.read(lambda tx: find_preset(tx, caller.app_id, named.folded))
+        return await self._store.find(lambda tx: find_preset(tx, caller.app_id, named.folded))
 
 
 def preset_model(preset: Preset, checkpoint: Checkpoint) -> Model:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from contextlib import suppress
 
 from app.checkpoints.catalogue import Catalogue
+from app.domain.resident import Resident
 from app.errors import CheckpointUnavailable, Unavailable
 from app.store.residents import Housed, dismiss, list_residents
 from app.store.store import Store
 
-__all__ = ["Housed", "Residency"]
+__all__ = ["Housed", "Residency", "together"]
 
 _AGAIN_S = 3.0
 _TIMES = 10
@@ -53,3 +55,12 @@ class Residency:
             await self._store.commit(lambda tx: dismiss(tx, checkpoint))
         if left > 1:
             self._deleted.setdefault(checkpoint, left - 1)
+
+
+def together(held: Iterable[Housed]) -> list[Resident]:
+    """Each checkpoint once, the one that stays longest first: what several workers have is one, with all its bytes."""
+    found: dict[str, Resident] = {}
+    for each in held:
+        name = each.resident.checkpoint
+        found[name] = found[name].with_another(each.resident) if name in found else each.resident
+    return sorted(found.values(), key=lambda resident: -resident.stays_s)

@@ -12,7 +12,7 @@ import pytest
 from app.checkpoints.catalogue import SHIPPED, SHIPPED_FOLDER, Catalogue
 from app.domain.resident import Resident
 from app.runs import residency
-from app.runs.residency import Residency
+from app.runs.residency import Residency, together
 from app.store import residents, steps
 from app.store.residents import Housed
 from tests.clusters import until
@@ -48,6 +48,13 @@ def test_a_step_is_left_to_the_worker_that_has_its_checkpoint(house: House) -> N
     assert held is not None
     assert held.run_id == run_id
     assert elsewhere(house, "w1", **PATIENT) is None
+
+
+def test_what_two_workers_have_is_one_checkpoint_with_all_its_bytes(house: House) -> None:
+    houses(house, "w1", "b", "c")
+    houses(house, "w2", "c")
+    held = together(house.store.read_blocking(residents.list_residents))
+    assert [(each.checkpoint, each.size) for each in held] == [("b", 2_000_000_000), ("c", 4_000_000_000)]
 
 
 def test_but_no_longer_than_the_bound(house: House) -> None:

@@ -143,11 +143,9 @@ class ImageRequests:
         return self._equipped(role, self._path(kind, name), name)
 
     def _equipped(self, role: str, path: str, name: str) -> UsedFile:
-        """Of a folder its weights. A hash that nobody has computed yet is left open, as the checkpoint's."""
-        parts = sorted(Path(path).glob("*.safetensors"))
-        weights = parts[0] if parts else Path(path)
-        hash = (self._catalogue.hashes.find(weights) or "")[:10]
-        return UsedFile(role, name or Path(path).stem, str(weights), hash)
+        """A hash that nobody has computed yet is left open, as the checkpoint's."""
+        hash = (self._catalogue.hashes.find(Path(path)) or "")[:10]
+        return UsedFile(role, name or Path(path).stem, path, hash)
 
     def _hashed(self, file: UsedFile) -> UsedFile:
         """An upscaler is small enough to be read on the spot."""

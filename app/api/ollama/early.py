@@ -93,7 +93,7 @@ class EarlyApi:
                     run = news
             made = await self._runs.made_in(caller, run)
             picture = written([b"event:done\ndata:", *_pictures(made), b"\n\n"], self._reader)
-            begun = [await anext(picture) for _ in range(3)]  # up to the picture, and its beginning
+            begun = await anext(picture)
         except AtelierError as error:
             yield _event("error", error_text(error))
             return
@@ -102,8 +102,7 @@ class EarlyApi:
             return
         for step in range(done + 1, made.steps + 1):
             yield _event("progress", wire.as_json({"step": step, "total": made.steps}))
-        for piece in begun:
-            yield piece
+        yield begun
         async for piece in picture:
             yield piece
 

@@ -35,7 +35,7 @@ class Lines:
         self._lines = lines
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await unless_gone(receive, self._send(send))
+        await unless_gone(scope, receive, self._send(send))
 
     async def _send(self, send: Send) -> None:
         async with aclosing(self._lines) as lines:

@@ -113,7 +113,7 @@ class Painting:
             first = await anext(lines)
             return self._streams.stream(_continued(first, lines), accepted.headers, NDJSON.encode())
 
-        return LateAnswer(begin, lambda answered: None)
+        return LateAnswer(begin, lambda answered: None, accepted.headers)
 
     async def _lines(self, accepted: Asked, caller: Caller, model: str) -> AsyncGenerator[bytes, None]:
         """Raises what is wrong before the first line; afterwards that is the last line."""
@@ -128,15 +128,14 @@ class Painting:
             made = await self._runs.made_in(caller, run)
             rest = lines.rest(made.steps)
             picture = written([*picture_line(model, made), b"\n"], self._reader)
-            opened = [await anext(picture) for _ in range(2)]  # what stands before the picture, and its beginning
+            begun = await anext(picture)
         except Exception as failure:
             if not has_begun:
                 raise
             error = failure if isinstance(failure, AtelierError) else broken_off(accepted.run.id)
             yield error_text(error) + b"\n"
             return
-        yield rest + opened[0]
-        yield opened[1]
+        yield rest + begun
         async for piece in picture:
             yield piece
 

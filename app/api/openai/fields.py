@@ -57,13 +57,13 @@ class Fields:
             raise InvalidType(name, "a string", value)
         return (value or "").replace("\0", "")
 
-    def choice(self, name: str, options: Iterable[str], otherwise: str = "") -> str:
-        """Raises InvalidType, InvalidValue."""
+    def choice(self, name: str, options: Iterable[str]) -> str:
+        """Raises InvalidType, InvalidValue. Empty: there is none."""
         options = tuple(options)
         value = self.text(name)
         if value and value not in options:
             raise InvalidValue.of(name, value, options)
-        return value or otherwise
+        return value
 
     def integer(self, name: str, least: int, most: int, otherwise: int) -> int:
         """Raises InvalidType, AboveMaximum, BelowMinimum."""
