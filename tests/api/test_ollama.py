@@ -192,7 +192,7 @@ def test_what_nobody_foresaw_is_the_last_line_too(house: Atelier, ollama: httpx.
     with ollama.stream("POST", path, json=PAINT | {"prompt": f"hold {name}", "steps": 2, "stream": True}) as answer:
         lines = answer.iter_lines()
         begun = next(lines)
-        with spoiled_pictures(house):
+        with spoiled_timings(house):
             (house.data_dir / f"release-{name}").touch()
             *_, last = (line for line in lines if line)
     assert begun
@@ -200,11 +200,10 @@ def test_what_nobody_foresaw_is_the_last_line_too(house: Atelier, ollama: httpx.
 
 
 @contextmanager
-def spoiled_pictures(house: Atelier) -> Iterator[None]:
-    """Whatever is painted meanwhile has a size in the database that is no number."""
-    spoil = (
-        "CREATE TRIGGER spoil AFTER INSERT ON artifacts BEGIN UPDATE artifacts SET size = 'x' WHERE id = NEW.id; END"
-    )
+def spoiled_timings(house: Atelier) -> Iterator[None]:
+    """What is measured meanwhile of steps can't be read back."""
+    spoiled = "UPDATE steps SET timings = '{' WHERE run_id = NEW.run_id"
+    spoil = f"CREATE TRIGGER spoil AFTER UPDATE OF finished_at ON steps BEGIN {spoiled}; END"
     for change in (spoil, "DROP TRIGGER spoil"):
         with sqlite3.connect(house.data_dir / "atelier.db", timeout=10) as database:
             database.execute(change)
