@@ -45,6 +45,7 @@ Shelf = Literal["checkpoints", "loras", "embeddings", "vae", "controlnet", "upsc
 Dtype = Literal["fp16", "bf16", "fp32"]
 _KINDS: dict[str, Kind] = {"fp16": "F16", "bf16": "BF16", "fp32": "F32"}
 _KIND_OF_SHELF: dict[str, AdapterKind] = {FOLDERS[kind]: kind for kind in KINDS}
+_OUT = "The file or folder to write; default: NAME-DTYPE beside the others, or, of a .ckpt, what workers load."
 _WEIGHTS = SUFFIXES | {".bin"}
 
 
@@ -133,9 +134,7 @@ def show(name: Name) -> None:
 def convert_checkpoint(
     name: Name,
     dtype: Annotated[Dtype, typer.Option(help="The precision of the numbers.")] = "fp16",
-    target: Annotated[
-        Path | None, typer.Option("--out", help="The file or folder to write; default: see the docs.")
-    ] = None,
+    target: Annotated[Path | None, typer.Option("--out", help=_OUT)] = None,
 ) -> None:
     """Convert a checkpoint to half precision: of a .ckpt what workers would make of it, else a new one beside it."""
     settings = load_settings()

@@ -106,7 +106,7 @@ _SENT_BY_SDKS = (
 )
 _WRITTEN = (
     *("X-Request-Id", "X-Workflow-Run-Id", "X-Task-Id", "Location", "Retry-After", "ETag"),
-    *("Idempotency-Replayed", "Preference-Applied", "X-Version", "X-Env", "X-Trace-Id"),
+    *("Idempotency-Replayed", "Preference-Applied", "X-Should-Retry", "X-Version", "X-Env", "X-Trace-Id"),
 )
 
 
@@ -156,7 +156,8 @@ def create_app(
     polls = Polls(service, feed, Standings(lookout), queue_view)
     users = EndUsers(store)
     models = Models(catalogue, settings.checkpoint_names, store)
-    library, transfers = Library(store, models, catalogue, settings), Transfers()
+    residency = Residency(store, catalogue)
+    library, transfers = Library(store, models, catalogue, residency, settings), Transfers()
     pulls = Pulls(settings, models, library.presets, library.installed, transfers)
     pictures = PictureRuns(service, models, uploads, users, settings.ping_s)
     dify = DifyApi(service, polls, users, render, events, settings)
@@ -174,8 +175,8 @@ def create_app(
         *OpenAIApi(pictures, reader, urls, streams, settings).operations(),
         *GenerateApi(pictures, reader, urls, streams, settings).operations(),
         *AllmApi(pictures, reader, urls, settings).operations(),
-        *LlamaModelsApi(models, Residency(store), settings).operations(),
-        *OllamaApi(ollama_painting, models, Residency(store), looks, settings).operations(),
+        *LlamaModelsApi(models, residency, settings).operations(),
+        *OllamaApi(ollama_painting, models, residency, looks, settings).operations(),
         *TextApi(ollama_painting, settings).operations(),
         *EarlyApi(pictures, reader, streams, settings).operations(),
         *OpenAIDeletionApi(library).operations(),
@@ -190,7 +191,7 @@ def create_app(
     ]
     sweep = OrphanSweep(store, content, settings.orphan_age_s)
     leftovers = Leftovers(settings.checkpoints_dir)
-    duties = (reaper, sweep, leftovers, publications, users, calls, sender, streams, queue_view)
+    duties = (reaper, sweep, leftovers, residency, publications, users, calls, sender, streams, queue_view)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

@@ -263,8 +263,8 @@ class LeaseKeeper:
             logger.warning("residents not told", extra={"action": "residents_untold", "error": error.message})
 
     def _hear_of_dismissed(self, child: Child) -> None:
-        """Somebody may want a checkpoint out of all memories. Where there is one worker it has been told already."""
-        if self._settings.is_embedded or not child.residents:
+        """Somebody may want a checkpoint out of all memories."""
+        if not child.residents:
             return
         store = self._ties.store
         with suppress(Unavailable):  # at the next beat, then

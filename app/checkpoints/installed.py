@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -80,8 +81,12 @@ class Installed:
             return there
         self.require_free(name)
         place = self._folder / made.name
-        if not _move(made, place):
-            self.require_free(name)
+        if not _move(made, place):  # somebody was faster, with the same bytes or with others
+            there = self._same(name, made, digests)
+            if there is None:
+                self.require_free(name)
+                raise Unavailable(f"{made.name} could not be put among the checkpoints: ask again.")
+            return there
         try:
             checkpoint = self._catalogue.get(name)
         except CheckpointUnavailable:  # it lacks a part that nothing here has
@@ -117,13 +122,9 @@ class Installed:
             problem = identify_adapter("lora", name, made).problem
             if problem:
                 raise CheckpointUnavailable(problem, params="adapters")
-            if place.exists():
-                if self._hashes.compute(place) != sha256:
-                    said = f"there is a LoRA '{name}' already, with other content; give this one another name"
-                    raise InvalidParam(said, params="adapters")
-            else:
-                place.parent.mkdir(parents=True, exist_ok=True)
-                made.rename(place)
+            if not self._shelve(made, place, {sha256}):
+                said = f"there is a LoRA '{name}' already, with other content; give this one another name"
+                raise InvalidParam(said, params="adapters")
         except OSError as error:
             raise Unavailable(f"{self._folder} can't be written: {error.strerror or error}.") from None
         finally:
@@ -141,17 +142,18 @@ class Installed:
         if kind is None:
             return self.adopt(made, digests)
         place = self._folder / FOLDERS[kind] / made.name
-        if place.exists():
-            if place.is_dir() or {self._hashes.compute(place)} != set(digests.values()):
-                raise InvalidParam(f"{FOLDERS[kind]}/{made.name} is there already, with other content", params="model")
-            return None
-        place.parent.mkdir(parents=True, exist_ok=True)
-        made.rename(place)
+        if not self._shelve(made, place, set(digests.values())):
+            raise InvalidParam(f"{FOLDERS[kind]}/{made.name} is there already, with other content", params="model")
         return None
+
+    def _shelve(self, made: Path, place: Path, digests: set[str]) -> bool:
+        """Puts it there, or leaves what has the very bytes; False where something else has its name. Raises OSError."""
+        place.parent.mkdir(parents=True, exist_ok=True)
+        return _move(made, place) or (place.is_file() and {self._hashes.compute(place)} == digests)
 
     def require_free(self, name: str) -> None:
         """Raises InvalidParam where a checkpoint has that name already, in whichever letters, usable or not."""
-        if any(each.name.lower() == name.lower() for each in self._catalogue.list()):
+        if self._catalogue.called(name) is not None:
             raise InvalidParam(
                 f"there is a checkpoint '{name}' already, with other content; delete it first, or take another name",
                 params="model",
@@ -193,19 +195,31 @@ def _link(source: Path, place: Path) -> None:
 
 
 def _move(made: Path, place: Path) -> bool:
-    """False where somebody else has put something there meanwhile. Raises OSError."""
-    if made.is_dir():
-        made.rename(place)
-        return True
+    """False where something is, or somebody else has put something meanwhile. Raises OSError."""
+    if place.exists():
+        return False
+    try:
+        if made.is_dir():
+            made.rename(place)
+        else:
+            _rename(made, place)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+            return False
+        raise
+    return True
+
+
+def _rename(made: Path, place: Path) -> None:
+    """A file, without replacing another one where the disk can do that. Raises OSError."""
     try:
         os.link(made, place)
     except FileExistsError:
-        return False
+        raise
     except OSError:  # a disk without links
         made.rename(place)
-        return True
-    made.unlink()
-    return True
+    else:
+        made.unlink()
 
 
 def _remove(path: Path) -> None:

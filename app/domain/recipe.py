@@ -21,7 +21,7 @@ Words = Annotated[str, Meta(max_length=MOST_WORDS)]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Side = Annotated[int, Meta(ge=8, le=2048, multiple_of=8)]
 ShownSide = Annotated[int, Meta(ge=1, le=8192)]
-Steps = Annotated[int, Meta(ge=0, le=150)]
+Steps = Annotated[int, Meta(ge=1, le=150)]
 Seed = Annotated[int, Meta(ge=0, le=2**63 - 9)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Weight = Annotated[float, Meta(ge=-5, le=5)]
@@ -48,7 +48,7 @@ class UsedControl(msgspec.Struct, frozen=True):
 
     name: Short
     image: Sha256
-    weight: Annotated[float, Meta(ge=0, le=5)] = 1.0
+    weight: Weight = 1.0
     start: Fraction = 0.0
     end: Fraction = 1.0
 
@@ -56,7 +56,7 @@ class UsedControl(msgspec.Struct, frozen=True):
 class UsedHires(msgspec.Struct, frozen=True):
     scale: Annotated[float, Meta(ge=1, le=4)] = 2.0
     strength: Fraction = 0.5
-    steps: Steps = 0
+    steps: Steps | None = None  # as many as the first pass
     upscaler: Short = "latent"
 
 
@@ -123,11 +123,6 @@ class Recipe(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     def to_json(self) -> str:
         return msgspec.json.encode(self).decode()
 
-    def to_value(self) -> dict[str, Any]:
-        """As JSON has it, without what it does not say."""
-        value: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
-        return value
-
 
 class Difference(msgspec.Struct, frozen=True):
     """A setting that is not as it was. None: there is none."""
@@ -161,7 +156,8 @@ def read_recipe(text: str) -> tuple[Recipe, tuple[str, ...]]:
 def differences(was: Recipe, now: Recipe) -> tuple[Difference, ...]:
     """What the second does otherwise. What the first does not say of files, device or software is no difference."""
     old, new = (dict(_leaves(_comparable(each))) for each in (was, now))
-    names = [*old, *(name for name in new if name not in old and name.partition(".")[0] not in _UNTOLD)]
+    untold = _UNTOLD if was.is_ours else _UNTOLD | {"embeddings"}  # elsewhere they are words of the prompt, and no more
+    names = [*old, *(name for name in new if name not in old and name.partition(".")[0] not in untold)]
     return tuple(
         Difference(name, old.get(name), new.get(name))
         for name in names
@@ -189,6 +185,9 @@ def _check(recipe: Recipe) -> None:
     for name in ("mask", "references"):
         if getattr(recipe, name) and not recipe.image:
             raise InvalidParam(f"The recipe has {name}, and no image to go with it.", params="recipe")
+    for control in recipe.controls:
+        if control.start >= control.end:
+            raise InvalidParam(f"The recipe's ControlNet '{control.name}' ends before it begins.", params="recipe")
 
 
 def _strangers(written: Mapping[str, Any], kind: type[msgspec.Struct], path: str = "") -> Iterator[str]:
@@ -202,14 +201,23 @@ def _strangers(written: Mapping[str, Any], kind: type[msgspec.Struct], path: str
 
 
 def _comparable(recipe: Recipe) -> dict[str, Any]:
-    """Files by their role and name. Whether it was painted alone is no setting of the picture."""
-    value = recipe.to_value()
-    value.pop("exclusive", None)
+    """Files by their role and name. Left out is what is not said, and what does nothing.
+
+    Whether it was painted alone is no setting of the picture.
+    """
+    value = {name: each for name, each in _parts(recipe).items() if each not in ("", [])}
     value["files"] = {f"{each.role} {each.name}": each.hash for each in recipe.files if each.hash}
     for name in ("loras", "controls"):
-        value[name] = {each["name"]: {**each, "name": True} for each in value.get(name, ())}
-    value["embeddings"] = dict.fromkeys(value.get("embeddings", ()), True)
-    return value
+        value[name] = {use.name: {**_parts(use), "name": None} for use in getattr(recipe, name)}
+    value["embeddings"] = dict.fromkeys(recipe.embeddings, True)
+    idle = {"exclusive": True, "strength": not recipe.image, "variation_seed": not recipe.variation_strength}
+    return {name: each for name, each in value.items() if not idle.get(name)}
+
+
+def _parts(struct: msgspec.Struct) -> dict[str, Any]:
+    """All of its fields, as JSON has them."""
+    parts: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(msgspec.structs.asdict(struct)))
+    return parts
 
 
 def _is_same(name: str, was: Any, now: Any) -> bool:
@@ -221,9 +229,10 @@ def _is_same(name: str, was: Any, now: Any) -> bool:
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """(path, plain value) of everything in it."""
+    """(path, plain value) of everything in it but None."""
     if not isinstance(value, Mapping):
-        yield name, value
+        if value is not None:
+            yield name, value
         return
     for key, each in value.items():
         yield from _leaves(each, f"{name}.{key}" if name else str(key))

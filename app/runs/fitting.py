@@ -19,8 +19,7 @@ _NOUNS: Mapping[str, str] = {
     "embedding": "textual inversion",
 }
 _LATENT, _LANCZOS = "latent", "lanczos"
-MOST_LORAS = 16
-MOST_CONTROLS = 4
+MOST_LORAS, MOST_CONTROLS = 16, 4
 
 
 class Fitting:

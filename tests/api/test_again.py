@@ -187,6 +187,21 @@ def test_a_picture_that_ends_too_early_is_made_again_but_not_compared(atelier: A
     assert outputs["notes"][0].startswith("The picture in the file can't be decoded: ")
 
 
+def test_a_file_of_another_size_than_it_says_is_told_so_and_not_decoded(atelier: Atelier) -> None:
+    (picture,) = painted(atelier)
+    chunks, out = PngInfo(), io.BytesIO()
+    chunks.add_text("atelier", Image.open(io.BytesIO(picture)).text["atelier"])
+    Image.new("1", (9000, 9000)).save(out, "PNG", pnginfo=chunks)
+    outputs = again(atelier, out.getvalue())
+    assert (outputs["same_pixels"], outputs["text"]) == (False, "Another size.")
+    assert outputs["notes"] == ["The file has 9000 x 9000 pixels, and the new picture 64 x 64."]
+
+
+def test_a_picture_of_the_longest_prompt_is_made_again(atelier: Atelier) -> None:
+    (picture,) = painted(atelier, prompt="a star" + " " * 12_000, steps=1)
+    assert again(atelier, picture)["same_pixels"] is True
+
+
 def test_a_request_names_its_user_and_one_picture(atelier: Atelier) -> None:
     for body in ({"user": "u"}, {"artifact": new_id()}, {"user": "u", "artifact": new_id(), "upload_file_id": "x"}):
         assert atelier.http.post("/v1/runs/from-image", json=body).json()["code"] == "invalid_param"
@@ -204,6 +219,8 @@ def test_the_command_makes_a_picture_again_and_says_what_differs(atelier: Atelie
     done = run_command(atelier.env, "again", str(other), *words)
     assert done.status == 1
     assert "- checkpoint was dreamy, and is atelier-shapes" in done.stdout
+    elsewhere = ("--url", f"{atelier.url}/llamago", "--key", atelier.key)
+    assert "404, and not as Atelier does" in run_command(atelier.env, "again", str(first), *elsewhere).stderr
     done = run_command(atelier.env, "again", str(tmp_path / "nothing.png"), *words)
     assert (done.status, done.stderr.endswith("nothing.png can't be read: No such file or directory.\n")) == (1, True)
 

@@ -74,10 +74,23 @@ def test_a_wrong_setting_is_named_at_the_start(tmp_path: Path, name: str, value:
     assert "Traceback" not in done.stderr
 
 
-def test_settings_are_listed_with_their_defaults(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("ATELIER_PORT=8123\nATELIER_SECRET_KEY=quiet\n")
+def test_inputs_that_are_none_are_told_before_anything_is_asked(tmp_path: Path) -> None:
+    done = atelier(tmp_path, "run", "prompt=a heart", "seed")
+    assert done.returncode == 1
+    assert done.stderr == "atelier: Several inputs are name=value each, not 'seed'.\n"
+
+
+def test_settings_are_listed_as_they_are_written_with_their_defaults(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(
+        "ATELIER_PORT=8123\nATELIER_SECRET_KEY=quiet\nATELIER_OLLAMA_PORT=none\nATELIER_GPU_WITHOUT=fused,graphs\n"
+        'ATELIER_CHECKPOINT_ALIASES={"dreams": "dreamshaper_8"}\n'
+    )
     listed = atelier(tmp_path, "settings").stdout
     assert re.search(r"ATELIER_PORT +8123 +8000 ", listed)
+    assert re.search(r"ATELIER_OLLAMA_PORT +none +11434 ", listed)
+    assert re.search(r"ATELIER_GPU_WITHOUT +fused,graphs +what", listed)
+    assert re.search(r'ATELIER_CHECKPOINT_ALIASES +{"dreams": "dreamshaper_8"} +JSON', listed)
+    assert re.search(r"ATELIER_OPEN_TO_LOOPBACK +false +false ", listed)
     assert "DATABASE_URL" in listed
     assert "quiet" not in listed
 

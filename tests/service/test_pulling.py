@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from app import settings
 from app.checkpoint_commands import checkpoints
 from app.checkpoints import download
+from app.checkpoints.alone import alone
 from app.checkpoints.catalogue import SHIPPED_FOLDER
 from app.checkpoints.download import Download
 from app.checkpoints.hashes import Hashes
@@ -274,7 +275,7 @@ def source_files(server: Server) -> tuple[Remote, ...]:
 
 
 def test_a_second_command_for_the_same_file_is_told_to_wait(server, client, tmp_path):
-    first = download._alone(tmp_path / "a")
+    first = alone(tmp_path / ".a.lock", lambda: None)
     with first, pytest.raises(InvalidParam, match="is being fetched by another command"):
         fetch(client, remote(server), tmp_path / "a")
     assert fetch(client, remote(server), tmp_path / "a") == SHA256

@@ -243,12 +243,12 @@ def test_enlarging_needs_no_checkpoint(dressed: Path) -> None:
 
 def test_what_a_model_card_says_counts_where_the_request_says_nothing(folder: Path) -> None:
     (folder / "dosmix_.toml").write_text(
-        'sampler = "DPM++ SDE Karras"\nsteps = 12\nclip_skip = 2\nwidth = 48\nheight = 80\nguidance_scale = 3.5'
+        'sampler = "DPM++ SDE Karras"\nsteps = 12\nclip_skip = 2\nwidth = 72\nheight = 80\nguidance_scale = 3.5'
     )
     said = settled_call(folder, {"prompt": "a cat", "model_name": "dosmix_", "n": 1})
     assert {name: said[name] for name in ("scheduler", "steps", "clip_skip", "width", "height", "guidance_scale")} == {
         **{"scheduler": "dpmpp_sde_karras", "steps": 12, "clip_skip": 2},
-        **{"width": 48, "height": 80, "guidance_scale": 3.5},
+        **{"width": 72, "height": 80, "guidance_scale": 3.5},
     }
     asked = {"scheduler": "ddim", "steps": 3, "clip_skip": 1, "width": 64, "height": 64, "guidance_scale": 1.0}
     said = settled_call(folder, {"prompt": "a cat", "model_name": "dosmix_", "n": 1, **asked})

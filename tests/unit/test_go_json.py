@@ -83,6 +83,10 @@ def test_what_stands_behind_the_first_value_is_not_looked_at() -> None:
     assert read_json(b'"\xff"') == "\ufffd"
 
 
+def test_half_a_character_is_another_one() -> None:
+    assert read_json(rb'{"\ud800": ["\udfff\ud83d\ude00", 1]}') == {"\ufffd": ["\ufffd\U0001f600", 1]}
+
+
 @pytest.mark.parametrize(
     ("text", "at"),
     [("a", 0), ("abc", 0), ("abcde", 4), ("ab!d", 2), ("=abc", 0), ("ab=", 3), ("ab=c", 2), ("ab==c", 4), ("abc=d", 4)],
@@ -101,6 +105,7 @@ def test_base64_may_have_line_breaks() -> None:
     [
         *((None, None), (300, 300.0), (0, 0.0), (0.5, 0.5), (-1, -1.0), (-0.0, 0.0), (1e30, -1.0)),
         *(("5m", 300.0), ("1h30m", 5400.0), ("300ms", 0.3), ("0", 0.0), ("-1m", -1.0), ("1.5s", 1.5), ("+2us", 2e-6)),
+        *((2e9, -1.0), ("500000h", -1.0), ("0" * 5000 + "1." + "0" * 5000 + "s", 1.0), ("1s" * 100_000, 100_000.0)),
     ],
 )
 def test_how_long_a_model_is_to_stay(given: Any, seconds: float | None) -> None:
@@ -116,6 +121,7 @@ def test_how_long_a_model_is_to_stay(given: Any, seconds: float | None) -> None:
         ("soon", 'time: invalid duration "soon"'),
         ("5x", 'time: unknown unit "x" in duration "5x"'),
         ("9999999h", 'time: invalid duration "9999999h"'),
+        ("9" * 5000 + "s", f'time: invalid duration "{"9" * 5000}s"'),
         (True, "Unsupported type: 'bool'"),
         ({}, "Unsupported type: 'map[string]interface {}'"),
         ([], "Unsupported type: '[]interface {}'"),

@@ -14,6 +14,7 @@ from PIL.ExifTags import IFD, Base
 from app.artifacts.said import texts_of
 from app.domain.recipe import Recipe, UsedFile, UsedLora, differences, read_recipe
 from app.errors import InvalidParam
+from app.graph.tools.again import AGAIN
 from app.graph.tools.recipe_text import preferred, read_said
 
 LINE = "Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 4294967295, Size: 512x768, Model: dreamy, Version: v1.9.3"
@@ -35,6 +36,15 @@ def test_a_text_of_automatic1111_is_read_with_its_lines() -> None:
     assert (recipe.steps, recipe.guidance_scale, recipe.seed, recipe.sampler) == (20, 7.0, 4294967295, "euler_a")
     assert (recipe.width, recipe.height, recipe.checkpoint, recipe.is_ours) == (512, 768, "dreamy", False)
     assert notes == ()
+
+
+def test_a_prompt_of_automatic1111_may_begin_with_a_brace() -> None:
+    assert read_said(f"{{{{cat}}}}, {{dog|bird}}\n{LINE}")[0].prompt == "{{cat}}, {dog|bird}"
+
+
+def test_a_second_pass_without_steps_has_as_many_as_the_first() -> None:
+    call = AGAIN.call({"recipe": json.dumps(OURS | {"hires": {"scale": 2}})})
+    assert call.inputs["hires_steps"] == call.inputs["steps"] == 4
 
 
 def test_the_second_pass_of_automatic1111_is_read_by_its_scale_or_its_size() -> None:
@@ -74,7 +84,9 @@ def test_the_comment_of_a_lossy_file_is_read_in_both_orders(order: str, format: 
         ({"width": 65}, "multiple of 8"),
         ({"image": "../../etc/passwd"}, "matching regex"),
         ({"loras": [{"name": "x"}] * 17}, "length <= 16"),
+        ({"steps": 0}, ">= 1"),
         ({"prompt": "x" * 32_001}, "length <= 32000"),
+        ({"controls": [{"name": "canny", "image": "0" * 64, "start": 0.5, "end": 0.5}]}, "'canny' ends before it beg"),
         ({"mask": "0" * 64}, "has mask, and no image"),
         ({"seed": None}, "lacks seed"),
         ({"guidance_scale": float("inf")}, "malformed"),
@@ -100,6 +112,17 @@ def test_only_what_the_first_one_says_can_be_otherwise() -> None:
     (slow,) = differences(was, read_recipe(json.dumps(OURS | {"without": ["fused"]}))[0])
     assert (slow.name, slow.was, slow.now) == ("without", None, ["fused"])
     assert dtype.sentence == "dtype was float16, and is float32"
+
+
+def test_what_does_nothing_is_no_difference() -> None:
+    theirs, _ = read_said("x\nSteps: 4, Sampler: Euler, CFG scale: 7, Seed: 1, Size: 64x64")
+    ours, _ = read_recipe(json.dumps(OURS | {"prompt": "x", "strength": 0.5}))
+    assert [each.sentence for each in differences(theirs, ours)] == ["checkpoint is dreamy, and was not there"]
+    assert [each.name for each in differences(ours, theirs)] == ["checkpoint", "versions.atelier", "versions.torch"]
+    (gone,) = differences(
+        read_recipe(json.dumps(OURS | {"loras": [{"name": "ink"}]}))[0], read_recipe(json.dumps(OURS))[0]
+    )
+    assert gone.sentence == "loras.ink.weight was 1.0, and is not there"
 
 
 def test_a_short_hash_is_the_beginning_of_a_long_one() -> None:

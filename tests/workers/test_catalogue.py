@@ -298,6 +298,14 @@ def test_names_may_be_anything_else_and_end_as_the_file_does(tmp_path):
     assert catalogue.get("梦 (v2.1) [fp16]") == catalogue.get("梦 (v2.1) [fp16].safetensors")
 
 
+def test_one_is_found_by_its_own_name_in_any_case_without_a_look_at_the_others(tmp_path):
+    for name in ("One", "two"):
+        write(tmp_path / f"{name}.safetensors", sd())
+    catalogue = Catalogue([tmp_path], aliases={"other": "One"})
+    assert [found and found.name for found in map(catalogue.called, ("one", "other", "three"))] == ["One", None, None]
+    assert [path.stem for path in catalogue._known] == ["One"]
+
+
 def test_letters_and_their_accents_may_be_apart(tmp_path):
     """As they are in names that come from a Mac."""
     write(tmp_path / "re\u0301ve.safetensors", sd())

@@ -27,6 +27,7 @@ _SPACE = b" \t\r\n"
 _LITERALS = {ord("t"): b"true", ord("f"): b"false", ord("n"): b"null"}
 _ESCAPED = b'"\\/bfnrtu'
 _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_HALF = re.compile("[\ud800-\udfff]")
 _HEX = b"0123456789abcdefABCDEF"
 _decoder = json.JSONDecoder()
 
@@ -39,9 +40,18 @@ def read_json(body: bytes) -> Any:
         pass
     try:
         end = _Scanner(body).scan()  # says what is wrong; else it is what stands behind the value, or its letters
-        return _decoder.decode(body[:end].decode("utf-8", "replace"))
+        return _whole(_decoder.decode(body[:end].decode("utf-8", "replace")))
     except (ValueError, RecursionError):
         raise BadRequest("invalid character '[' exceeded max depth") from None
+
+
+def _whole(value: Any) -> Any:
+    """JSON may have half a character, which no text has: Go puts another in its place."""
+    if isinstance(value, str):
+        return _HALF.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [_whole(each) for each in value]
+    return {_whole(name): _whole(each) for name, each in value.items()} if isinstance(value, dict) else value
 
 
 def read_struct(body: bytes, kind: type[T]) -> T:

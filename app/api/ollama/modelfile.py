@@ -12,7 +12,7 @@ from app.errors import InvalidParam
 _INSTRUCTION = re.compile(r"[ \t]*([A-Za-z]+)[ \t]+")
 _BLANK = re.compile(r"(?:[ \t]*(?:#[^\n]*)?\n)+")
 _VALUE = re.compile(
-    r'[ \t]*(?:"""(?P<block>.*?)"""|"(?P<quoted>[^"\n]*)"(?=[ \t]*(?:\n|\Z))|(?P<line>[^\n]*))', re.DOTALL
+    r'[ \t]*(?:"""(?P<block>.*?)"""(?!")|"(?P<quoted>[^"\n]*)"(?=[ \t]*(?:\n|\Z))|(?P<line>[^\n]*))', re.DOTALL
 )
 _KNOWN = frozenset({"from", "parameter", "template", "system", "license", "adapter", "message", "requires"})
 

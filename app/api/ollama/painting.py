@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 
-import msgspec
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
@@ -21,7 +20,7 @@ from app.api.pictures.asked import GivenPicture
 from app.api.pictures.given import longest_body, taken_in
 from app.api.pictures.runs import Asked, Made, PictureRuns, check_success
 from app.api.run_headers import RunHeaders
-from app.api.sse import EventStreams
+from app.api.sse import EventStreams, broken_off
 from app.domain.event import Tick
 from app.domain.request import Caller
 from app.domain.run import Run
@@ -79,8 +78,7 @@ class Painting:
 
     async def _paint(self, asked: Generation, model: Model, headers: RunHeaders, caller: Caller) -> ASGIApp:
         given = await self._given(asked)
-        request = wire.picture_request(asked, given, headers, caller)
-        accepted = await self._runs.submit(msgspec.structs.replace(request, found=model))
+        accepted = await self._runs.submit(wire.picture_request(asked, model, given, headers, caller))
         if asked.streams:
             return self._streamed(accepted, caller, asked.model)
 
@@ -116,7 +114,7 @@ class Painting:
             first = await anext(lines)
             return self._streams.stream(_continued(first, lines), accepted.headers, NDJSON.encode())
 
-        return LateAnswer(begin, lambda answered: None)
+        return LateAnswer(begin, lambda answered: None, accepted.headers)
 
     async def _lines(self, accepted: Asked, caller: Caller, model: str) -> AsyncGenerator[bytes, None]:
         """Raises what is wrong before the first line; afterwards that is the last line."""
@@ -131,14 +129,14 @@ class Painting:
             made = await self._runs.made_in(caller, run)
             rest = lines.rest(made.steps)
             picture = written([*picture_line(model, made), b"\n"], self._reader)
-            opened = [await anext(picture) for _ in range(2)]  # what stands before the picture, and its beginning
-        except AtelierError as error:
+            begun = await anext(picture)
+        except Exception as failure:
             if not has_begun:
                 raise
+            error = failure if isinstance(failure, AtelierError) else broken_off(accepted.run.id)
             yield error_text(error) + b"\n"
             return
-        yield rest + opened[0]
-        yield opened[1]
+        yield rest + begun
         async for piece in picture:
             yield piece
 

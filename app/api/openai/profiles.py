@@ -13,7 +13,7 @@ from app.runs.sizes import SMALLEST, STEP
 AUTO = "auto"
 SQUARES = ("256x256", "512x512", "1024x1024")
 _GPT_SIZES = ("1024x1024", "1024x1536", "1536x1024", AUTO)
-_GPT = re.compile(r"gpt-image-(\d+)(?:\.(\d+))?(?:-.*)?|chatgpt-image-.*")
+_GPT = re.compile(r"gpt-image-([0-9]{1,4})(?:\.([0-9]{1,4}))?(?:-.*)?|chatgpt-image-.*")
 _ONLY_GPT = frozenset({"background", "moderation", "output_format", "output_compression", "stream", "partial_images"})
 
 
