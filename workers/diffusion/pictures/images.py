@@ -51,8 +51,8 @@ def share_of(mask: Picture.Image, image_size: Size, size: Size) -> Share:
     `image_size`, and is cut to `size` as that is. Raises NodeFailed for a mask that leaves nothing to paint.
     """
     alpha = mask.convert("RGBA").getchannel("A") if mask.has_transparency_data else None
-    is_opaque = alpha is None or alpha.getextrema()[0] == 255
-    painted = _eight_bits(mask).convert("L") if is_opaque else ImageOps.invert(alpha)
+    is_seen_through = alpha is not None and alpha.getextrema()[0] != 255
+    painted = ImageOps.invert(alpha) if alpha is not None and is_seen_through else _eight_bits(mask).convert("L")
     if painted.size != image_size:
         painted = painted.resize(image_size, Resampling.BILINEAR)
     share = np.asarray(cut(painted, size, Resampling.BILINEAR), np.float32) / np.float32(255)
