@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-Pixels = Annotated[int, Meta(ge=64, le=2048, multiple_of=8)]
+Pixels = Annotated[int, Meta(ge=8, le=2048, multiple_of=8)]
 _MOST_BYTES = 1 << 16
 
 

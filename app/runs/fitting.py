@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.checkpoints.adapters import Adapter, Adapters, Kind
 from app.checkpoints.catalogue import bare_name
 from app.errors import CheckpointUnavailable, InvalidParam
-from app.graph.tools.weighted import Weighted, read_weighted, split_prompt
+from app.graph.tools.weighted import HEAVIEST, Weighted, read_weighted, split_prompt
 
 _NOUNS: Mapping[str, str] = {
     "lora": "LoRA",
@@ -53,9 +53,7 @@ class Fitting:
             missing, there = ("control_net", "control_image") if pictures else ("control_image", "control_net")
             raise InvalidParam(f"{missing} is required where there is a {there}", params=missing)
         uses = read_weighted(named, "control_net")
-        if len(uses) > MOST_CONTROLS:
-            said = f"control_net: at most {MOST_CONTROLS} at once, got {len(uses)}"
-            raise InvalidParam(said, params="control_net")
+        _check_controls(uses)
         if len(pictures) not in (1, len(uses)):
             said = f"control_image: {len(uses)} ControlNets take one picture, or one each; got {len(pictures)}"
             raise InvalidParam(said, params="control_image")
@@ -117,6 +115,17 @@ class Fitting:
         if adapter.family is None or self._family is None:
             return True
         return adapter.family.partition("-")[0] == self._family.partition("-")[0]
+
+
+def _check_controls(uses: Sequence[Weighted]) -> None:
+    """Raises InvalidParam."""
+    if len(uses) > MOST_CONTROLS:
+        said = f"control_net: at most {MOST_CONTROLS} at once, got {len(uses)}"
+        raise InvalidParam(said, params="control_net")
+    for use in uses:
+        if use.weight is not None and use.weight < 0:
+            said = f"control_net: the weight of '{use.name}' must be from 0 to {HEAVIEST:g}, got {use.weight:g}"
+            raise InvalidParam(said, params="control_net")
 
 
 def _is_word(name: str, text: str) -> bool:

@@ -121,7 +121,20 @@ REFUSED: dict[str, tuple[str, dict[str, Any], int, Any]] = {
         {"code": 404, "message": "model 'x' not found", "type": "not_found_error"},
     ),
     "no text": (GENERATE, {"prompt": 1}, 400, "prompt: expected str, got int"),
+    "a prompt without end": (GENERATE, {"prompt": "a" * 32_001}, 400, "prompt: expected str of length <= 32000"),
+    "a setting of another type": (
+        GENERATE,
+        {"prompt": "a", "options": {"steps": "many"}},
+        400,
+        "options.steps must be a number",
+    ),
     "no base64": (GENERATE, {"prompt": "a", "images": ["-"]}, 400, "images[0] is no base64"),
+    "no picture": (
+        GENERATE,
+        {"prompt": "a", "images": ["aGk="]},
+        400,
+        "images[0] is no picture that can be read; send PNG, JPEG, WebP, GIF or BMP, from its first byte to its last",
+    ),
     "a mask of nothing": (
         GENERATE,
         {"prompt": "a", "options": {"mask": "aGk="}},

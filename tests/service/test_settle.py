@@ -203,8 +203,12 @@ def test_each_controlnet_has_its_picture_and_its_weight(dressed: Path) -> None:
         ("hires_strength: 0.1 of 5 steps", {"hires_scale": 2, "hires_strength": 0.1, "steps": 5}),
         ("control_image is required where there is a control_net", {"control_net": "canny"}),
         ("control_net is required where there is a control_image", {"control_image": [FILE]}),
-        ("at most 4 at once, got 5", {"control_net": "a, b, c, d, e", "control_image": [FILE]}),
         ("1 ControlNets take one picture", {"control_net": "canny", "control_image": [FILE, FILE]}),
+        ("control_net: at most 4 at once, got 5", {"control_net": "canny," * 5, "control_image": [FILE]}),
+        (
+            "control_net: the weight of 'canny' must be from 0 to 5, got -1",
+            {"control_net": "canny:-1", "control_image": [FILE]},
+        ),
         (
             "control_end must be more than control_start",
             {"control_net": "canny", "control_image": [FILE], "control_start": 0.5, "control_end": 0.5},
@@ -232,12 +236,12 @@ def test_enlarging_needs_no_checkpoint(dressed: Path) -> None:
 
 def test_what_a_model_card_says_counts_where_the_request_says_nothing(folder: Path) -> None:
     (folder / "dosmix_.toml").write_text(
-        'sampler = "DPM++ SDE Karras"\nsteps = 12\nclip_skip = 2\nwidth = 48\nheight = 80\nguidance_scale = 3.5'
+        'sampler = "DPM++ SDE Karras"\nsteps = 12\nclip_skip = 2\nwidth = 72\nheight = 80\nguidance_scale = 3.5'
     )
     said = settled_call(folder, {"prompt": "a cat", "model_name": "dosmix_", "n": 1})
     assert {name: said[name] for name in ("scheduler", "steps", "clip_skip", "width", "height", "guidance_scale")} == {
         **{"scheduler": "dpmpp_sde_karras", "steps": 12, "clip_skip": 2},
-        **{"width": 48, "height": 80, "guidance_scale": 3.5},
+        **{"width": 72, "height": 80, "guidance_scale": 3.5},
     }
     asked = {"scheduler": "ddim", "steps": 3, "clip_skip": 1, "width": 64, "height": 64, "guidance_scale": 1.0}
     said = settled_call(folder, {"prompt": "a cat", "model_name": "dosmix_", "n": 1, **asked})

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import io
 from contextlib import nullcontext
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from app.errors import NodeFailed
+from workers.diffusion.checkpoint.files_ahead import expected_bytes
 from workers.diffusion.checkpoint.side import Beside, Here
+from workers.diffusion.drawing.given import given_with
 from workers.diffusion.engine import Engine
+from workers.diffusion.loop.ticket import Ticket
+from workers.diffusion.request import Limits
 
 
 class _Later:
@@ -34,6 +42,18 @@ class _Slow:
 
     def finish(self) -> None:
         self.finished += 1
+
+
+def pixels(painted) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(painted.images[0].content))).astype(int)
+
+
+def halve(engine, vae) -> None:
+    """Has the autoencoder decode in half precision, which overflows."""
+    engine.between_turns(lambda: vae.to(torch.bfloat16))
+    vae.decoder.register_forward_hook(
+        lambda module, given, made: made * float("nan") if made.dtype == torch.bfloat16 else made
+    )
 
 
 @pytest.fixture
@@ -72,6 +92,37 @@ def test_what_is_no_number_fails_though_it_is_known_late(slow, ask):
     hook.remove()
     assert len(side.started) == 1
     assert beside.paint(ask(steps=1)).images
+
+
+def test_pictures_that_overflow_side_by_side_are_all_decoded_again_in_full(slow, ask):
+    beside, side = slow
+    halve(beside, beside.residency.pipeline(ask().weights).components.vae)
+    request = ask(n=2, steps=2)
+    first = beside.paint(request)
+    assert len(side.started) == 2
+    assert first.images == beside.paint(request).images, "by now it is in full, as the first two were in the end"
+
+
+def test_what_overflows_is_decoded_again_by_its_own_autoencoder_though_another_has_its_place(ask, tiny, tmp_path):
+    """The other checkpoint comes into the memory of the first one while that one's picture is being developed."""
+    weights = {name: tensor * (-1 if "decoder" in name else 1.01) for name, tensor in load_file(tiny.file).items()}
+    save_file(weights, tmp_path / "other.safetensors")
+    narrow, side = Engine(device="cpu", limits=Limits(budget_bytes=expected_bytes(ask().weights, 4))), _Slow()
+    request = ask(path=tiny.file, steps=2)
+    alone = pixels(narrow.paint(request))
+    pipeline, came = narrow.residency.pipeline(request.weights), []
+    pipeline._side = side
+    halve(narrow, pipeline.components.vae)
+    other = Ticket(ask(path=tmp_path / "other.safetensors", steps=1), given_with(ask()), lambda: False, lambda *_: None)
+
+    def come(module, given) -> None:
+        if not came:
+            came.append(narrow._loop.give(other))
+
+    pipeline.components.unet.register_forward_pre_hook(come)
+    assert np.abs(pixels(narrow.paint(request)) - alone).mean() < 2
+    other.follow(lambda progress: None)
+    narrow.close()
 
 
 def test_weights_do_not_go_while_they_are_read(slow, ask):

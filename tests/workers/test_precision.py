@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from workers.diffusion.engine import Engine, precision_of
+from workers.diffusion.engine import Engine, numbered, precision_of
 from workers.diffusion.request import Tuning
 
 
@@ -31,3 +31,14 @@ def test_auto_is_half_on_a_gpu_and_single_on_a_cpu():
     assert precision_of(torch.device("cpu"), "auto") == torch.float32
     assert precision_of(torch.device("cuda"), "auto") == torch.float16
     assert precision_of(torch.device("cuda"), "bfloat16") == torch.bfloat16
+
+
+def test_a_gpu_is_called_by_its_number(monkeypatch):
+    """Threads that fill its memory are set on it, and torch sets none on a GPU without one."""
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch._C, "_cuda_setDevice", lambda number: chosen.append(number), raising=False)
+    chosen = []
+    for name in ("cuda", "cuda:1"):
+        torch.cuda.set_device(numbered(torch.device(name)))
+    assert chosen == [0, 1]
+    assert numbered(torch.device("cpu")) == torch.device("cpu")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -23,9 +22,9 @@ from workers.diffusion.checkpoint.side import Beside, Here, Side
 from workers.diffusion.checkpoint.speed import arrange
 from workers.diffusion.drawing.given import given_with
 from workers.diffusion.loop.engine_loop import EngineLoop
-from workers.diffusion.loop.ticket import Enlarge, Ticket
+from workers.diffusion.loop.ticket import Chore, Enlarge, Ticket
 from workers.diffusion.machine import described
-from workers.diffusion.memory import as_told, memory_for_weights, spare_libraries
+from workers.diffusion.memory import memory_for_weights, spare_libraries
 from workers.diffusion.pictures import encoding
 from workers.diffusion.pictures.images import MOST_PIXELS, Pixels, Size, opened, pixels_as_they_are
 from workers.diffusion.pictures.upscalers import LANCZOS, Upscalers
@@ -53,6 +52,13 @@ def best_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+def numbered(device: torch.device) -> torch.device:
+    """The device with its number, which a GPU has that nobody named: threads can only be set on one with a number."""
+    if device.type != "cuda" or device.index is not None:
+        return device
+    return torch.device("cuda", torch.cuda.current_device())
+
+
 def precision_of(device: torch.device, wanted: Precision) -> torch.dtype:
     """On a CPU half is three times slower than single. On a GPU float16 is as fast as bfloat16 and eight times as fine;
     what is too large for it is painted in single precision, once it has happened.
@@ -76,7 +82,7 @@ class Engine:
         if count := thread_count(threads):
             torch.set_num_threads(count)
         spare_libraries()
-        self.device = torch.device(device) if device else best_device()
+        self.device = numbered(torch.device(device) if device else best_device())
         self._tuning = tuning or Tuning()
         self.dtype = precision_of(self.device, self._tuning.precision)
         self._side = self._open_side()
@@ -141,7 +147,11 @@ class Engine:
         enlarge = partial(self._upscalers.enlarge, between=partial(_halt_on, should_stop))
         ticket = Ticket(request, given_with(request), should_stop, enlarge)
         self._loop.give(ticket)
-        pictures = ticket.follow(on_progress)
+        try:
+            pictures = ticket.follow(on_progress)
+        except Exception:
+            self._loop.give(Chore(_nothing))  # it may wait for this thread, which has gone on
+            raise
         request = complete(request)
         if ticket.in_full:
             request = replace(request, weights=replace(request.weights, in_full=True))
@@ -157,7 +167,7 @@ class Engine:
         return self._image(larger, request)
 
     def close(self) -> None:
-        """Ends the thread after its turn. What has not been painted is never told."""
+        """Ends the thread after its turn. Whoever waits, or comes later, hears Unavailable."""
         self._loop.close()
 
     def _image(self, pixels: Pixels, request: ImageRequest | EnlargeRequest) -> Image:
@@ -190,23 +200,14 @@ class Engine:
         return torch.float32 if weights.in_full else self.dtype
 
     def between_turns(self, work: Callable[[], T]) -> T:
-        """Does `work` on the engine's thread. Raises what it raises."""
-        done = threading.Event()
-        results: list[T] = []
-        failures: list[Exception] = []
+        """Does `work` on the engine's thread. Raises what it raises, and Unavailable after `close`."""
+        chore = Chore(work)
+        self._loop.give(chore)
+        return chore.wait()
 
-        def order() -> None:
-            try:
-                results.append(work())
-            except Exception as error:
-                failures.append(as_told(error))
-            done.set()
 
-        self._loop.give(order)
-        done.wait()
-        if failures:
-            raise failures[0]
-        return results[0]
+def _nothing() -> None:
+    """A turn is all that is wanted."""
 
 
 def _halt_on(should_stop: Callable[[], bool]) -> None:

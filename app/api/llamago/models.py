@@ -23,7 +23,6 @@ from app.api.llamago.shapes import (
 )
 from app.api.operation import Handler, OpenOperation, Operation, read_value
 from app.domain.request import Caller, Scope
-from app.errors import InvalidParam
 from app.runs.models import ModelNotFound, Models
 from app.runs.residency import Residency
 from app.settings import Settings
@@ -65,7 +64,7 @@ class LlamaModelsApi:
                 error=LlamaTextError,
                 body=LlamaAsked,
                 answers={200: LlamaShown},
-                raises=(ModelNotFound, InvalidParam),
+                raises=(ModelNotFound,),
             ),
             Operation(
                 method="POST",

@@ -27,8 +27,8 @@ from app.api.llamago.shapes import (
 from app.api.ollama.values import read_keep_alive
 from app.api.operation import read_value
 from app.api.pictures.asked import EDIT, GENERATE, INPAINT, GivenPicture, PictureRequest
-from app.api.pictures.extras import input_named
-from app.api.pictures.given import decoded, taken_in
+from app.api.pictures.extras import expected_of, input_named
+from app.api.pictures.given import decoded, picture_in
 from app.api.run_headers import RunHeaders
 from app.artifacts.incoming import Limits
 from app.checkpoints.checkpoint import Checkpoint
@@ -64,7 +64,7 @@ async def read_generate(body: dict[str, Any], limits: Limits, headers: RunHeader
     beside = {name: value for name, value in body.items() if name not in _OWN}
     pictures = await _pictures(asked.images or [], _mask(options, beside), limits)
     document = INPAINT if "mask" in pictures else EDIT if pictures else GENERATE
-    inputs = {**_settings(document, beside), **_settings(document, options), "prompt": asked.prompt}
+    inputs = {**_settings(document, beside), **_settings(document, options, "options."), "prompt": asked.prompt}
     if asked.keep_alive is not None:
         inputs["keep_alive_s"] = read_keep_alive(asked.keep_alive)
     return PictureRequest(
@@ -80,10 +80,20 @@ async def read_generate(body: dict[str, Any], limits: Limits, headers: RunHeader
     )
 
 
-def _settings(document: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that mean something here. The rest are for text, and as in llama.go they change nothing."""
-    named = ((input_named(document, name), value) for name, value in given.items() if value is not None)
-    return {name: value for name, value in named if name}
+def _settings(document: str, given: Mapping[str, Any], place: str = "") -> dict[str, Any]:
+    """Those that mean something here. The rest are for text, and as in llama.go they change nothing.
+
+    Raises InvalidParam for a value of another type.
+    """
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        stands_for = input_named(document, name)
+        if value is None or stands_for is None:
+            continue
+        if expected := expected_of(document, name, value):
+            raise InvalidParam(f"{place}{name} must be {expected}", params=place + name)
+        found[stands_for] = value
+    return found
 
 
 def _mask(options: Mapping[str, Any], beside: Mapping[str, Any]) -> tuple[str, Any] | None:
@@ -109,7 +119,7 @@ async def _picture(text: Any, place: str, limits: Limits) -> GivenPicture:
     content = decoded(text) if isinstance(text, str) else None
     if content is None:
         raise InvalidParam(f"{place} is no base64", params=place)
-    return await taken_in(content, limits)
+    return await picture_in(content, place, limits)
 
 
 def progress_piece(run: Run, model: Model, completed: int, total: int) -> LlamaReply:

@@ -24,13 +24,10 @@ from app.domain.model_name import parse_name
 from app.domain.request import Caller, Scope
 from app.errors import (
     BadRequest,
-    BodyTooLarge,
     CheckpointUnavailable,
     FileTooLarge,
-    Forbidden,
     InvalidParam,
     NotFound,
-    Unavailable,
 )
 from app.runs.library import Library, Making
 from app.runs.models import ModelNotFound, plain_name
@@ -86,7 +83,7 @@ class OllamaLibraryApi:
                 error=OllamaError,
                 body=OllamaCreateRequest,
                 answers={200: (OllamaProgress, NDJSON)},
-                raises=(InvalidParam, BadRequest, BodyTooLarge, Forbidden, ModelNotFound, CheckpointUnavailable),
+                raises=(ModelNotFound, CheckpointUnavailable),
             ),
             Operation(
                 method="POST",
@@ -99,7 +96,7 @@ class OllamaLibraryApi:
                 error=OllamaError,
                 body=OllamaCopyRequest,
                 answers={200: None},
-                raises=(InvalidParam, BadRequest, BodyTooLarge, NotFound),
+                raises=(NotFound,),
             ),
             Operation(
                 method="DELETE",
@@ -112,7 +109,7 @@ class OllamaLibraryApi:
                 error=OllamaError,
                 body=OllamaDeleteRequest,
                 answers={200: None},
-                raises=(InvalidParam, BadRequest, BodyTooLarge, Forbidden, ModelNotFound),
+                raises=(ModelNotFound,),
             ),
         ]
 
@@ -127,7 +124,7 @@ class OllamaLibraryApi:
                 tag=TAG,
                 error=OllamaError,
                 answers={200: "It is here."},
-                raises=(InvalidParam, NotFound),
+                raises=(InvalidParam,),
             ),
             Operation(
                 method="POST",
@@ -139,7 +136,7 @@ class OllamaLibraryApi:
                 tag=TAG,
                 error=OllamaError,
                 answers={200: "It was here already.", 201: "It is here now."},
-                raises=(InvalidParam, FileTooLarge, Unavailable),
+                raises=(InvalidParam, FileTooLarge),
             ),
         ]
 

@@ -19,7 +19,7 @@ from app.api.ollama.painting import NDJSON
 from app.api.ollama.routes import TAG
 from app.api.operation import Operation
 from app.domain.request import Caller, Scope
-from app.errors import BadRequest, BodyTooLarge, CheckpointUnavailable, InvalidParam, NotFound, Unavailable
+from app.errors import CheckpointUnavailable, NotFound
 from app.runs.models import ModelNotFound
 from app.runs.pulls import Pulls
 from app.runs.pushes import Pushes
@@ -72,7 +72,7 @@ class OllamaTransfersApi:
                 error=OllamaError,
                 body=OllamaPullRequest,
                 answers={200: (OllamaProgress, NDJSON)},
-                raises=(InvalidParam, BadRequest, BodyTooLarge, NotFound, CheckpointUnavailable, Unavailable),
+                raises=(NotFound, CheckpointUnavailable),
             ),
             Operation(
                 method="POST",
@@ -86,7 +86,7 @@ class OllamaTransfersApi:
                 error=OllamaError,
                 body=OllamaPushRequest,
                 answers={200: (OllamaProgress, NDJSON)},
-                raises=(InvalidParam, BadRequest, BodyTooLarge, ModelNotFound, Unavailable),
+                raises=(ModelNotFound,),
             ),
         ]
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -14,11 +12,10 @@ from app.api.openai.fields import Fields
 from app.api.openai.given import Given
 from app.api.openai.profiles import AUTO, CHECKPOINT, Profile, profile_of
 from app.api.pictures.asked import EDIT, GENERATE, INPAINT, VARIATION, GivenPicture, PictureRequest
-from app.api.pictures.extras import input_named, read_extras
+from app.api.pictures.extras import expected_of, read_extras
 from app.api.pictures.wishes import EDIT_STRENGTH, STYLES, effort_of, styled
 from app.api.run_headers import RunHeaders
 from app.domain.request import Caller
-from app.runs.shipped import shipped
 
 EventName = Literal["image_generation", "image_edit"]
 
@@ -200,31 +197,9 @@ def _delivery(fields: Fields, profile: Profile) -> dict[str, Any]:
 def _extras(asked: _Asked, fields: Fields) -> dict[str, Any]:
     """Everything that is left must be an input of the document; what OpenAI's fields have settled is no extra."""
     extras = read_extras(asked.document, fields.rest, UnknownParameter)
-    _check_types(asked.document, fields.rest)
+    for name, value in fields.rest.items():
+        if expected := expected_of(asked.document, name, value):
+            raise InvalidType(name, expected, value)
     for name in extras.keys() & asked.inputs.keys() - {"strength"}:
         raise InvalidValue(f"'{name}' is said twice, by a field of OpenAI's and by itself.", params=name)
     return extras
-
-
-def _check_types(document: str, given: Mapping[str, Any]) -> None:
-    """Of what is no input's type, by the name that it was given under. Raises InvalidType."""
-    types = {variable.name: variable.type for variable in shipped(document).graph.start.variables}
-    for name, value in given.items():
-        expected, fits = _EXPECTED.get(types[input_named(document, name) or ""], _TEXT)
-        if not fits(value):
-            raise InvalidType(name, expected, value)
-
-
-def _is_number(value: Any) -> bool:
-    """Also as a text, as forms have it."""
-    if isinstance(value, str):
-        with suppress(ValueError):
-            return math.isfinite(float(value))
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-_TEXT: tuple[str, Callable[[Any], bool]] = ("a string", lambda value: isinstance(value, str))
-_EXPECTED = {
-    "number": ("a number", _is_number),
-    "checkbox": ("a boolean", lambda value: isinstance(value, bool | str)),  # of texts the usual words
-}

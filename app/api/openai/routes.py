@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack
+from functools import partial
 
 import msgspec
 from starlette.requests import Request
@@ -43,6 +44,7 @@ from app.runs.models import ModelNotFound
 from app.settings import Settings
 
 _FORM = "multipart/form-data"
+_operation = partial(Operation, tag="OpenAI", error=OpenAIError)
 
 
 class OpenAIApi:
@@ -58,75 +60,52 @@ class OpenAIApi:
         self._settings = settings
 
     def operations(self) -> list[Operation]:
-        return [self._generations(), self._edits(), self._variations(), *self._models()]
+        return [*self._painting(), *self._models()]
 
-    def _generations(self) -> Operation:
-        return Operation(
-            method="POST",
-            path="/v1/images/generations",
-            handler=self._generate,
-            scope=Scope.RUN,
-            summary="Painting pictures, as OpenAI's API has it",
-            tag="OpenAI",
-            error=OpenAIError,
-            body=GenerationBody,
-            headers=RunHeaders,
-            answers={200: (Images, EVENT_STREAM)},
-            raises=REFUSALS,
-        )
-
-    def _edits(self) -> Operation:
-        return Operation(
-            method="POST",
-            path="/v1/images/edits",
-            handler=self._edit,
-            scope=Scope.RUN,
-            summary="Changing pictures, as OpenAI's API has it",
-            description="A form, or JSON.",
-            tag="OpenAI",
-            error=OpenAIError,
-            body=EditBody,
-            form=EditForm,
-            headers=RunHeaders,
-            answers={200: (Images, EVENT_STREAM)},
-            raises=(*REFUSALS, FileTooLarge, FileNotFound),
-        )
-
-    def _variations(self) -> Operation:
-        return Operation(
-            method="POST",
-            path="/v1/images/variations",
-            handler=self._vary,
-            scope=Scope.RUN,
-            summary="Painting a picture anew, as OpenAI's API has it",
-            tag="OpenAI",
-            error=OpenAIError,
-            form=VariationForm,
-            headers=RunHeaders,
-            answers={200: Images},
-            raises=(*REFUSALS, FileTooLarge, UnsupportedMediaType),
-        )
+    def _painting(self) -> list[Operation]:
+        paints = partial(_operation, method="POST", scope=Scope.RUN, headers=RunHeaders)
+        return [
+            paints(
+                path="/v1/images/generations",
+                handler=self._generate,
+                summary="Painting pictures, as OpenAI's API has it",
+                body=GenerationBody,
+                answers={200: (Images, EVENT_STREAM)},
+                raises=REFUSALS,
+            ),
+            paints(
+                path="/v1/images/edits",
+                handler=self._edit,
+                summary="Changing pictures, as OpenAI's API has it",
+                description="A form, or JSON.",
+                body=EditBody,
+                form=EditForm,
+                answers={200: (Images, EVENT_STREAM)},
+                raises=(*REFUSALS, FileTooLarge, FileNotFound),
+            ),
+            paints(
+                path="/v1/images/variations",
+                handler=self._vary,
+                summary="Painting a picture anew, as OpenAI's API has it",
+                form=VariationForm,
+                answers={200: Images},
+                raises=(*REFUSALS, FileTooLarge, UnsupportedMediaType),
+            ),
+        ]
 
     def _models(self) -> list[Operation]:
+        reads = partial(_operation, method="GET", scope=Scope.READ)
         return [
-            Operation(
-                method="GET",
+            reads(
                 path="/v1/models",
                 handler=self._list_models,
-                scope=Scope.READ,
                 summary="What can paint, as OpenAI's API has it",
-                tag="OpenAI",
-                error=OpenAIError,
                 answers={200: ModelList},
             ),
-            Operation(
-                method="GET",
+            reads(
                 path="/v1/models/{model:path}",
                 handler=self._model,
-                scope=Scope.READ,
                 summary="One of those",
-                tag="OpenAI",
-                error=OpenAIError,
                 answers={200: ModelObject},
                 raises=(ModelNotFound,),
             ),

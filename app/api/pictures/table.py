@@ -210,7 +210,7 @@ ROWS = (
         "style",
         "prompt",
         openai=mapped("style", says="words behind the prompt; `revised_prompt` tells them"),
-        allm=mapped("style", says="words behind the prompt"),
+        allm=mapped("style", says="words behind the prompt; of a variation it is named in `raw.left_out`"),
     ),
     row(
         "transparency",

@@ -23,7 +23,7 @@ from app.graph.tools.weighted import split_prompt
 _LONGEST = 100_000  # characters of a text that are looked at
 _LONGEST_LINE = 20_000
 _MOST_NOTES = 40
-_SETTING = re.compile(r'\s*([A-Za-z][\w \-/]{0,60}):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
+_SETTING = re.compile(r'([A-Za-z][\w \-/]{0,60}):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
 _NEGATIVE, _STEPS = "Negative prompt:", "Steps:"
 _SIZE = re.compile(r"(\d{1,5})\s*x\s*(\d{1,5})")
 _NO_UPSCALERS = frozenset({"none", "nearest"})

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from diffusers import AutoencoderKL
@@ -20,11 +21,11 @@ class Development:
 
     def __init__(self, vae: AutoencoderKL, latents: torch.Tensor, side: Side) -> None:
         """Latents that are no numbers are not decoded where that is known at once."""
-        self._vae = vae
         self._latents = latents
         self._side = side
+        self._is_full = vae.dtype == torch.float32
         is_known_bad = isinstance(side, Here) and not torch.isfinite(latents).all()
-        self._pending = None if is_known_bad else side.start(self._decode, [latents])
+        self._pending = None if is_known_bad else side.start(partial(_decode, vae, latents), [latents])
 
     @property
     def is_ready(self) -> bool:
@@ -35,25 +36,30 @@ class Development:
         """Were the latents numbers? Waits."""
         return self._pending is not None and bool(self._pending.wait()[1][0])
 
-    def pixels(self) -> Pixels:
-        """Waits. Raises NodeFailed where the autoencoder, or the denoiser before it, gave no numbers."""
+    def pixels(self, find: Callable[[], AutoencoderKL]) -> Pixels:
+        """Waits. `find` gives the autoencoder once more: since it began, its modules may have become another's.
+
+        Raises NodeFailed where the autoencoder, or the denoiser before it, gave no numbers.
+        """
         if self._pending is None or not self.is_sound:
             raise NodeFailed("The denoiser gave no numbers (NaN): the checkpoint's weights are damaged.")
         picture, sound = self._pending.wait()
-        if not sound[1] and self._vae.dtype != torch.float32:
+        if not sound[1] and not self._is_full:
+            vae = find()
             self._side.finish()
-            self._vae.to(torch.float32)  # some overflow in half precision; this one stays in full from now on
-            picture, sound = Here().start(self._decode, [self._latents]).wait()
+            vae.to(torch.float32)  # some overflow in half precision; this one stays in full from now on
+            picture, sound = Here().start(partial(_decode, vae, self._latents), []).wait()
         if not sound[1]:
             raise NodeFailed("The autoencoder gave no numbers (NaN): the checkpoint's VAE is damaged.")
         pixels: Pixels = picture.numpy()
         return pixels
 
-    def _decode(self) -> Sequence[torch.Tensor]:
-        """The picture in bytes, and whether the latents were numbers, and what the autoencoder made of them."""
-        picture = _decoded(self._vae, self._latents / self._vae.config.scaling_factor)
-        sound = torch.stack([torch.isfinite(each).all() for each in (self._latents, picture)])
-        return eight_bits(picture.float() / 2 + 0.5), sound
+
+def _decode(vae: AutoencoderKL, latents: torch.Tensor) -> Sequence[torch.Tensor]:
+    """The picture in bytes, and whether the latents were numbers, and what the autoencoder made of them."""
+    picture = _decoded(vae, latents / vae.config.scaling_factor)
+    sound = torch.stack([torch.isfinite(each).all() for each in (latents, picture)])
+    return eight_bits(picture.float() / 2 + 0.5), sound
 
 
 def _decoded(vae: AutoencoderKL, latents: torch.Tensor) -> torch.Tensor:

@@ -121,7 +121,7 @@ class Pipeline:
 
     def to_pixels(self, latents: torch.Tensor) -> Pixels:
         """The same, waited for. Raises NodeFailed for what is no number."""
-        return self.develop(latents).pixels()
+        return self.develop(latents).pixels(lambda: self.components.vae)
 
 
 def _encoded(vae: AutoencoderKL, picture: torch.Tensor) -> DiagonalGaussianDistribution:

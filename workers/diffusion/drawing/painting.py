@@ -92,7 +92,6 @@ class Painting:
         i, hires = self._drawings.index(drawing), self.request.hires
         if hires is None or i in self._calls_before:
             return pipeline.develop(drawing.latents)
-        self._calls_before[i] = drawing.done
         if hires.upscaler == "latent":
             return self._second_drawing(i, pipeline, latents=self._enlarged(pipeline, drawing.latents))
         pixels = pipeline.to_pixels(drawing.latents)
@@ -133,6 +132,14 @@ class Painting:
             failure = error
         if failure is not None:  # outside of the block that knows its traceback
             self.fail(failure)
+
+    def heed(self) -> None:
+        """Ends it where nobody wants it any more."""
+        self.guarded(self._stop_unless_wanted)
+
+    def _stop_unless_wanted(self) -> None:
+        if self.ticket.is_unwanted:
+            raise StopRequested
 
     def fail(self, error: Exception) -> None:
         """Ends it, once: what comes after the end is not told."""
@@ -191,6 +198,7 @@ class Painting:
     ) -> Drawing:
         drawing = self._second_pass(pipeline, pixels, latents).drawing(self.request.alone(i))
         drawing.is_watched = self._drawings[i].is_watched
+        self._calls_before[i] = self._drawings[i].done
         self._drawings[i] = drawing
         return drawing
 
@@ -198,9 +206,9 @@ class Painting:
         (width, height), grid = hires_size(self.request), pipeline.components.pixels_per_latent
         return interpolate(latents, (height // grid, width // grid), mode="bilinear", antialias=False)
 
-    def finish(self, drawing: Drawing, development: Development) -> None:
-        """The last one ends the painting. Raises NodeFailed for an autoencoder that gives no numbers."""
-        i, given, painted = self._drawings.index(drawing), self.ticket.given, development.pixels()
+    def finish(self, drawing: Drawing, painted: Pixels) -> None:
+        """The last one ends the painting."""
+        i, given = self._drawings.index(drawing), self.ticket.given
         if given.share is not None and given.image is not None:
             painted = pasted(painted, given.image, given.share)
         self._pictures[i] = painted

@@ -9,12 +9,14 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 
-from app.errors import NodeFailed
+from app.errors import NodeFailed, Unavailable
 from workers.diffusion.checkpoint.developing import Development
 from workers.diffusion.checkpoint.files_ahead import read_ahead
 from workers.diffusion.checkpoint.residency import Residency
@@ -23,11 +25,11 @@ from workers.diffusion.loop.curve import Curve
 from workers.diffusion.loop.foresight import Foresight
 from workers.diffusion.loop.groups import Entry, Group, GroupKey
 from workers.diffusion.loop.stopwatch import Stopwatch
-from workers.diffusion.loop.ticket import Errand, Ticket
+from workers.diffusion.loop.ticket import Chore, Errand, Ticket
 from workers.diffusion.loop.turns import Turns
 from workers.diffusion.memory import give_back_memory, is_out_of_memory
 from workers.diffusion.pictures.images import Pixels
-from workers.diffusion.request import StopRequested, Weights
+from workers.diffusion.request import Weights
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +41,7 @@ _LAST_TURN_S = 30.0
 _MOST_CURVES = 300
 _JOIN_TOGETHER = 4  # requests that may come between two turns
 
-Order = Ticket | Callable[[], None] | None
+Order = Ticket | Chore[Any] | None
 """What comes in: a request, something to do between two turns, or None for the end."""
 
 
@@ -52,25 +54,29 @@ class EngineLoop:
 
     def __init__(self, residency: Residency, device: torch.device) -> None:
         self._residency = residency
+        self._device = device
         self._stopwatch = Stopwatch(device)
         self._foresight = Foresight(residency.peek)
         self._inbox: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self._curves: OrderedDict[tuple[Weights, int, int], Curve] = OrderedDict()  # least recently asked for first
         self._in_full: dict[Weights, Weights] = {}  # what overflowed in half precision
         self._number = 0
+        self._is_closed = False
         self._clear()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
         atexit.register(self.close)  # a thread that is inside torch when Python ends takes the process down with it
 
     def give(self, order: Order) -> None:
-        """Called by any thread."""
+        """Called by any thread. What comes after the end is told that there is nobody any more."""
         if isinstance(order, Ticket):
             self._foresight.expect(order)
         self._inbox.put(order)
+        if self._is_closed:
+            self._send_away()
 
     def close(self) -> None:
-        """Ends the thread after its turn, and waits for that."""
+        """Ends the thread after its turn, and waits for that. Whoever waits for something is told."""
         atexit.unregister(self.close)
         self.give(None)
         self._thread.join(_LAST_TURN_S)
@@ -99,6 +105,8 @@ class EngineLoop:
     def _run(self) -> None:
         """Whatever goes wrong here that no painting can be blamed for ends all of them; the next ones start anew."""
         ended = False
+        if self._device.type == "cuda":
+            torch.cuda.set_device(self._device)  # events and recordings are made on the thread's own
         while not ended:
             try:
                 with torch.inference_mode():
@@ -106,9 +114,23 @@ class EngineLoop:
                         ended = self._turn()
             except Exception as error:
                 logger.exception("the engine lost its place", extra={"action": "engine_lost"})
-                for painting in self._open:
-                    painting.fail(error)
-                self._clear()
+                self._end_all(error)
+        self._is_closed = True
+        self._end_all(_closed())
+        self._send_away()
+
+    def _end_all(self, error: Exception) -> None:
+        for painting in self._open:
+            painting.fail(error)
+        self._clear()
+
+    def _send_away(self) -> None:
+        """Who comes when nobody takes orders any more. Any number of threads may do it at once."""
+        with suppress(queue.Empty):
+            while True:
+                order = self._inbox.get_nowait()
+                if order is not None:
+                    order.fail(_closed())
 
     def _turn(self) -> bool:
         """True when it was the last one."""
@@ -140,19 +162,22 @@ class EngineLoop:
                 painting = Painting(self._number, order, self._in_full.get(weights, weights))
                 self._open.append(painting)
                 self._lobby.append(painting)
-                if len(self._open) > 1 and not self._residency.has(weights):
+                if len(self._open) > 1 and not self._residency.has(painting.weights):
                     read_ahead(weights)
             else:
-                order()
+                order.run()
         for painting in self._open:
-            if painting.ticket.should_stop():
-                painting.fail(StopRequested())
+            painting.heed()
         return False
 
     @property
     def _has_work(self) -> bool:
         """False, too, while all open paintings wait for something that their own threads do."""
         return bool(self._developing) or self._is_at_work
+
+    @property
+    def _is_idle(self) -> bool:
+        return not self._is_at_work and self._inbox.empty()
 
     @property
     def _is_at_work(self) -> bool:
@@ -256,21 +281,21 @@ class EngineLoop:
             return
         weights, entry = self._done.popleft()
         painting = entry.painting
-        if painting.ticket.should_stop():
-            painting.fail(StopRequested())
-        elif not painting.is_over:
+        painting.heed()
+        if not painting.is_over:
             painting.guarded(partial(self._after_pass, weights, entry))
 
     def _collect(self) -> None:
         """Pictures that are developed, in their order; without other work it waits for the first one."""
-        while self._developing and (self._developing[0][2].is_ready or not self._is_at_work):
+        while self._developing and (self._developing[0][2].is_ready or self._is_idle):
             weights, entry, development = self._developing.popleft()
             if not entry.painting.is_over:
                 entry.painting.guarded(partial(self._developed, weights, entry, development))
 
     def _developed(self, weights: Weights, entry: Entry, development: Development) -> None:
         if development.is_sound:
-            entry.painting.finish(entry.drawing, development)
+            pixels = development.pixels(lambda: self._residency.pipeline(weights).components.vae)
+            entry.painting.finish(entry.drawing, pixels)
         else:
             self._begin_in_full(weights, entry.painting)
 
@@ -310,7 +335,7 @@ class EngineLoop:
     ) -> None:
         """Called by the thread that asked."""
         resume = partial(self._resume, weights, painting, interlude, result)
-        self.give(partial(painting.guarded, resume))
+        self.give(Chore(partial(painting.guarded, resume)))
 
     def _resume(self, weights: Weights, painting: Painting, interlude: Interlude, result: Pixels | Exception) -> None:
         if isinstance(result, Exception):
@@ -346,6 +371,10 @@ class EngineLoop:
             return True
         since_s = self._outside_since.setdefault(weights, time.monotonic())
         return time.monotonic() - since_s > max(_PATIENCE * self._residency.load_s, _LEAST_PATIENCE_S)
+
+
+def _closed() -> Unavailable:
+    return Unavailable("The engine has been closed.")
 
 
 def _failure_of(work: Callable[[], None]) -> Exception | None:

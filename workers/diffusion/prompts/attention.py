@@ -28,7 +28,7 @@ _SIGN = re.compile(
     """,
     re.VERBOSE,
 )
-_BREAK = re.compile(r"\s*\bBREAK\b\s*")
+_BREAK = re.compile(r"\bBREAK\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +92,12 @@ class _Reading:
             self._text(sign)
 
     def _text(self, text: str) -> None:
+        """Blanks around a BREAK are none of the prompt. A pattern would look for them behind every blank."""
         first, *others = _BREAK.split(text)
-        self._add(first)
-        for each in others:
+        self._add(first.rstrip() if others else first)
+        for i, each in enumerate(others, start=1):
             self._add(None)
-            self._add(each)
+            self._add(each.strip() if i < len(others) else each.lstrip())
 
     def _add(self, text: str | None) -> None:
         self._texts.append(text)
