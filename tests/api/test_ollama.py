@@ -193,10 +193,9 @@ def test_what_nobody_foresaw_is_the_last_line_too(house: Atelier, ollama: httpx.
 
 @contextmanager
 def spoiled_pictures(house: Atelier) -> Iterator[None]:
-    """Whatever is painted meanwhile has a size in the database that is no number."""
-    spoil = (
-        "CREATE TRIGGER spoil AFTER INSERT ON artifacts BEGIN UPDATE artifacts SET size = 'x' WHERE id = NEW.id; END"
-    )
+    """Whatever is painted meanwhile has a size in its run's outputs that is no number."""
+    spoiled = "UPDATE runs SET outputs = json_set(outputs, '$.files[0].size', 'x') WHERE id = NEW.id"
+    spoil = f"CREATE TRIGGER spoil AFTER UPDATE OF outputs ON runs BEGIN {spoiled}; END"
     for change in (spoil, "DROP TRIGGER spoil"):
         with sqlite3.connect(house.data_dir / "atelier.db", timeout=10) as database:
             database.execute(change)
