@@ -62,5 +62,6 @@ def test_neighbours_of_one_weight_are_one_passage():
 
 def test_brackets_may_not_nest_without_end():
     assert passages("(" * 100 + "a" + ")" * 100 + "(b)" * 200)[0][1].text == "b" * 200
-    with pytest.raises(NodeFailed, match="nest too deeply"):
+    with pytest.raises(NodeFailed, match="nest too deeply") as refused:
         passages("(a" * 101)
+    assert refused.value.error_type == "InvalidParam"
