@@ -133,6 +133,14 @@ def test_beyond_what_is_painted_in_one_pass_half_is_painted_and_enlarged(house: 
         assert tuple(told.get(name) for name in ("width", "height", "upscale")) == painted
 
 
+def test_the_first_form_of_image_generations_knows_no_size_that_is_too_large(
+    house: Atelier, ollama: httpx.Client
+) -> None:
+    body = {"model": MODEL, "prompt": "x", "size": "4096x3000"}
+    told = inputs_of(house, ollama.post("/ollama/v1/images/generations", json=body))
+    assert [told[name] for name in ("width", "height", "upscale")] == [2048, 1504, 2]
+
+
 def test_zero_and_less_mean_the_models_own(house: Atelier, ollama: httpx.Client) -> None:
     asked = inputs_of(house, paint(ollama, width=-1, height=0, steps=-5, options={"seed": 0}, stream=False))
     assert (asked["width"], asked["height"], asked["steps"]) == (64, 64, 30)
