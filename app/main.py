@@ -102,7 +102,7 @@ _SENT_BY_SDKS = (
     *("User-Agent", "Accept", "X-Requested-With", "OpenAI-Beta", "X-Stainless-Arch", "X-Stainless-Async"),
     *("X-Stainless-Custom-Poll-Interval", "X-Stainless-Helper-Method", "X-Stainless-Lang", "X-Stainless-Os"),
     *("X-Stainless-Package-Version", "X-Stainless-Poll-Helper", "X-Stainless-Retry-Count", "X-Stainless-Runtime"),
-    *("X-Stainless-Runtime-Version", "X-Stainless-Timeout"),
+    *("X-Stainless-Runtime-Version", "X-Stainless-Timeout", "OpenAI-Organization", "OpenAI-Project"),
 )
 _WRITTEN = (
     *("X-Request-Id", "X-Workflow-Run-Id", "X-Task-Id", "Location", "Retry-After", "ETag"),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import http.server
+import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -43,6 +44,22 @@ def test_redis_starts_empty_after_a_kill(tmp_path: Path) -> None:
         server.kill()
         server.start()
         assert client.get("a") is None
+    assert server.stop() == 0
+
+
+def test_an_interrupt_at_any_moment_leaves_nothing_that_a_stop_would_wait_for(tmp_path: Path) -> None:
+    server = Redis(tmp_path)
+    server.start()
+    before = signal.signal(signal.SIGVTALRM, signal.default_int_handler)
+    try:
+        for number in range(250):
+            with suppress(KeyboardInterrupt):
+                signal.setitimer(signal.ITIMER_VIRTUAL, 0.001 + number % 7 * 0.0001)
+                while server.exit_status() is None:
+                    pass
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
     assert server.stop() == 0
 
 

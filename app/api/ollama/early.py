@@ -11,11 +11,10 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from app import clock
-from app.api.body import read_bytes
 from app.api.files import FileReader
 from app.api.ollama import wire
 from app.api.ollama.errors import Busy, Canceled, EarlyOllamaError, error_text, model_required
-from app.api.ollama.go_json import read_struct
+from app.api.ollama.go_json import read_body
 from app.api.ollama.shapes import EarlyPicture, EarlyPictures, OllamaImageGenerationRequest
 from app.api.ollama.values import quoted
 from app.api.operation import EVENT_STREAM, Operation
@@ -65,7 +64,7 @@ class EarlyApi:
 
     async def _generate(self, request: Request, caller: Caller) -> ASGIApp:
         headers = RunHeaders.of(request.scope["headers"])
-        body = read_struct(await read_bytes(request, self._settings.max_body_bytes), OllamaImageGenerationRequest)
+        body = await read_body(request, OllamaImageGenerationRequest, self._settings.max_body_bytes)
         if not body.model:
             raise model_required()
         if not body.prompt:
