@@ -68,14 +68,18 @@ def _server(settings: Settings) -> Server:
     return Server(settings, Crew(settings, is_rung=is_rung) if settings.worker == "embedded" else None)
 
 
+def _tell_ports(server: Server) -> None:
+    for dialect, url in server.urls.items():
+        out.print(f"For clients of {NAMES[dialect]}: {url}")
+
+
 @app.command()
 def serve(host: Host = None, port: Port = None) -> None:
     """Serve the API, with a worker beside it."""
     settings = _settings(host=host, port=port)
     server = _server(settings)
     prepare(settings)
-    for dialect, url in server.urls.items():
-        out.print(f"For clients of {NAMES[dialect]}: {url}")
+    _tell_ports(server)
     out.print(f"Atelier listens on {server.url}")
     server.run()
 
@@ -112,6 +116,7 @@ def quickstart(
         if once:
             stop()
         else:
+            _tell_ports(server)
             out.print(f"Atelier listens on {server.url} until you press Ctrl-C.")
 
 

@@ -102,7 +102,7 @@ _SENT_BY_SDKS = (
     *("User-Agent", "Accept", "X-Requested-With", "OpenAI-Beta", "X-Stainless-Arch", "X-Stainless-Async"),
     *("X-Stainless-Custom-Poll-Interval", "X-Stainless-Helper-Method", "X-Stainless-Lang", "X-Stainless-Os"),
     *("X-Stainless-Package-Version", "X-Stainless-Poll-Helper", "X-Stainless-Retry-Count", "X-Stainless-Runtime"),
-    *("X-Stainless-Runtime-Version", "X-Stainless-Timeout"),
+    *("X-Stainless-Runtime-Version", "X-Stainless-Timeout", "OpenAI-Organization", "OpenAI-Project"),
 )
 _WRITTEN = (
     *("X-Request-Id", "X-Workflow-Run-Id", "X-Task-Id", "Location", "Retry-After", "ETag"),
@@ -148,7 +148,8 @@ def create_app(
     service = RunService(store, advance, publications, feed, announcer, calls)
     reaper = Reaper(store, advance, announcer, line.doorbell, locks, settings)
     signer, content = open_signer(settings), open_artifacts(settings)
-    uploads, reader = Uploads(store, content, settings), FileReader(content)
+    uploads = Uploads(store, content, settings)
+    reader = FileReader(content, is_near=settings.is_embedded and not settings.s3_bucket)
     service.given = GivenFiles(store, uploads, signer, settings)
     render, streams = Wire(signer), EventStreams(settings.slow_listener_s)
     sender = Sender(store, locks, announcer, render.told, settings)

@@ -48,7 +48,7 @@ class UsedControl(msgspec.Struct, frozen=True):
 
     name: Short
     image: Sha256
-    weight: Weight = 1.0
+    weight: Annotated[float, Meta(ge=0, le=5)] = 1.0
     start: Fraction = 0.0
     end: Fraction = 1.0
 
@@ -56,7 +56,7 @@ class UsedControl(msgspec.Struct, frozen=True):
 class UsedHires(msgspec.Struct, frozen=True):
     scale: Annotated[float, Meta(ge=1, le=4)] = 2.0
     strength: Fraction = 0.5
-    steps: Steps | None = None  # as many as the first pass
+    steps: Annotated[int, Meta(ge=0, le=150)] = 0  # as many as the first pass
     upscaler: Short = "latent"
 
 
@@ -180,6 +180,9 @@ def _check(recipe: Recipe) -> None:
     painting = ("width", "height", "steps", "guidance_scale", "seed", "sampler")
     needed = painting if recipe.checkpoint is not None else ("image", "enlarge")
     missing = [name for name in needed if getattr(recipe, name) is None]
+    if missing and recipe.checkpoint is None:
+        said = "The recipe is none of Atelier's: it names no checkpoint, and no picture that was only enlarged."
+        raise InvalidParam(said, params="recipe")
     if missing:
         raise InvalidParam(f"The recipe lacks {', '.join(missing)}.", params="recipe")
     for name in ("mask", "references"):
@@ -209,6 +212,8 @@ def _comparable(recipe: Recipe) -> dict[str, Any]:
     value["files"] = {f"{each.role} {each.name}": each.hash for each in recipe.files if each.hash}
     for name in ("loras", "controls"):
         value[name] = {use.name: {**_parts(use), "name": None} for use in getattr(recipe, name)}
+    if recipe.hires:
+        value["hires"]["steps"] = recipe.hires.steps or recipe.steps
     value["embeddings"] = dict.fromkeys(recipe.embeddings, True)
     idle = {"exclusive": True, "strength": not recipe.image, "variation_seed": not recipe.variation_strength}
     return {name: each for name, each in value.items() if not idle.get(name)}

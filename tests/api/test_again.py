@@ -170,9 +170,10 @@ def test_a_picture_of_automatic1111_is_made_as_far_as_its_text_goes(atelier: Ate
         (written("Steps: 20, Size: 9999x64, Sampler: Euler"), "`int` <= 2048"),
         (written("Steps: many, Size: 64x64, Sampler: Euler"), "'Steps' is no number"),
         (written('{"checkpoint": "atelier-shapes"}'), "The recipe lacks width, height"),
+        (written('{"prompt": "a cat", "Steps": 30}'), "The recipe is none of Atelier's"),
         (written('{"checkpoint": ' + "[" * 5000), "The recipe can't be read"),
     ],
-    ids=["text", "cut", "silent", "words", "huge", "wrong", "poor", "deep"],
+    ids=["text", "cut", "silent", "words", "huge", "wrong", "poor", "foreign", "deep"],
 )
 def test_what_no_picture_could_come_of_is_refused(atelier: Atelier, content: bytes, says: str) -> None:
     answer = from_image(atelier, content)

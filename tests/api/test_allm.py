@@ -92,6 +92,7 @@ REQUEST = "ALLM.ImageRequest"
 UNDECODABLE: dict[str, tuple[Any, Any]] = {
     "no JSON": (b"{", ["json", "malformed"]),
     "nothing": (b"", ["json", "malformed"]),
+    "lists in lists": (b'{"prompt": "a", "mask": ' + b"[" * 700 + b"]" * 700 + b"}", ["json", "malformed"]),
     "a list": ([], NO_TAG),
     "a text": ("a", NO_TAG),
     "an object of something else": ({"role": "user"}, NO_TAG),

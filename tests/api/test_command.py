@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import sys
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,22 @@ def test_a_port_in_use_gets_one_sentence(tmp_path: Path, web: Atelier) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith(f"atelier: Port {port} on 127.0.0.1 can't be used")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_usual_port_that_is_taken_is_done_without_and_told(tmp_path: Path) -> None:
+    known = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "ATELIER_WORKER": "none", "ATELIER_LLAMAGO_PORT": "none"}
+    with ExitStack() as held:
+        with suppress(OSError):  # somebody else has it already
+            held.enter_context(socket.create_server(("127.0.0.1", 11434)))
+        command = [sys.executable, "-m", "app", "serve", "--port", "0"]
+        server = held.enter_context(
+            subprocess.Popen(command, cwd=tmp_path, env=known, stderr=subprocess.PIPE, text=True)
+        )
+        assert server.stderr is not None
+        told = server.stderr.readline()
+        server.terminate()
+    assert "Port 11434 on 127.0.0.1 can't be used: Address already in use. Set ATELIER_OLLAMA_PORT to another" in told
+    assert "Clients of Ollama find the main port only. action=port_taken" in told
 
 
 def test_a_second_server_on_the_same_data_gets_one_sentence(web: Atelier) -> None:

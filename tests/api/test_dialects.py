@@ -376,5 +376,14 @@ def _sized(dialect: str, width: int, height: int) -> Json:
     return {place.format("width"): width, place.format("height"): height}
 
 
+@pytest.mark.parametrize(
+    "path", ["/v1/images/generations", "/api/generate", "/ollama/v1/images/generations", "/v1/allm/image"]
+)
+def test_the_document_tells_of_the_headers_that_are_heard(speaker: Speaker, path: str) -> None:
+    operation = speaker.server.http.get("/openapi.json").json()["paths"][path]["post"]
+    told = {each["name"] for each in operation["parameters"]}
+    assert told == {"Idempotency-Key", "X-Priority", "Cancel-After"}
+
+
 def test_the_page_is_what_the_table_says() -> None:
     assert (ROOT / "docs" / "dialects.md").read_text() == dialects_page(), "run `make docs`"

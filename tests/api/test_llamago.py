@@ -180,6 +180,12 @@ REFUSED: dict[str, tuple[str, dict[str, Any], int, Any]] = {
 }
 
 
+def test_slots_are_told_by_none_that_was_not_started_for_it(port: httpx.Client) -> None:
+    answer = port.get("/slots")
+    said = "This server does not support slots endpoint. Start it with `--slots`"
+    assert (answer.status_code, answer.json()) == (500, {"error": said})
+
+
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_is_refused_has_llama_gos_form(port: httpx.Client, case: str) -> None:
     path, body, status, said = REFUSED[case]

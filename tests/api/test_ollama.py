@@ -133,6 +133,14 @@ def test_beyond_what_is_painted_in_one_pass_half_is_painted_and_enlarged(house: 
         assert tuple(told.get(name) for name in ("width", "height", "upscale")) == painted
 
 
+def test_the_first_form_of_image_generations_knows_no_size_that_is_too_large(
+    house: Atelier, ollama: httpx.Client
+) -> None:
+    body = {"model": MODEL, "prompt": "x", "size": "4096x3000"}
+    told = inputs_of(house, ollama.post("/ollama/v1/images/generations", json=body))
+    assert [told[name] for name in ("width", "height", "upscale")] == [2048, 1504, 2]
+
+
 def test_zero_and_less_mean_the_models_own(house: Atelier, ollama: httpx.Client) -> None:
     asked = inputs_of(house, paint(ollama, width=-1, height=0, steps=-5, options={"seed": 0}, stream=False))
     assert (asked["width"], asked["height"], asked["steps"]) == (64, 64, 30)
@@ -184,7 +192,7 @@ def test_what_nobody_foresaw_is_the_last_line_too(house: Atelier, ollama: httpx.
     with ollama.stream("POST", path, json=PAINT | {"prompt": f"hold {name}", "steps": 2, "stream": True}) as answer:
         lines = answer.iter_lines()
         begun = next(lines)
-        with spoiled_pictures(house):
+        with spoiled_times(house):
             (house.data_dir / f"release-{name}").touch()
             *_, last = (line for line in lines if line)
     assert begun
@@ -192,10 +200,11 @@ def test_what_nobody_foresaw_is_the_last_line_too(house: Atelier, ollama: httpx.
 
 
 @contextmanager
-def spoiled_pictures(house: Atelier) -> Iterator[None]:
-    """Whatever is painted meanwhile has a size in the database that is no number."""
+def spoiled_times(house: Atelier) -> Iterator[None]:
+    """Whatever is painted meanwhile has times in the database that can't be read."""
     spoil = (
-        "CREATE TRIGGER spoil AFTER INSERT ON artifacts BEGIN UPDATE artifacts SET size = 'x' WHERE id = NEW.id; END"
+        "CREATE TRIGGER spoil AFTER UPDATE OF timings ON steps WHEN NEW.timings IS NOT NULL "
+        "BEGIN UPDATE steps SET timings = 'x' WHERE run_id = NEW.run_id AND id = NEW.id; END"
     )
     for change in (spoil, "DROP TRIGGER spoil"):
         with sqlite3.connect(house.data_dir / "atelier.db", timeout=10) as database:

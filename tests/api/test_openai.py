@@ -6,12 +6,18 @@ import base64
 import hashlib
 import io
 import json
+import socket
+import sqlite3
+import struct
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from PIL import Image
+from PIL.ExifTags import Base
 
 from tests.media import picture, png_bomb
 from tests.servers import ROOT, Atelier, running
@@ -26,7 +32,7 @@ Json = dict[str, Any]
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Atelier]:
     """Its engine paints small squares at once."""
-    settings = {"worker_module": "tests.chaos.painter", "outbound_allow": "127.0.0.1"}
+    settings = {"worker_module": "tests.chaos.painter", "outbound_allow": "127.0.0.1", "retry_delay_s": "0"}
     with running(tmp_path_factory.mktemp("openai"), **settings) as server:
         server.until_ready()
         yield server
@@ -63,6 +69,7 @@ SIZES = "'auto' and WIDTHxHEIGHT in pixels, both multiples of"
 SUPPORTED = "Supported file formats are 'image/jpeg', 'image/png', and 'image/webp'."
 ADDRESS = "Expected an address (https://…) or a picture as a data URL (data:image/png;base64,…)."
 NO_FILES = "Invalid type for 'image': expected one of an array of files or file, but got a string instead."
+GPT_2_SIZES = f"{SIZES} 16 from 64 to 3840, at most 1 to 3 flat or narrow, at most 8294400 pixels in all"
 OR_ACCESS = "or you do not have access to it."
 ONLY_ONE = "You provided multiple values for this parameter, whereas only one is allowed."
 NOBODYS = "0196d2a4-0000-7000-8000-000000000000"
@@ -111,7 +118,14 @@ REFUSALS: dict[str, tuple[Json, int, str | None, str | None, str]] = {
         400,
         "invalid_value",
         "size",
-        f"Invalid value: '2048x512'. Supported values are {SIZES} 16 from 64 to 3840, at most 1 to 3 flat or narrow.",
+        f"Invalid value: '2048x512'. Supported values are {GPT_2_SIZES}.",
+    ),
+    "a size of too many pixels": (
+        generating({"model": "gpt-image-2", "size": "3840x2176"}),
+        400,
+        "invalid_value",
+        "size",
+        f"Invalid value: '3840x2176'. Supported values are {GPT_2_SIZES}.",
     ),
     "too many": (
         generating({"n": 11}),
@@ -394,6 +408,15 @@ def test_other_errors_have_the_four_keys_too(web: Atelier) -> None:
     assert web.http.get("/v1/models/no/such:model").json()["error"]["code"] == "model_not_found"
 
 
+def test_openais_client_in_a_browser_may_say_and_hear_what_it_does_elsewhere(web: Atelier) -> None:
+    asked = "authorization,content-type,idempotency-key,openai-organization,openai-project,x-stainless-retry-count"
+    page = {"origin": "https://example.org"}
+    wishes = {**page, "access-control-request-method": "POST", "access-control-request-headers": asked}
+    assert web.http.options(GENERATIONS, headers=wishes).status_code == 200
+    heard = web.http.post(GENERATIONS, json={}, headers=page).headers["access-control-expose-headers"]
+    assert {"X-Should-Retry", "Retry-After", "X-Workflow-Run-Id"} <= set(heard.split(", "))
+
+
 def test_a_key_that_may_not_paint_is_told_so(web: Atelier) -> None:
     reads = web.bearer(web.cli("keys", "create", "--scope", "read"))
     answer = web.http.post(GENERATIONS, json={"prompt": "a cat"}, headers=reads)
@@ -479,6 +502,27 @@ def test_a_picture_that_is_lost_is_told_of_as_an_error_of_its_own(house: Atelier
     assert [event for event, _ in frames(told(stream=True).text) if event] == ["image_generation.completed", "error"]
     lose(first)
     assert (told().status_code, told().json()["error"]["code"]) == (404, "not_found")
+
+
+def test_who_is_cut_off_in_the_middle_of_an_answer_and_asks_again_gets_the_same_pictures(house: Atelier) -> None:
+    asked = {"prompt": "noise", "n": 10, "steps": 1, "user": "cut off", "response_format": "b64_json"}
+    body, address = json.dumps(asked).encode(), urlsplit(house.url)
+    head = f"POST {GENERATIONS} HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer {house.key}\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection((str(address.hostname), address.port or 0), timeout=60) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.sendall(head.encode() + body)
+        told = client.recv(4096)
+    house.until("the call is seen to have broken", lambda: broken_calls(house))
+    again = house.http.post(GENERATIONS, json=asked)
+    assert again.headers["x-workflow-run-id"].encode() in told
+    assert len(again.json()["data"]) == 10
+
+
+def broken_calls(server: Atelier) -> int:
+    with closing(sqlite3.connect(server.data_dir / "atelier.db")) as database:
+        (count,) = database.execute("SELECT count(*) FROM open_calls WHERE broke_at IS NOT NULL").fetchone()
+    return int(count)
 
 
 def test_a_style_is_told_as_the_prompt_that_was_painted(house: Atelier) -> None:
@@ -571,6 +615,18 @@ def test_the_first_picture_is_changed_and_the_others_are_references(house: Ateli
     assert [each["size"] for each in (inputs["image"], *inputs["reference"])] == [len(each) for each in pictures]
     assert (inputs["mask"]["size"], inputs["strength"], inputs["reference_weight"]) == (len(PNG), 0.75, 0.5)
     assert answer.json()["data"][0]["b64_json"]
+
+
+def test_a_mask_has_the_size_of_the_photo_as_it_is_seen(house: Atelier) -> None:
+    turned, photo = Image.Exif(), io.BytesIO()
+    turned[Base.Orientation] = 6  # the camera was held upright
+    Image.new("RGB", (96, 64)).save(photo, "JPEG", exif=turned)
+    upright, lying = (
+        house.http.post(**editing({"image": file(photo.getvalue()), "mask": file(picture(size=size))}, steps="2"))
+        for size in ((64, 96), (96, 64))
+    )
+    assert upright.status_code == 200
+    assert lying.json()["error"]["message"].endswith("but it is 96x64, and the image is 64x96.")
 
 
 def test_the_same_edit_under_the_same_key_is_one_run(house: Atelier) -> None:

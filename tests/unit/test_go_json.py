@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any
 
 import msgspec
@@ -83,6 +84,10 @@ def test_what_stands_behind_the_first_value_is_not_looked_at() -> None:
     assert read_json(b'"\xff"') == "\ufffd"
 
 
+def test_a_number_of_thousands_of_digits_is_one() -> None:
+    assert read_json(b'[-%s, "\xff"]' % (b"9" * 5000)) == [-math.inf, "\ufffd"]
+
+
 def test_half_a_character_is_another_one() -> None:
     assert read_json(rb'{"\ud800": ["\udfff\ud83d\ude00", 1]}') == {"\ufffd": ["\ufffd\U0001f600", 1]}
 
@@ -94,6 +99,13 @@ def test_half_a_character_is_another_one() -> None:
 def test_the_byte_where_a_text_is_no_base64(text: str, at: int) -> None:
     with pytest.raises(BadRequest, match=f"^illegal base64 data at input byte {at}$"):
         from_base64(text)
+
+
+def test_what_is_wrong_with_a_large_picture_is_found_without_looking_at_each_letter() -> None:
+    picture = b"A" * 8_000_000
+    assert refusal(b'{"images": ["data:' + picture) == "unexpected EOF"
+    assert refusal(b'{"images": ["' + picture + b'!"]}') == "illegal base64 data at input byte 8000000"
+    assert refusal(b'{"images": ["data:' + picture + b'"]}') == "illegal base64 data at input byte 4"
 
 
 def test_base64_may_have_line_breaks() -> None:

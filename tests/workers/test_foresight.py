@@ -59,3 +59,19 @@ def test_who_has_begun_or_wears_loras_is_left_alone_and_who_is_broken_harms_nobo
         foresight.expect(ticket("whole"))
         assert pipeline.done.wait(20)
     assert pipeline.prompts == ["broken", "whole", "no whole"]
+
+
+def test_the_engine_comes_back_after_the_request_that_is_being_encoded_whoever_waits_besides(foresight, pipeline):
+    def slowly(prompt, request, negative=False):
+        pipeline.prompts.append(prompt)
+        pipeline.done.set()
+        go_on.wait(20)
+
+    go_on, pipeline.encode = threading.Event(), slowly
+    for number in range(50):
+        foresight.expect(ticket(str(number)))
+    with foresight.away():
+        assert pipeline.done.wait(20)
+        threading.Timer(0.05, go_on.set).start()
+    assert pipeline.prompts in (["0", "no 0"], ["0"])
+    foresight.close()

@@ -71,5 +71,6 @@ def test_a_weight_beyond_measure_is_refused(prompt):
 
 def test_brackets_may_not_nest_without_end():
     assert passages("(" * 100 + "a" + ")" * 100 + "(b)" * 200)[0][1].text == "b" * 200
-    with pytest.raises(NodeFailed, match="nest too deeply"):
+    with pytest.raises(NodeFailed, match="nest too deeply") as refused:
         passages("(a" * 101)
+    assert refused.value.error_type == "InvalidParam"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from workers.diffusion.checkpoint.speed import MOST_ROWS, RecordedUNet
+from workers.diffusion.checkpoint import speed
+from workers.diffusion.checkpoint.speed import MOST_ROWS, CudaGraph, RecordedUNet
 from workers.diffusion.loop.stopwatch import Stopwatch
 
 
@@ -44,7 +46,7 @@ def recorded(unet, off=0.0, speed=0.5):
     tapes = []
     clock = itertools.accumulate(itertools.cycle([0, 1.0] * 3 + [0, speed] * 3))
 
-    def record(module, call):
+    def record(module, call, like):
         tapes.append(_Tape(module, off))
         return tapes[-1]
 
@@ -90,7 +92,7 @@ def test_a_recording_that_differs_or_does_not_pay_is_never_played_again(unet, tr
 
 
 def test_where_recording_fails_all_goes_on_without(unet):
-    def refuse(module, call):
+    def refuse(module, call, like):
         refused.append(1)
         raise RuntimeError("operation not permitted when stream is capturing")
 
@@ -108,6 +110,69 @@ def test_large_calls_and_those_with_more_than_usual_are_not_recorded(unet):
         ask(quick, rows=MOST_ROWS + 1)
         ask(quick, mid_block_additional_residual=torch.zeros(1))
     assert tapes == []
+
+
+def test_where_more_kinds_come_in_turn_than_there_is_room_for_little_time_goes_into_recording(unet, monkeypatch):
+    monkeypatch.setattr(speed, "_MOST", 4)
+    quick, tapes = recorded(unet)
+    for _ in range(100):
+        for rows in range(1, 9):
+            ask(quick, rows=rows)
+    assert len(tapes) < 5 * 8
+    assert sum(tape.played for tape in tapes) > 4 * len(tapes)
+
+
+def test_what_is_counted_is_bounded(unet, monkeypatch):
+    """Each LoRA puts the weights at other places, and no call is the same as one before."""
+    monkeypatch.setattr(speed, "_MOST_SEEN", 20)
+    quick, tapes = recorded(unet)
+    kept = []
+    for number in range(200):
+        unet.weight = torch.nn.Parameter(torch.full((1,), float(number)), requires_grad=False)
+        kept.append(unet.weight)
+        for _ in range(number % 3 * 4):
+            ask(quick)
+    assert tapes
+    assert len(quick._seen) <= 21
+    assert len(quick._wanted) <= 21
+
+
+def test_a_recording_that_fails_leaves_the_stream_as_it_was(unet, monkeypatch):
+    """As torch's own recording does not where its end fails, too."""
+    current, told = ["the calls"], []
+
+    class Stream:
+        def wait_stream(self, other) -> None:
+            told.append(other)
+
+    class Graph:
+        def __init__(self, *given, stream, **more) -> None:
+            told.append("recorded")
+            current[0] = stream
+
+        def __enter__(self) -> None: ...
+
+        def __exit__(self, *error) -> None:
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+    @contextmanager
+    def stream(chosen):
+        before, current[0] = current[0], chosen
+        try:
+            yield
+        finally:
+            current[0] = before
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: None)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: current[0])
+    monkeypatch.setattr(torch.cuda, "stream", stream)
+    monkeypatch.setattr(torch.cuda, "graph", Graph)
+    side = Stream()
+    quick = RecordedUNet(unet, lambda unet, call, like: CudaGraph(unet, call, side, like), lambda: 0.0)
+    for _ in range(10):
+        assert torch.isfinite(ask(quick)[1]).all()
+    assert told == ["the calls", "recorded"]
+    assert current == ["the calls"]
 
 
 def test_a_gpus_time_is_told_when_the_next_piece_has_been_handed_over(monkeypatch):

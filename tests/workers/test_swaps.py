@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +20,7 @@ from workers.diffusion.checkpoint.files_ahead import expected_bytes
 from workers.diffusion.checkpoint.shells import shell
 from workers.diffusion.checkpoint.tokenizer import CONFIGS
 from workers.diffusion.engine import Engine
+from workers.diffusion.loop import patience
 from workers.diffusion.request import Limits, Weights
 
 KINDS = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
@@ -77,6 +82,29 @@ def test_what_others_share_is_not_written_over(engine, ask, kin, narrow):
     for name in ("again", "other", "first"):
         request = ask(path=kin[name], steps=2)
         assert swapping.paint(request).images == engine.paint(request).images
+
+
+def test_of_many_that_wait_outside_each_stays_for_its_time_when_it_comes_in(ask, kin, narrow, monkeypatch):
+    """A clock that goes on with each UNet call: whoever comes in has five of them, though others have waited longer."""
+    swapping, calls = narrow(1), []
+    monkeypatch.setattr(patience, "time", SimpleNamespace(monotonic=lambda: len(calls)))
+    monkeypatch.setattr(patience, "_LEAST_S", 5)
+    monkeypatch.setattr(patience, "_TIMES", 0)
+
+    def count(module, given) -> None:
+        if isinstance(module, UNet2DConditionModel) and threading.current_thread().name == "engine":
+            calls.append(swapping.residents[0].name)
+
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(count)
+    try:
+        with ThreadPoolExecutor(3) as threads:
+            assert all(threads.map(swapping.paint, (ask(path=file, steps=12) for file in kin.values())))
+    finally:
+        hook.remove()
+    stays = [(name, len(list(stay))) for name, stay in itertools.groupby(calls)]
+    last = {name: i for i, (name, _) in enumerate(stays)}
+    assert len(stays) > 3, "they have taken turns"
+    assert all(length >= 5 for i, (name, length) in enumerate(stays) if i != last[name]), stays
 
 
 def test_a_file_that_breaks_off_leaves_nothing_behind(engine, ask, kin, narrow, tmp_path):

@@ -9,11 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from PIL import Image
 
 from app.errors import CheckpointUnavailable, NodeFailed, OutOfMemory
 from workers.diffusion.engine import Engine
-from workers.diffusion.memory import shortage
+from workers.diffusion.memory import is_out_of_memory, shortage
 from workers.diffusion.request import StopRequested
 
 
@@ -28,6 +29,12 @@ def half():
 
 def unet_of(engine, weights):
     return engine.residency.pipeline(weights).components.unet
+
+
+def png(colour, width, height) -> bytes:
+    content = io.BytesIO()
+    Image.new("RGB", (width, height), colour).save(content, "PNG")
+    return content.getvalue()
 
 
 def overflow(module, given, answer):
@@ -77,6 +84,42 @@ def test_a_drawing_that_does_not_fit_has_the_memory_for_itself_once(ask, tiny):
     engine.close()
 
 
+def test_two_that_do_not_fit_beside_each_other_are_both_painted(ask, tiny):
+    """Whatever the budget says: while the one has the memory for itself the other waits, and the other way round."""
+    engine, refused = Engine(device="cpu"), []
+
+    def tight(module, given) -> None:
+        if isinstance(module, UNet2DConditionModel) and len(engine.residency.held) > 1:
+            refused.append(module)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    requests = [ask(steps=20), ask(path=tiny.file, steps=20)]
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(tight)
+    try:
+        with ThreadPoolExecutor(2) as threads:
+            assert all(threads.map(engine.paint, requests))
+    finally:
+        hook.remove()
+        engine.close()
+    assert 0 < len(refused) < 10
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_an_autoencoder_that_does_not_fit_has_the_memory_for_itself_once(ask, tiny, part):
+    engine, other = Engine(device="cpu"), ask(path=tiny.file).weights
+    request = ask(steps=2, image=png("green", 64, 64))
+    engine.warm(other)
+
+    def tight(module, given):
+        if other in engine.residency.held:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    getattr(engine.residency.pipeline(request.weights).components.vae, part).register_forward_pre_hook(tight)
+    assert engine.paint(request).images
+    assert engine.residency.held == [request.weights]
+    engine.close()
+
+
 def test_what_never_fits_is_told_with_what_was_needed_and_free(engine, ask):
     def never(module, given):
         raise torch.OutOfMemoryError(
@@ -109,6 +152,24 @@ def test_a_picture_too_large_to_be_decoded_at_once_is_decoded_in_tiles(engine, a
     one, other = (np.asarray(Image.open(io.BytesIO(each.images[0].content))).astype(int) for each in (whole, tiled))
     assert one.shape == other.shape
     assert np.abs(one - other).mean() < 12
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"),
+        RuntimeError("CUDA error: out of memory\nCompile with `TORCH_USE_CUDA_DSA` to enable device-side assertions."),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9.00 GB)"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 68719476736 bytes."),
+        MemoryError(),
+    ],
+    ids=lambda error: str(error)[:20],
+)
+def test_there_are_many_words_for_no_memory(error):
+    assert is_out_of_memory(error)
+    assert not is_out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))
 
 
 def test_a_machine_without_memory_says_what_it_has():

@@ -13,15 +13,18 @@ import torch
 
 from app.errors import OutOfMemory
 
-# torch has a class of its own for this on CUDA only.
-_SENTENCES = ("can't allocate memory", "not enough memory", "MPS backend out of memory")
+# torch has a class of its own for this on CUDA only, and there for its own memory only: not for what the driver and
+# libraries want besides, for recordings, pinned memory and workspaces.
+_SENTENCES = ("can't allocate memory", "not enough memory", "out of memory", "_STATUS_ALLOC_FAILED")
 
 _SHARE_OF_GPU, _SHARE_OF_RAM = 0.6, 0.5
 _CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or any(says in str(error) for says in _SENTENCES)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(says in str(error) for says in _SENTENCES)
 
 
 @cache

@@ -18,7 +18,7 @@ from app.api.pictures.answers import PicturesAnswer, Places
 from app.api.pictures.given import longest_body
 from app.api.pictures.runs import REFUSALS, PictureRuns, made_by
 from app.api.pictures.urls import PictureUrls
-from app.api.run_headers import RunHeaders
+from app.api.run_headers import PictureHeaders, RunHeaders
 from app.domain.request import Caller, Scope
 from app.domain.run import Run
 from app.errors import FileTooLarge
@@ -46,7 +46,7 @@ class AllmApi:
                 description="What `ALLM.Serializer.to_json!` makes of an `ALLM.ImageRequest`, or its data alone.",
                 tag="ALLM",
                 error=AllmError,
-                headers=RunHeaders,
+                headers=PictureHeaders,
                 body=AllmBody,
                 answers={200: AllmResponse},
                 raises=(*REFUSALS, Undecodable, InvalidRequest, FileTooLarge),

@@ -25,7 +25,7 @@ from app.api.pictures.answers import PicturesAnswer, Piece, Places, written
 from app.api.pictures.given import longest_body
 from app.api.pictures.runs import REFUSALS, Asked, PictureRuns, made_by
 from app.api.pictures.urls import PictureUrls
-from app.api.run_headers import RunHeaders
+from app.api.run_headers import PictureHeaders, RunHeaders
 from app.api.sse import EventStreams, broken_off
 from app.domain.event import Tick
 from app.domain.request import Caller, Scope
@@ -77,7 +77,7 @@ class GenerateApi:
             description="`Accept: application/x-ndjson` gets lines of JSON, everybody else a stream of events.",
             tag="llama.go",
             error=error,
-            headers=RunHeaders,
+            headers=PictureHeaders,
             body=LlamaGenerate,
             answers={200: (LlamaReply, framing.NDJSON, EVENT_STREAM)},
             raises=(*REFUSALS, FileTooLarge),

@@ -11,11 +11,10 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from app import clock
-from app.api.body import read_bytes
 from app.api.files import FileReader
 from app.api.ollama import wire
 from app.api.ollama.errors import Busy, Canceled, EarlyOllamaError, error_text, model_required
-from app.api.ollama.go_json import read_struct
+from app.api.ollama.go_json import read_body
 from app.api.ollama.shapes import EarlyPicture, EarlyPictures, OllamaImageGenerationRequest
 from app.api.ollama.values import quoted
 from app.api.operation import EVENT_STREAM, Operation
@@ -23,7 +22,7 @@ from app.api.pictures.answers import PicturesAnswer, Piece, Places, written
 from app.api.pictures.asked import GENERATE, PictureRequest
 from app.api.pictures.runs import Asked, Made, PictureRuns
 from app.api.pictures.sizes import size_inputs
-from app.api.run_headers import RunHeaders
+from app.api.run_headers import PictureHeaders, RunHeaders
 from app.api.sse import EventStreams, broken_off
 from app.domain.event import Tick
 from app.domain.request import Caller, Scope
@@ -57,7 +56,7 @@ class EarlyApi:
                 tag="Ollama",
                 error=EarlyOllamaError,
                 body=OllamaImageGenerationRequest,
-                headers=RunHeaders,
+                headers=PictureHeaders,
                 answers={200: (EarlyPictures, EVENT_STREAM)},
                 raises=(NotFound, Canceled, Busy, IdempotencyConflict, RunFailed, RunOverdue),
             )
@@ -65,7 +64,7 @@ class EarlyApi:
 
     async def _generate(self, request: Request, caller: Caller) -> ASGIApp:
         headers = RunHeaders.of(request.scope["headers"])
-        body = read_struct(await read_bytes(request, self._settings.max_body_bytes), OllamaImageGenerationRequest)
+        body = await read_body(request, OllamaImageGenerationRequest, self._settings.max_body_bytes)
         if not body.model:
             raise model_required()
         if not body.prompt:

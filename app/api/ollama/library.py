@@ -11,9 +11,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp
 
 from app.api.answer import NoContent
-from app.api.body import read_bytes
 from app.api.ollama.errors import OllamaError
-from app.api.ollama.go_json import read_struct
+from app.api.ollama.go_json import read_body
 from app.api.ollama.library_wire import OllamaCreateRequest, read_making
 from app.api.ollama.lines import Line, answered
 from app.api.ollama.painting import NDJSON
@@ -141,7 +140,7 @@ class OllamaLibraryApi:
         ]
 
     async def _create(self, request: Request, caller: Caller) -> ASGIApp:
-        body = read_struct(await read_bytes(request, self._settings.max_body_bytes), OllamaCreateRequest)
+        body = await read_body(request, OllamaCreateRequest, self._settings.max_body_bytes)
         return await answered(self._created(caller, read_making(body)), stream=body.stream is not False)
 
     async def _created(self, caller: Caller, making: Making) -> AsyncGenerator[Line, None]:
@@ -154,7 +153,7 @@ class OllamaLibraryApi:
         yield {"status": "success"}
 
     async def _copy(self, request: Request, caller: Caller) -> ASGIApp:
-        body = read_struct(await read_bytes(request, self._settings.max_body_bytes), OllamaCopyRequest)
+        body = await read_body(request, OllamaCopyRequest, self._settings.max_body_bytes)
         _require_name("source", body.source)
         _require_name("destination", body.destination, of_file=False)
         try:
@@ -164,7 +163,7 @@ class OllamaLibraryApi:
         return NoContent([_EMPTY], 200)
 
     async def _delete(self, request: Request, caller: Caller) -> ASGIApp:
-        body = read_struct(await read_bytes(request, self._settings.max_body_bytes), OllamaDeleteRequest)
+        body = await read_body(request, OllamaDeleteRequest, self._settings.max_body_bytes)
         name = body.model or body.name
         _require_name("name", name)
         await self._library.delete(caller, name)

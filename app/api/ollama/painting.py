@@ -8,11 +8,10 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from app.api.answer import Answer
-from app.api.body import read_bytes
 from app.api.files import FileReader
 from app.api.ollama import wire
 from app.api.ollama.errors import error_text, model_not_found
-from app.api.ollama.go_json import read_struct
+from app.api.ollama.go_json import read_body
 from app.api.ollama.shapes import OllamaGenerated, OllamaGenerateRequest
 from app.api.ollama.wire import Generation, Lines
 from app.api.pictures.answers import LateAnswer, PicturesAnswer, Piece, Places, written
@@ -45,7 +44,7 @@ class Painting:
     async def generate(self, request: Request, caller: Caller) -> ASGIApp:
         """In the order in which Ollama looks at what it was sent."""
         headers = RunHeaders.of(request.scope["headers"])
-        body = read_struct(await read_bytes(request, self._longest), OllamaGenerateRequest)
+        body = await read_body(request, OllamaGenerateRequest, self._longest)
         asked = wire.read_generation(body)
         model = await self.find(caller, asked.model)
         if not asked.unloads:

@@ -10,9 +10,8 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
-from app.api.body import read_bytes
 from app.api.ollama.errors import OllamaError, model_required
-from app.api.ollama.go_json import read_struct
+from app.api.ollama.go_json import read_body
 from app.api.ollama.library import OllamaProgress
 from app.api.ollama.lines import Line, answered
 from app.api.ollama.painting import NDJSON
@@ -91,12 +90,12 @@ class OllamaTransfersApi:
         ]
 
     async def _pull(self, request: Request, caller: Caller) -> ASGIApp:
-        body = read_struct(await read_bytes(request, self._settings.max_body_bytes), OllamaPullRequest)
+        body = await read_body(request, OllamaPullRequest, self._settings.max_body_bytes)
         told = self._pulls.pull(caller, body.model or body.name, insecure=body.insecure)
         return await answered(_lines(told), stream=body.stream is not False)
 
     async def _push(self, request: Request, caller: Caller) -> ASGIApp:
-        body = read_struct(await read_bytes(request, self._settings.max_body_bytes), OllamaPushRequest)
+        body = await read_body(request, OllamaPushRequest, self._settings.max_body_bytes)
         name = body.model or body.name
         if not name.strip():
             raise model_required()

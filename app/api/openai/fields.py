@@ -119,8 +119,9 @@ class Fields:
 def _fits(size: tuple[int, int], profile: Profile) -> bool:
     short, long = sorted(size)
     is_flat = bool(profile.flattest) and long > short * profile.flattest
+    is_vast = bool(profile.most_pixels) and short * long > profile.most_pixels
     on_grid = not any(side % profile.grid for side in size)
-    return short >= SMALLEST and long <= profile.widest and on_grid and not is_flat
+    return short >= SMALLEST and long <= profile.widest and on_grid and not is_flat and not is_vast
 
 
 def _inputs(size: tuple[int, int], profile: Profile) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from app.api.pictures.answers import PicturesAnswer, Places, written
 from app.api.pictures.given import longest_body
 from app.api.pictures.runs import REFUSALS, Asked, PictureRuns, made_by
 from app.api.pictures.urls import PictureUrls
-from app.api.run_headers import RunHeaders
+from app.api.run_headers import PictureHeaders, RunHeaders
 from app.api.sse import EventStreams, broken_off
 from app.domain.event import QueuePosition, Tick
 from app.domain.request import Caller, Scope
@@ -63,7 +63,7 @@ class OpenAIApi:
         return [*self._painting(), *self._models()]
 
     def _painting(self) -> list[Operation]:
-        paints = partial(_operation, method="POST", scope=Scope.RUN, headers=RunHeaders)
+        paints = partial(_operation, method="POST", scope=Scope.RUN, headers=PictureHeaders)
         return [
             paints(
                 path="/v1/images/generations",
@@ -99,13 +99,13 @@ class OpenAIApi:
             reads(
                 path="/v1/models",
                 handler=self._list_models,
-                summary="What can paint, as OpenAI's API has it",
+                summary="Listing models, as OpenAI's API has it",
                 answers={200: ModelList},
             ),
             reads(
                 path="/v1/models/{model:path}",
                 handler=self._model,
-                summary="One of those",
+                summary="Reading a model, as OpenAI's API has it",
                 answers={200: ModelObject},
                 raises=(ModelNotFound,),
             ),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import ids
 from app.api.answer import Header
+from app.api.connection import connection_of
 from app.api.files import FileReader
 from app.api.sse import unless_gone
 from app.domain.artifact import Picture
@@ -98,7 +100,7 @@ async def written(pieces: Iterable[Piece], reader: FileReader) -> AsyncIterator[
 class LateAnswer:
     """An answer that is still to come; nothing is sent before it, as it may be an error. `ended` hears how it went.
 
-    `headers` are what the answer has if it is an error, too.
+    A client that has left before the last of it has no answer. `headers` are what it has if it is an error, too.
     """
 
     def __init__(
@@ -113,8 +115,10 @@ class LateAnswer:
         try:
             answer = await unless_gone(scope, receive, self._come())
             if answer is not None:
-                await answer(scope, receive, send)
+                await answer(scope, receive, _while_there(scope, send))
                 answered = True
+        except ClientDisconnect:
+            pass
         except AtelierError as error:
             answered = True  # with an error
             error.headers = {**error.headers, **{name.decode(): said.decode() for name, said in self._headers}}
@@ -127,3 +131,15 @@ class LateAnswer:
 
     async def _come(self) -> ASGIApp:
         return await self._wait()
+
+
+def _while_there(scope: Scope, send: Send) -> Send:
+    """Sends for as long as there is a client: a server takes what is sent to nobody without a word."""
+    connection = connection_of(scope)
+
+    async def send_on(message: Message) -> None:
+        if connection is not None and connection.is_lost:
+            raise ClientDisconnect
+        await send(message)
+
+    return send_on

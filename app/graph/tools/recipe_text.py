@@ -152,7 +152,10 @@ class _Draft:
     def _hires_scale(self) -> float:
         scale: float = self._number("Hires upscale", float, 1.0)
         resized = _SIZE.fullmatch(self._take("Hires resize"))
-        return int(resized[1]) / max(1, self._values["width"]) if resized else scale
+        if resized is None:
+            return scale
+        sides = (int(resized[1]), self._values["width"]), (int(resized[2]), self._values["height"])
+        return max(float(wanted / max(1, side)) for wanted, side in sides)  # one that is 0 follows from the other
 
     def _hires_upscaler(self) -> str:
         name = self._take("Hires upscaler") or "Latent"

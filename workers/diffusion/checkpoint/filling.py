@@ -16,7 +16,6 @@ from typing import NamedTuple
 import torch
 
 from workers.diffusion.checkpoint.reading import Source, read_into
-from workers.diffusion.memory import is_out_of_memory
 from workers.diffusion.threads import usable_cores
 
 _PIECE = 1 << 20  # bytes of a file that are read at once
@@ -119,9 +118,7 @@ class _Buffer:
     def __init__(self, pinned: bool) -> None:
         try:
             self._memory = torch.empty(_PIECE, dtype=torch.uint8, pin_memory=pinned)
-        except RuntimeError as error:  # a system may allow little of it, or none
-            if is_out_of_memory(error):
-                raise
+        except RuntimeError:  # a system may allow little of what is pinned, or none
             self._memory = torch.empty(_PIECE, dtype=torch.uint8)
         self._content = self._memory.numpy().data
         self._fetched: torch.cuda.Event | None = None

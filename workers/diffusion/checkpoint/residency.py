@@ -197,7 +197,7 @@ class Residency:
         """Where memory runs out, once more without the others. Raises what loading raises."""
         try:
             return self._load(weights, leaver)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not (self._held or leaver) or not is_out_of_memory(error):
                 raise
         leaver = None

@@ -75,12 +75,19 @@ class Beside:
             for tensor in uses:
                 tensor.record_stream(self._stream)  # its memory is nobody else's before this stream is done with it
             made = work()
-            fetched = [torch.empty(each.shape, dtype=each.dtype, pin_memory=self._pinned) for each in made]
-            for place, each in zip(fetched, made, strict=True):
-                place.copy_(each, non_blocking=self._pinned)
+            fetched = [self._fetched(each) for each in made]
             end = torch.cuda.Event()  # type: ignore[no-untyped-call]
             end.record(self._stream)
         return _Fetched(fetched, end)
+
+    def _fetched(self, each: torch.Tensor) -> torch.Tensor:
+        """On its way to the CPU; there already where the system has no pinned memory to give."""
+        if self._pinned:
+            try:
+                return torch.empty(each.shape, dtype=each.dtype, pin_memory=True).copy_(each, non_blocking=True)
+            except RuntimeError:
+                pass
+        return each.cpu()
 
     def finish(self) -> None:
         self._stream.synchronize()

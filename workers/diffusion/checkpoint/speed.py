@@ -24,6 +24,7 @@ Answer = tuple[torch.Tensor]
 MOST_ROWS = 16  # from there on a call keeps a GPU so busy that asking for it costs nothing
 _OFTEN = 8  # calls of a kind before one is recorded: that takes as long as some calls
 _MOST = 24  # recordings
+_MOST_SEEN = 500  # kinds of calls that are counted: the addresses in the name of one take some kilobytes
 _PAYS = 0.97  # of the time without
 _TRIES = 3
 
@@ -70,23 +71,26 @@ class Recording(Protocol):
 
 
 class CudaGraph:
-    """The kernels of one UNet call, which the GPU then starts by itself. `pool` is memory that all of them share: only
-    one is ever played at a time.
+    """The kernels of one UNet call, which the GPU then starts by itself.
+
+    All of one UNet are recorded in one `stream`, and share their memory with one that is still there, `like`: only one
+    is ever played at a time. The memory of recordings that are all gone can't be asked for again.
     """
 
-    def __init__(self, unet: UNet2DConditionModel, call: Call, pool: Any) -> None:
+    def __init__(self, unet: UNet2DConditionModel, call: Call, stream: Any, like: CudaGraph | None = None) -> None:
         added = None if call.added is None else {name: value.clone() for name, value in call.added.items()}
         self._given = Call(call.inputs.clone(), call.timesteps.clone(), call.texts.clone(), added)
-        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(2):  # what libraries set up at their first calls can't be recorded
-                self._given.by(unet)
-        torch.cuda.current_stream().wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
-        # Other threads may use the GPU meanwhile, to enlarge a picture: theirs is not recorded, and no mistake.
-        with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
-            self._answer = self._given.by(unet)
+        pool = None if like is None else like._graph.pool()
+        stream.wait_stream(torch.cuda.current_stream())
+        # Outermost, because a recording that fails leaves its stream as the thread's own, which nobody else waits for.
+        with torch.cuda.stream(stream):
+            for _ in range(2):  # what libraries set up at their first calls in a stream can't be recorded
+                self._given.by(unet)
+            # Other threads may use the GPU meanwhile, to enlarge a picture: theirs is not recorded, and no mistake.
+            with torch.cuda.graph(self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+                self._answer = self._given.by(unet)
+        torch.cuda.current_stream().wait_stream(stream)
 
     def play(self, call: Call) -> torch.Tensor:
         for ours, theirs in zip(self._given.tensors, call.tensors, strict=True):
@@ -106,9 +110,10 @@ class RecordedUNet:
     def __init__(
         self,
         unet: UNet2DConditionModel,
-        record: Callable[[UNet2DConditionModel, Call], Recording],
+        record: Callable[[UNet2DConditionModel, Call, Any], Recording],
         now_s: Callable[[], float],
     ) -> None:
+        """`record` is given another recording of the UNet, if there is one."""
         self._unet = unet
         self._record = record
         self._now_s = now_s
@@ -119,6 +124,7 @@ class RecordedUNet:
     def forget(self) -> None:
         """Lets go of all recordings, and of the memory that they keep."""
         self._seen: Counter[object] = Counter()
+        self._wanted: dict[object, int] = {}  # calls until one that was recorded before is recorded again
         self._recordings: OrderedDict[object, Recording | None] = OrderedDict()  # None: does not pay
 
     def __call__(
@@ -139,8 +145,7 @@ class RecordedUNet:
             return answer
         name = (call.kind, self._addresses())
         if name not in self._recordings:
-            self._seen[name] += 1
-            if self._seen[name] < _OFTEN:
+            if not self._is_worth_it(name):
                 return (call.by(self._unet),)
             self._recordings[name] = self._proven(call)
             if len(self._recordings) > _MOST:
@@ -149,6 +154,22 @@ class RecordedUNet:
         recording = self._recordings[name]
         return (recording.play(call) if recording else call.by(self._unet),)
 
+    def _is_worth_it(self, name: object) -> bool:
+        """Has it come often enough? Each time that one had to make room for others it has to come twice as often: where
+        more kinds come in turn than there is room for, none would be played before it went.
+        """
+        self._seen[name] += 1
+        wanted = self._wanted.get(name, _OFTEN)
+        if self._seen[name] < wanted:
+            if len(self._seen) > _MOST_SEEN:
+                self._seen.clear()
+            return False
+        if len(self._wanted) >= _MOST_SEEN:
+            self._wanted.clear()
+        self._wanted[name] = 2 * wanted
+        del self._seen[name]
+        return True
+
     def _addresses(self) -> tuple[int, ...]:
         weights = (slots[name] for slots, name in self._places)
         return tuple(0 if weight is None else weight.data_ptr() for weight in weights)
@@ -156,7 +177,7 @@ class RecordedUNet:
     def _proven(self, call: Call) -> Recording | None:
         """A recording that gives the same and is faster, or None. Where recording fails, it is not tried again."""
         try:
-            recording = self._record(self._unet, call)
+            recording = self._record(self._unet, call, next(filter(None, self._recordings.values()), None))
             is_same = torch.equal(recording.play(call), call.by(self._unet))
             plain_s = self._fastest_s(lambda: call.by(self._unet))
             played_s = self._fastest_s(lambda: recording.play(call))
@@ -184,10 +205,10 @@ def recorded_unet(components: Components) -> RecordedUNet | None:
     """None for a device that records nothing."""
     if components.device.type != "cuda":
         return None
-    pool = torch.cuda.graph_pool_handle()
+    stream = torch.cuda.Stream(components.device)  # type: ignore[no-untyped-call]
 
     def now_s() -> float:
         torch.cuda.synchronize(components.device)
         return time.monotonic()
 
-    return RecordedUNet(components.unet, lambda unet, call: CudaGraph(unet, call, pool), now_s)
+    return RecordedUNet(components.unet, lambda unet, call, like: CudaGraph(unet, call, stream, like), now_s)

@@ -6,7 +6,6 @@ import atexit
 import logging
 import queue
 import threading
-import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,6 +23,7 @@ from workers.diffusion.drawing.painting import Interlude, Painting
 from workers.diffusion.loop.curve import Curve
 from workers.diffusion.loop.foresight import Foresight
 from workers.diffusion.loop.groups import Entry, Group, GroupKey
+from workers.diffusion.loop.patience import Patience
 from workers.diffusion.loop.stopwatch import Stopwatch
 from workers.diffusion.loop.ticket import Chore, Errand, Ticket
 from workers.diffusion.loop.turns import Turns
@@ -33,10 +33,6 @@ from workers.diffusion.request import Weights
 
 logger = logging.getLogger(__name__)
 
-# A checkpoint that would push out one at work waits for so many times the time that loading takes, so that at most a
-# tenth of the device's time goes into loading.
-_PATIENCE = 10.0
-_LEAST_PATIENCE_S = 1.0
 _LAST_TURN_S = 30.0
 _MOST_CURVES = 300
 _JOIN_TOGETHER = 4  # requests that may come between two turns
@@ -97,7 +93,7 @@ class EngineLoop:
         self._groups: dict[tuple[Weights, GroupKey], Group] = {}
         self._done: deque[tuple[Weights, Entry]] = deque()  # through a pass, and not looked at yet
         self._developing: deque[tuple[Weights, Entry, Development]] = deque()
-        self._outside_since: dict[Weights, float] = {}  # what waits, and is not in memory
+        self._patience = Patience(self._residency)
         self._turns = Turns()
         self._waiting = 0
         self._held_back = False  # the last turn's decoding
@@ -187,7 +183,19 @@ class EngineLoop:
         for painting in list(self._lobby):
             if painting.is_over or self._may_run(painting.weights):
                 self._lobby.remove(painting)
-                painting.guarded(partial(self._start, painting))
+                self._do(painting, partial(self._start, painting))
+
+    def _do(self, painting: Painting, work: Callable[[], None]) -> None:
+        """A part of the painting: what goes wrong in it ends this painting, and no other. What does not fit into memory
+        is done once more when all else has left it.
+        """
+        failure = _failure_of(work)
+        if failure is not None and is_out_of_memory(failure):
+            failure = None  # it holds the frames, and the frames hold the tensors
+            self._residency.unload(keep=[painting.weights])
+            failure = _failure_of(work)
+        if failure is not None:
+            painting.fail(failure)
 
     def _start(self, painting: Painting) -> None:
         painting.ticket.is_begun = True
@@ -197,7 +205,7 @@ class EngineLoop:
         weights = painting.weights
         painting.ticket.load_s += self._residency.bring(weights)
         self._residency.keep(weights, painting.request.keep_alive_s)
-        self._outside_since.pop(weights, None)
+        self._patience.comes_in(weights)
         pipeline = self._residency.pipeline(weights)
         pipeline.wear(painting.request.loras)
         for drawing in painting.begin(pipeline):
@@ -241,7 +249,7 @@ class EngineLoop:
     def _dress(self, group: Group) -> None:
         """Makes the group's checkpoint ready for its call."""
         pipeline = self._residency.pipeline(group.weights)
-        self._outside_since.pop(group.weights, None)
+        self._patience.comes_in(group.weights)
         pipeline.wear(group.key.loras)
 
     def _call(self, group: Group) -> None:
@@ -254,16 +262,18 @@ class EngineLoop:
         self._turns.charge(group, seconds)
 
     def _failed(self, group: Group, error: Exception) -> None:
-        """A call that did not fit is made again with half of the drawings, and with a single one once more when all
-        else has left the memory. What else goes wrong is the fault of one of them: each is tried by itself.
+        """A call that did not fit is made again with half of the drawings, and with a single one whenever all else can
+        leave the memory, and once more when it has. What else goes wrong is the fault of one of them: each is tried by
+        itself.
         """
         if is_out_of_memory(error):
             error.__traceback__ = None  # it holds the frames, and the frames hold the tensors
             give_back_memory()
             if group.shrink():
                 return
-            if group.active[0].take_last_chance():
+            if self._residency.held != [group.weights] or group.active[0].take_last_chance():
                 self._residency.unload(keep=[group.weights])
+                self._patience.needs_all(group.weights)
                 return
         elif group.is_shared:
             group.tick_apart(self._residency.pipeline(group.weights).unet)
@@ -283,14 +293,14 @@ class EngineLoop:
         painting = entry.painting
         painting.heed()
         if not painting.is_over:
-            painting.guarded(partial(self._after_pass, weights, entry))
+            self._do(painting, partial(self._after_pass, weights, entry))
 
     def _collect(self) -> None:
         """Pictures that are developed, in their order; without other work it waits for the first one."""
         while self._developing and (self._developing[0][2].is_ready or self._is_idle):
             weights, entry, development = self._developing.popleft()
             if not entry.painting.is_over:
-                entry.painting.guarded(partial(self._developed, weights, entry, development))
+                self._do(entry.painting, partial(self._developed, weights, entry, development))
 
     def _developed(self, weights: Weights, entry: Entry, development: Development) -> None:
         if development.is_sound:
@@ -335,7 +345,7 @@ class EngineLoop:
     ) -> None:
         """Called by the thread that asked."""
         resume = partial(self._resume, weights, painting, interlude, result)
-        self.give(Chore(partial(painting.guarded, resume)))
+        self.give(Chore(partial(self._do, painting, resume)))
 
     def _resume(self, weights: Weights, painting: Painting, interlude: Interlude, result: Pixels | Exception) -> None:
         if isinstance(result, Exception):
@@ -350,9 +360,7 @@ class EngineLoop:
             for painting in ended:
                 for group in self._groups.values():
                     group.drop(painting)
-            # Whoever was stopped while its checkpoint waited leaves no credit to the next one that asks for it.
-            busy = self._busy()
-            self._outside_since = {each: since_s for each, since_s in self._outside_since.items() if each in busy}
+            self._patience.keep(self._busy())
         self._groups = {key: group for key, group in self._groups.items() if group.has_work}
         self._waiting = len(self._lobby) + sum(len(group.waiting) for group in self._groups.values())
 
@@ -361,16 +369,9 @@ class EngineLoop:
         return {painting.weights for painting in self._open}
 
     def _may_run(self, weights: Weights) -> bool:
-        """Is the checkpoint in memory, or may it come in now?
-
-        It may where there is room, where nobody who is in memory has work, and when it has waited long enough.
-        """
-        if self._residency.fits(weights, self._busy() - {weights}):
-            return True
-        if not any(group.has_work and self._residency.has(group.weights) for group in self._groups.values()):
-            return True
-        since_s = self._outside_since.setdefault(weights, time.monotonic())
-        return time.monotonic() - since_s > max(_PATIENCE * self._residency.load_s, _LEAST_PATIENCE_S)
+        """Is the checkpoint in memory, or may it come in now?"""
+        at_work = (group.weights for group in self._groups.values() if group.has_work)
+        return self._patience.may_run(weights, self._busy(), at_work)
 
 
 def _closed() -> Unavailable:

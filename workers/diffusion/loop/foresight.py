@@ -28,10 +28,9 @@ class Foresight:
         """`find` gives a pipeline that is in memory, without a sign that it is used."""
         self._find = find
         self._come: queue.SimpleQueue[Ticket | None] = queue.SimpleQueue()
-        self._turn = threading.Lock()  # the engine's, but for its UNet calls
-        self._turn.acquire()
+        self._turn = threading.Condition()  # whose it is may change
+        self._is_away = self._is_encoding = self._is_closed = False
         self._thread: threading.Thread | None = None
-        self._is_closed = False
 
     def expect(self, ticket: Ticket) -> None:
         """Called by any thread. LoRAs change weights before a prompt is encoded: those who want them wait."""
@@ -40,28 +39,42 @@ class Foresight:
 
     @contextmanager
     def away(self) -> Iterator[None]:
-        """The engine's thread is in a UNet call. Afterwards it waits for the prompt that is being encoded."""
+        """The engine's thread is in a UNet call. Afterwards it waits for the request that is being encoded, and for no
+        other.
+        """
         if self._thread is None:
             self._thread = _started(self._run)
-        self._turn.release()
+        with self._turn:
+            self._is_away = True
+            self._turn.notify_all()
         try:
             yield
         finally:
-            self._turn.acquire()
+            with self._turn:
+                self._is_away = False
+                self._turn.wait_for(lambda: not self._is_encoding)
 
     def close(self) -> None:
         """To be called after the engine's thread has ended."""
-        self._is_closed = True
+        with self._turn:
+            self._is_closed = True
+            self._turn.notify_all()
         self._come.put(None)
-        if self._turn.locked():
-            self._turn.release()
         if self._thread is not None:
             self._thread.join(_LAST_PROMPT_S)
 
     def _run(self) -> None:
         while (ticket := self._come.get()) is not None:
-            with self._turn, torch.inference_mode(), suppress(Exception):
-                self._encode(ticket)
+            with self._turn:
+                self._turn.wait_for(lambda: self._is_away or self._is_closed)
+                self._is_encoding = True
+            try:
+                with torch.inference_mode(), suppress(Exception):
+                    self._encode(ticket)
+            finally:
+                with self._turn:
+                    self._is_encoding = False
+                    self._turn.notify_all()
             del ticket
 
     def _encode(self, ticket: Ticket) -> None:

@@ -34,7 +34,7 @@ class Entry:
 
     drawing: Drawing
     painting: Painting
-    is_last_chance: bool = False  # alone in its call, and alone in memory
+    is_last_chance: bool = False  # alone in its call, and in memory with nothing that can be made again
 
     def take_last_chance(self) -> bool:
         """False when it has had it already."""

@@ -125,7 +125,7 @@ class Upscalers:
             return resized(pixels, size)
         try:
             return self._network(upscaler).enlarge_to(pixels, size, between)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             raise as_told(error) from None
 
     def _network(self, path: str) -> Upscaler:
