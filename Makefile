@@ -66,9 +66,10 @@ gallery: $(STAMP) ## Paint the pictures of docs/gallery.md again; takes some min
 bench-diffusion: $(STAMP)-dev ## Print the engine's numbers beside plain diffusers'; PARTS="alone crowds", DEVICE=cuda
 	@$(BIN)/python -W ignore -m bench.diffusion $(if $(DEVICE),--device $(DEVICE)) $(PARTS)
 
-docs: $(STAMP) ## Write the pages that are made from the code: docs/errors.md and docs/dialects.md
+docs: $(STAMP) ## Write the pages that are made from the code: docs/errors.md, docs/dialects.md and docs/settings.md
 	@$(BIN)/python -m app.api.documents.errors
 	@$(BIN)/python -m app.api.documents.dialects
+	@$(BIN)/python -m app.api.documents.settings
 
 clean: ## Remove the virtual environment and what was built; data stays
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

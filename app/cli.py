@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from app import client
 from app.again_command import again
@@ -19,7 +21,7 @@ from app.errors import AtelierError, InvalidParam, SettingsInvalid
 from app.installation import open_store, prepare, publish_first_app
 from app.key_commands import keys
 from app.moving import move
-from app.settings import SECRETS, Settings, load_settings, variable_name
+from app.settings import SECRETS, Settings, as_written, load_settings, variable_name
 from app.store.migrate import current_version, differences, upgrade
 from app.store.schema import SCHEMA_HEAD
 from app.terminal import out
@@ -31,12 +33,14 @@ if TYPE_CHECKING:
     from app.serving import Server
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Requests for pictures as durable workflow runs.")
-db = typer.Typer(no_args_is_help=True, help="The database.")
+db = typer.Typer(no_args_is_help=True, help="The database: its tables, and from SQLite to PostgreSQL.")
 app.add_typer(checkpoints, name="checkpoints")
 app.add_typer(keys, name="keys")
 app.add_typer(workflows, name="workflows")
 app.add_typer(webhooks, name="webhooks")
 app.add_typer(db, name="db")
+
+_INPUT = re.compile(r"\w+=")
 
 Port = Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")]
 Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
@@ -64,14 +68,18 @@ def _server(settings: Settings) -> Server:
     return Server(settings, Crew(settings, is_rung=is_rung) if settings.worker == "embedded" else None)
 
 
+def _tell_ports(server: Server) -> None:
+    for dialect, url in server.urls.items():
+        out.print(f"For clients of {NAMES[dialect]}: {url}")
+
+
 @app.command()
 def serve(host: Host = None, port: Port = None) -> None:
     """Serve the API, with a worker beside it."""
     settings = _settings(host=host, port=port)
     server = _server(settings)
     prepare(settings)
-    for dialect, url in server.urls.items():
-        out.print(f"For clients of {NAMES[dialect]}: {url}")
+    _tell_ports(server)
     out.print(f"Atelier listens on {server.url}")
     server.run()
 
@@ -94,7 +102,7 @@ def worker(
 def quickstart(
     host: Host = None,
     port: Port = None,
-    once: Annotated[bool, typer.Option(help="Stop after the picture.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Stop after the picture.")] = False,
     prompt: Annotated[str, typer.Option(help="What to paint.")] = client.FIRST_PROMPT,
 ) -> None:
     """Serve, make one picture through the API as a client would, and go on serving."""
@@ -108,6 +116,7 @@ def quickstart(
         if once:
             stop()
         else:
+            _tell_ports(server)
             out.print(f"Atelier listens on {server.url} until you press Ctrl-C.")
 
 
@@ -147,8 +156,11 @@ def run(
     folder: Annotated[Path, typer.Option("--out", help="Where pictures are saved.")] = Path("out"),
 ) -> None:
     """Run a workflow over HTTP with a progress bar, and save its pictures."""
-    if len(inputs) == 1 and "=" not in inputs[0]:
+    if len(inputs) == 1 and not _INPUT.match(inputs[0]):
         inputs = [f"prompt={inputs[0]}"]
+    wrong = [pair for pair in inputs if not _INPUT.match(pair)]
+    if wrong:
+        raise InvalidParam(f"Several inputs are name=value each, not {wrong[0]!r}.")
     values: dict[str, Any] = dict(pair.partition("=")[::2] for pair in inputs)
     picture = client.paint(url, key or client.kept_key(_settings().data_dir), values, folder)
     out.print(str(picture))
@@ -158,7 +170,7 @@ app.command()(again)
 
 
 @app.command()
-def top(once: Annotated[bool, typer.Option(help="Print once and end.")] = False) -> None:
+def top(once: Annotated[bool, typer.Option("--once", help="Print once and end.")] = False) -> None:
     """Show what runs, what waits and what has ended, until Ctrl-C."""
     with open_store(_settings()) as store:
         if once:
@@ -175,8 +187,8 @@ def list_settings() -> None:
     table = Table("variable", "value", "default", "meaning", box=None)
     for name, field in Settings.model_fields.items():
         value = getattr(settings, name)
-        shown = "(set)" if name in SECRETS and value else str(value)
-        table.add_row(variable_name(name), shown, str(field.default), field.description or "")
+        shown = "(set)" if name in SECRETS and value else as_written(value)
+        table.add_row(*map(Text, (variable_name(name), shown, as_written(field.default), field.description or "")))
     out.print(table)
 
 
@@ -231,7 +243,7 @@ def db_copy(
 
 @db.command("check")
 def db_check() -> None:
-    """Exit 1 when the migrated tables are not those of the program."""
+    """Bring the tables to this version, and exit 1 when they are not those of the program then."""
     settings = _settings()
     upgrade(settings)
     found = differences(settings)

@@ -100,8 +100,20 @@ def _server(url: str, key: str) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=url, timeout=bounds, headers=headers, trust_env=False) as http:
         try:
             yield http
-        except httpx.TransportError as error:
-            raise Unavailable(f"{url} can't be reached: {error}.") from None
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            raise Unavailable(f"{url} can't be reached: {str(error).rstrip('.')}.") from None
+
+
+def _check(answer: httpx.Response, where: str = "") -> None:
+    """Raises InvalidParam with what the server says, which may be another than Atelier's own port."""
+    if answer.is_success:
+        return
+    answer.read()
+    try:
+        said = str(answer.json()["message"])
+    except (ValueError, KeyError, TypeError):
+        said = f"{answer.url} answered {answer.status_code}, and not as Atelier does. Is the address right?"
+    raise InvalidParam(where + said)
 
 
 def _follow(http: httpx.Client, path: str, **sent: Any) -> dict[str, Any]:
@@ -120,8 +132,7 @@ def _streamed(http: httpx.Client, path: str, sent: Mapping[str, Any]) -> dict[st
         http.stream("POST", path, **sent) as answer,
         Progress(*columns, TimeRemainingColumn()) as progress,
     ):
-        if answer.status_code != 200:
-            raise InvalidParam(json.loads(answer.read())["message"])
+        _check(answer)
         bar = progress.add_task("", total=None)
         for event in _events(answer.iter_lines()):
             match event["event"]:
@@ -146,8 +157,7 @@ def _events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
 
 def _upload(http: httpx.Client, path: Path, user: str) -> None:
     answer = http.post("/v1/files/upload", data={"user": user}, files={"file": _part(path)})
-    if answer.status_code != 201:
-        raise InvalidParam(f"{path.name}: {answer.json()['message']}")
+    _check(answer, f"{path.name}: ")
 
 
 def _part(path: Path) -> tuple[str, bytes, str]:
@@ -159,10 +169,11 @@ def _part(path: Path) -> tuple[str, bytes, str]:
 
 
 def _save(http: httpx.Client, file: dict[str, Any], path: Path) -> Path:
-    content = http.get(file["url"]).raise_for_status().content
+    answer = http.get(file["url"])
+    _check(answer)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        path.write_bytes(answer.content)
     except OSError as error:
         raise Unavailable(f"{path} can't be written: {error.strerror}.") from None
     return path

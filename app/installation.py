@@ -69,7 +69,7 @@ def app_named(tx: Tx, name: str) -> str:
     """The id of an app. Raises InvalidParam with the names that there are."""
     app = accounts.find_app(tx, name)
     if app is None:
-        names = ", ".join(each for each, _, _ in accounts.list_apps(tx)) or "none"
+        names = ", ".join(each for each, _, _ in accounts.list_apps(tx)) or "none before the server's first start"
         raise InvalidParam(f"There is no app named {name}. Apps: {names}.")
     return app[0]
 

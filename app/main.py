@@ -102,11 +102,11 @@ _SENT_BY_SDKS = (
     *("User-Agent", "Accept", "X-Requested-With", "OpenAI-Beta", "X-Stainless-Arch", "X-Stainless-Async"),
     *("X-Stainless-Custom-Poll-Interval", "X-Stainless-Helper-Method", "X-Stainless-Lang", "X-Stainless-Os"),
     *("X-Stainless-Package-Version", "X-Stainless-Poll-Helper", "X-Stainless-Retry-Count", "X-Stainless-Runtime"),
-    *("X-Stainless-Runtime-Version", "X-Stainless-Timeout"),
+    *("X-Stainless-Runtime-Version", "X-Stainless-Timeout", "OpenAI-Organization", "OpenAI-Project"),
 )
 _WRITTEN = (
     *("X-Request-Id", "X-Workflow-Run-Id", "X-Task-Id", "Location", "Retry-After", "ETag"),
-    *("Idempotency-Replayed", "Preference-Applied", "X-Version", "X-Env", "X-Trace-Id"),
+    *("Idempotency-Replayed", "Preference-Applied", "X-Should-Retry", "X-Version", "X-Env", "X-Trace-Id"),
 )
 
 
@@ -148,7 +148,8 @@ def create_app(
     service = RunService(store, advance, publications, feed, announcer, calls)
     reaper = Reaper(store, advance, announcer, line.doorbell, locks, settings)
     signer, content = open_signer(settings), open_artifacts(settings)
-    uploads, reader = Uploads(store, content, settings), FileReader(content)
+    uploads = Uploads(store, content, settings)
+    reader = FileReader(content, is_near=settings.is_embedded and not settings.s3_bucket)
     service.given = GivenFiles(store, uploads, signer, settings)
     render, streams = Wire(signer), EventStreams(settings.slow_listener_s)
     sender = Sender(store, locks, announcer, render.told, settings)
@@ -156,7 +157,8 @@ def create_app(
     polls = Polls(service, feed, Standings(lookout), queue_view)
     users = EndUsers(store)
     models = Models(catalogue, settings.checkpoint_names, store)
-    library, transfers = Library(store, models, catalogue, settings), Transfers()
+    residency = Residency(store, catalogue)
+    library, transfers = Library(store, models, catalogue, residency, settings), Transfers()
     pulls = Pulls(settings, models, library.presets, library.installed, transfers)
     pictures = PictureRuns(service, models, uploads, users, settings.ping_s)
     dify = DifyApi(service, polls, users, render, events, settings)
@@ -174,8 +176,8 @@ def create_app(
         *OpenAIApi(pictures, reader, urls, streams, settings).operations(),
         *GenerateApi(pictures, reader, urls, streams, settings).operations(),
         *AllmApi(pictures, reader, urls, settings).operations(),
-        *LlamaModelsApi(models, Residency(store), settings).operations(),
-        *OllamaApi(ollama_painting, models, Residency(store), looks, settings).operations(),
+        *LlamaModelsApi(models, residency, settings).operations(),
+        *OllamaApi(ollama_painting, models, residency, looks, settings).operations(),
         *TextApi(ollama_painting, settings).operations(),
         *EarlyApi(pictures, reader, streams, settings).operations(),
         *OpenAIDeletionApi(library).operations(),
@@ -190,7 +192,7 @@ def create_app(
     ]
     sweep = OrphanSweep(store, content, settings.orphan_age_s)
     leftovers = Leftovers(settings.checkpoints_dir)
-    duties = (reaper, sweep, leftovers, publications, users, calls, sender, streams, queue_view)
+    duties = (reaper, sweep, leftovers, residency, publications, users, calls, sender, streams, queue_view)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

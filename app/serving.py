@@ -15,6 +15,7 @@ import uvicorn
 from app.api.connection import Connection
 from app.api.doors import Door
 from app.client import LENT_KEY_FILE
+from app.domain.request import NAMES
 from app.errors import SettingsInvalid
 from app.logs import set_up_logs
 from app.main import create_app
@@ -53,6 +54,7 @@ class Server:
         self._doors: dict[int, Door] = {}
         self.urls: dict[str, str] = {}
         """Those of the dialects that have a port of their own."""
+        self._taken: list[str] = []  # what is to be said of ports that somebody else has, once there is a log
         self._open_door(Door("ollama"), settings.ollama_port, "ollama_port")
         self._open_door(Door("llamago", "/llamago"), settings.llamago_port, "llamago_port")
         self._uvicorn: uvicorn.Server | None = None
@@ -67,8 +69,7 @@ class Server:
         except SettingsInvalid as error:
             if setting in self._settings.model_fields_set:
                 raise
-            said = f"{error.message} {door.dialect} is served on the main port only."
-            logger.info(said, extra={"action": "port_taken"})
+            self._taken.append(f"{error.message} Clients of {NAMES[door.dialect]} find the main port only.")
             return
         self._sockets.append(listener)
         self._doors[listener.getsockname()[1]] = door
@@ -119,6 +120,8 @@ class Server:
 
     def _make(self) -> uvicorn.Server:
         set_up_logs("server", self._settings.log_level, self._settings.log_format)
+        for said in self._taken:
+            logger.info(said, extra={"action": "port_taken"})
         app = create_app(self._settings, self._companion, self._lent())
         config = uvicorn.Config(
             app,

@@ -49,8 +49,8 @@ class LlmEndpoint(BaseModel):
 class Settings(BaseSettings):
     """The settings of one process; the unit is in the name.
 
-    `DATABASE_URL`, `REDIS_URL` and `S3_*` keep the names that hosting platforms give them; everything else is
-    `ATELIER_` and the field's name.
+    `DATABASE_URL`, `REDIS_URL`, `S3_*` and `HF_*` keep the names that hosting platforms and others give them;
+    everything else is `ATELIER_` and the field's name. `docs/settings.md` is written from the descriptions.
     """
 
     model_config = SettingsConfigDict(
@@ -72,7 +72,7 @@ class Settings(BaseSettings):
     s3_secret_access_key: str = Field("", validation_alias="S3_SECRET_ACCESS_KEY", description="the key's secret")
     s3_region: str = Field("us-east-1", validation_alias="S3_REGION", description="the bucket's region")
     orphan_age_s: float = Field(
-        86400.0, ge=600, description="stored bytes so old that no row names are deleted; a row follows in half of it"
+        86400.0, ge=600, description="stored bytes that no row names are deleted once they are as old as this"
     )
     durability: Literal["process", "power"] = Field(
         "process", description="what a commit outlives: the process (fast), or a power cut too (one fsync a commit)"
@@ -94,7 +94,8 @@ class Settings(BaseSettings):
     public_base_url: str = Field(
         "",
         validation_alias=AliasChoices("ATELIER_PUBLIC_BASE_URL", "ATELIER_PUBLIC_URL"),
-        description="what every URL in an answer begins with, as clients see this server; empty: they begin with /",
+        description="what every URL in an answer begins with, as clients see this server; empty: with /, or, where a "
+        "dialect's URLs are absolute, with the address that the request came to",
     )
     secret_key: str = Field("", description="signs file URLs; empty: made once and kept in the data folder")
     files_access_timeout_s: int = Field(300, gt=0, description="how long a signed file URL is valid")
@@ -341,3 +342,14 @@ def variable_name(field: str) -> str:
     if isinstance(alias, AliasChoices):
         alias = alias.choices[0]  # the others are names of before
     return str(alias) if alias else f"ATELIER_{field.upper()}"
+
+
+def as_written(value: Any) -> str:
+    """A setting's value as it stands in the environment."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return json.dumps(value) if value else ""
+    if isinstance(value, tuple):
+        return ",".join(map(as_written, value))
+    return f"{value:.15g}" if isinstance(value, float) else str(value)

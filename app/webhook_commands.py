@@ -95,7 +95,7 @@ def redeliver(
 @webhooks.command("secret")
 def secret(
     app_name: App = FIRST_APP,
-    rotate: Annotated[bool, typer.Option(help="Make a new one; the one before signs too for a day.")] = False,
+    rotate: Annotated[bool, typer.Option("--rotate", help="Make a new one; the old one signs for a day more.")] = False,
 ) -> None:
     """Show what signs an app's deliveries."""
     out.print(_commit(app_name, verbs.rotate if rotate else verbs.secrets).current)

@@ -69,7 +69,7 @@ def _import(store: Store, app_name: str, file: Path, edition: Edition) -> None:
 
 @workflows.command("publish")
 def publish_document(file: File, name: AppName = "", env: Env = []) -> None:  # noqa: B006
-    """The same without a key."""
+    """Publish a document as an app, as `import` does, and make no key."""
     app_name = name or file.stem
     edition = _edition(file, env)
     if edition is None:
@@ -208,8 +208,10 @@ def _read(file: Path) -> str:
     """The file's text as it is: newlines too."""
     try:
         return file.read_bytes().decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidParam(f"{file} can't be read: {error}") from None
+    except OSError as error:
+        raise InvalidParam(f"{file} can't be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise InvalidParam(f"{file} is no text.") from None
 
 
 def _counted(number: int, noun: str) -> str:

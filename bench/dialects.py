@@ -20,6 +20,7 @@ from bench.large import BYTES
 CALLS, WARM = 400, 40
 RUN = {"inputs": {"prompt": "a red circle", "steps": 1, "seed": 7}, "response_mode": "blocking", "user": "bench"}
 OPENAI = {"prompt": "a red circle", "steps": 1, "seed": 7, "user": "bench"}
+OLLAMA = {"model": "atelier-shapes", "prompt": "a red circle", "steps": 1, "options": {"seed": 7}, "stream": False}
 
 Call = Callable[[], httpx.Response]
 
@@ -68,6 +69,7 @@ def _latency(http: httpx.Client, pid: int) -> None:
     for name, plain, call in (
         ("OpenAI, a URL", dify, _posting(http, "/v1/images/generations", OPENAI)),
         ("OpenAI, base64", dify, base64),
+        ("Ollama", dify, _posting(http, "/api/generate", OLLAMA)),
         ("  after a GET", fetched, base64),  # what both have then is the same: the picture's bytes
     ):
         pairs = [(_timed(plain, pid), _timed(call, pid)) for _ in range(WARM + CALLS)][WARM:]

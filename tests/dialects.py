@@ -68,7 +68,7 @@ class Speaker:
     """Asks a server for pictures in any dialect. `words` are the dialect's own, with dots for what lies deeper."""
 
     def __init__(self, server: Atelier) -> None:
-        self._server = server
+        self.server = server
         self._keys = {"text-to-image": server.key}
 
     def ask(
@@ -88,24 +88,24 @@ class Speaker:
 
     def step_of(self, answer: httpx.Response) -> Json:
         for key in self._keys.values():
-            if (found := painting_step(self._server, answer, key)) is not None:
+            if (found := painting_step(self.server, answer, key)) is not None:
                 return found
         raise AssertionError("no app has the run")
 
     def _key(self, document: str) -> str:
         if document not in self._keys:
-            self._keys[document] = self._server.app_key(ROOT / "workflows" / f"{document}.yml")
+            self._keys[document] = self.server.app_key(ROOT / "workflows" / f"{document}.yml")
         return self._keys[document]
 
     def _dify(self, said: Json, pictures: Pictures, headers: Json) -> httpx.Response:
         document = "inpaint" if pictures.mask else "image-edit" if pictures.image else "text-to-image"
         key = self._key(document)
-        bearer = self._server.bearer(key)
+        bearer = self.server.bearer(key)
         body = _deep({"user": "dify"} | said)
 
         def uploaded(content: bytes) -> Json:
             files, user = {"file": ("a.png", content, "image/png")}, {"user": body["user"]}
-            file = self._server.http.post("/v1/files/upload", files=files, data=user, headers=bearer).json()
+            file = self.server.http.post("/v1/files/upload", files=files, data=user, headers=bearer).json()
             return {"type": "image", "transfer_method": "local_file", "upload_file_id": file["id"]}
 
         if pictures.image:
@@ -114,28 +114,28 @@ class Speaker:
             body["inputs"]["mask"] = uploaded(pictures.mask)
         if pictures.references:
             body["inputs"]["reference"] = [uploaded(each) for each in pictures.references]
-        return self._server.http.post("/v1/workflows/run", json=body, headers=bearer | headers)
+        return self.server.http.post("/v1/workflows/run", json=body, headers=bearer | headers)
 
     def _openai(self, said: Json, pictures: Pictures, headers: Json) -> httpx.Response:
         said = {"response_format": "b64_json"} | said
         if not pictures.image:
-            return self._server.http.post("/v1/images/generations", json=_deep(said), headers=headers)
+            return self.server.http.post("/v1/images/generations", json=_deep(said), headers=headers)
         images = (pictures.image, *pictures.references)
         parts = [("image[]" if pictures.references else "image", ("a.png", each, "image/png")) for each in images]
         if pictures.mask:
             parts.append(("mask", ("mask.png", pictures.mask, "image/png")))
         texts = {name: str(value) for name, value in said.items()}
-        return self._server.http.post("/v1/images/edits", data=texts, files=parts, headers=headers)
+        return self.server.http.post("/v1/images/edits", data=texts, files=parts, headers=headers)
 
     def _ollama(self, said: Json, pictures: Pictures, headers: Json) -> httpx.Response:
-        return self._server.http.post("/api/generate", json=_with_images(said, pictures), headers=headers)
+        return self.server.http.post("/api/generate", json=_with_images(said, pictures), headers=headers)
 
     def _llamago(self, said: Json, pictures: Pictures, headers: Json) -> httpx.Response:
-        return self._server.http.post("/llamago/api/generate", json=_with_images(said, pictures), headers=headers)
+        return self.server.http.post("/llamago/api/generate", json=_with_images(said, pictures), headers=headers)
 
     def _early(self, said: Json, pictures: Pictures, headers: Json) -> httpx.Response:
         body = _deep(said | ({"images": [b64(pictures.image)]} if pictures.image else {}))
-        return self._server.http.post("/ollama/v1/images/generations", json=body, headers=headers)
+        return self.server.http.post("/ollama/v1/images/generations", json=body, headers=headers)
 
     def _allm(self, said: Json, pictures: Pictures, headers: Json) -> httpx.Response:
         fields: Json = {}
@@ -145,7 +145,7 @@ class Speaker:
         if pictures.mask:
             fields["mask"] = allm_image(pictures.mask)
         body = {"__type__": "ALLM.ImageRequest", "data": fields | _deep(said)}
-        return self._server.http.post("/v1/allm/image", json=body, headers=headers)
+        return self.server.http.post("/v1/allm/image", json=body, headers=headers)
 
 
 def allm_image(content: bytes) -> Json:

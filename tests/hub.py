@@ -7,6 +7,7 @@ import hashlib
 import http.server
 import json
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,8 @@ class Hub(http.server.ThreadingHTTPServer):
 
     The next answers that bring a file: `cuts` are bytes after which each breaks off, `statuses` what each says in place
     of it. `etags` off: files have no mark by which a part of them could be known. `holds_at`: after so many bytes of a
-    file it sends nothing more until `go_on` is set.
+    file it sends nothing more until `go_on` is set. `upload_troubles`: what becomes of the next files that are sent
+    here: `cut` (in the middle), `silent` (no answer), or a status.
     """
 
     daemon_threads = True
@@ -33,6 +35,7 @@ class Hub(http.server.ThreadingHTTPServer):
         self.damaged: set[str] = set()  # files of repositories that come with other bytes than their hash is of
         self.cuts: list[int] = []
         self.statuses: list[int] = []
+        self.upload_troubles: list[str] = []
         self.etags = self.ranges = True
         self.leads_to = "localhost"  # where the files of repositories are
         self.holds_at: int | None = None
@@ -113,8 +116,19 @@ class _Door(http.server.BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         path = unquote(urlsplit(self.path).path)
-        body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.asked.append((path, {name.lower(): value for name, value in self.headers.items()}))
+        trouble = self.server.upload_troubles.pop(0) if self.server.upload_troubles else ""
+        if trouble == "cut":
+            self.rfile.read(1000)
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+            return
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if trouble == "silent":
+            self.server.go_on.wait(60)
+            return
+        if trouble:
+            return self._say(int(trouble), b"")
         if self.server.statuses:
             return self._say(self.server.statuses.pop(0), b"")
         self.server.files[path.removeprefix("/files/").removeprefix("/uploads/")] = body

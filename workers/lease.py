@@ -105,10 +105,12 @@ class LeaseKeeper:
         self._wanted.set()
 
     def leave(self) -> None:
-        """Stops in good order: the worker finishes its steps within the grace; what it still holds is given back."""
+        """Stops in good order: the worker finishes its steps within the grace; what it still holds is given back. One
+        that has not begun holds nothing, and nobody waits for what it is loading.
+        """
         self.ask_to_leave()
         child = self._child
-        if child is not None:
+        if child is not None and child.ready:
             with suppress(OSError, ValueError):
                 send(child.connection, Leave())
             with suppress(subprocess.TimeoutExpired):
@@ -263,8 +265,8 @@ class LeaseKeeper:
             logger.warning("residents not told", extra={"action": "residents_untold", "error": error.message})
 
     def _hear_of_dismissed(self, child: Child) -> None:
-        """Somebody may want a checkpoint out of all memories. Where there is one worker it has been told already."""
-        if self._settings.is_embedded or not child.residents:
+        """Somebody may want a checkpoint out of all memories."""
+        if not child.residents:
             return
         store = self._ties.store
         with suppress(Unavailable):  # at the next beat, then
@@ -280,7 +282,8 @@ class LeaseKeeper:
         self._child = None
         self._has_begun()
         stopping = self._stopping.is_set() or self._leaving.is_set()
-        child.end(self._settings.shutdown_grace_s if stopping else 1.0)
+        grace_s = self._settings.shutdown_grace_s if child.ready else 0.0
+        child.end(grace_s if stopping else 1.0)
         if not stopping:
             status = {"exit_status": child.process.returncode}
             logger.warning("worker lost", extra={"action": "worker_lost", "worker": child.worker_id, **status})

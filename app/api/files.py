@@ -30,6 +30,7 @@ T = TypeVar("T")
 _READERS = 16
 _READ_WITHIN_S = 30.0
 _AT_ONCE = 1024 * 1024  # bytes of one file that are in memory
+_AT_HAND = 64 * 1024  # bytes that are read before a thread would have begun
 _UNSIGNED = "File not found or signature is invalid"
 
 
@@ -49,8 +50,10 @@ class FileQuery(msgspec.Struct, frozen=True):
 class FileReader:
     """Sends a file's bytes. What a browser would run as a program, such as HTML or SVG, it gets as a download only."""
 
-    def __init__(self, content: ArtifactStore) -> None:
+    def __init__(self, content: ArtifactStore, *, is_near: bool = False) -> None:
+        """`is_near`: the files lie on this machine, beside a database that is read without threads, too."""
         self._content = content
+        self._is_near = is_near
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="files")
 
     async def answer(
@@ -71,19 +74,27 @@ class FileReader:
             headers["content-disposition"] = f"attachment; filename*=UTF-8''{quote(file.filename)}"
         if file.size <= _AT_ONCE:
             return Response(await self._read(self._content.get, file.sha256), headers=headers)
-        opened = await self._read(self._content.open, file.sha256)
-        return StreamingResponse(self._pieces(opened, _AT_ONCE), headers=headers)
+        opened = await self._read(self._begin, file.sha256, _AT_ONCE)
+        return StreamingResponse(self._pieces(*opened, _AT_ONCE), headers=headers)
 
-    async def pieces(self, sha256: str, size: int, whole: int | None = None) -> AsyncIterator[bytes]:
-        """The bytes of a stored file, so many at a time. Raises NotFound, Unavailable, before the first of them.
+    async def pieces(self, sha256: str, size: int, whole: int) -> AsyncIterator[bytes]:
+        """The bytes of a file that was made just now, `whole` in all, `size` at a time: only the last may be fewer.
 
-        `whole`: how many there are, if that is known; a small file is read at once.
+        Raises NotFound, Unavailable, before the first of them.
         """
-        if whole is not None and whole <= size:
+        if self._is_near and whole <= _AT_HAND:  # it is in memory still
+            yield self._content.get(sha256)
+            return
+        if whole <= size:
             yield await self._read(self._content.get, sha256)
             return
-        async for piece in self._pieces(await self._read(self._content.open, sha256), size):
+        async for piece in self._pieces(*await self._read(self._begin, sha256, size), size):
             yield piece
+
+    def _begin(self, sha256: str, size: int) -> tuple[BinaryIO, bytes]:
+        """The open file and its first piece: one way to a thread and back for both."""
+        file = self._content.open(sha256)
+        return file, file.read(size)
 
     async def _read(self, read: Callable[..., T], *asked: object) -> T:
         reading = asyncio.get_running_loop().run_in_executor(self._readers, read, *asked)
@@ -92,11 +103,12 @@ class FileReader:
         except TimeoutError:
             raise Unavailable("The file could not be read in time.") from None
 
-    async def _pieces(self, file: BinaryIO, size: int) -> AsyncIterator[bytes]:
+    async def _pieces(self, file: BinaryIO, piece: bytes, size: int) -> AsyncIterator[bytes]:
         """As the client takes them: one that is slow holds a file open, and none of it in memory."""
         try:
-            while piece := await self._read(file.read, size):
+            while piece:
                 yield piece
+                piece = await self._read(file.read, size) if len(piece) == size else b""
         finally:
             file.close()
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 from python_multipart.exceptions import MultipartParseError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import MultipartParser, MultipartState, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from app.errors import BadRequest, FileTooLarge, NoFileUploaded
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 _MOST_PARTS = 50
+_EXTENDED_FILENAME = re.compile(rb";\s*filename\*=utf-8'[^';]*'([^\s;]+)", re.IGNORECASE)
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -50,7 +53,8 @@ async def read_parts(request: Request, most_bytes: int) -> AsyncIterator[Part | 
                     raise BadRequest(f"The form has more than {_MOST_PARTS} parts.")
                 yield event
             events.clear()
-        parser.finalize()
+        if parts and parser.state is not MultipartState.END:
+            raise BadRequest("The form can't be read: it ends before its last boundary.")
     except ClientDisconnect:
         raise BadRequest("The connection ended before the body did.") from None
     except MultipartParseError as error:
@@ -87,8 +91,11 @@ def _parser(content_type: str) -> tuple[MultipartParser, list[Part | bytes]]:
 
 
 def _part(headers: dict[str, bytes]) -> Part:
-    _, options = parse_options_header(headers.get("content-disposition", b""))
+    disposition = headers.get("content-disposition", b"")
+    _, options = parse_options_header(disposition)
     filename = options.get(b"filename")
+    if filename is None and (extended := _EXTENDED_FILENAME.search(disposition)):
+        filename = unquote_to_bytes(extended[1])  # from clients that know no other way to say it in other scripts
     return Part(
         name=_text(options.get(b"name", b"")),
         filename=None if filename is None else _text(filename),

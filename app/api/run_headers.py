@@ -16,8 +16,8 @@ _KEY = re.compile(r'"([\x21\x23-\x7e]{1,255})"|([\x21\x23-\x7e]{1,255})')
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\b")
 
 
-class RunHeaders(msgspec.Struct, frozen=True, rename="kebab"):
-    """How a request for a run wants to be answered."""
+class PictureHeaders(msgspec.Struct, frozen=True, rename="kebab"):
+    """What a request for a run may say of it in every dialect."""
 
     idempotency_key: (
         Annotated[
@@ -29,18 +29,26 @@ class RunHeaders(msgspec.Struct, frozen=True, rename="kebab"):
         ]
         | None
     ) = None
+    x_priority: Annotated[
+        str | None, Meta(description="Runs with a higher one go first; at most the key's own.", examples=["2"])
+    ] = None
+    cancel_after: Annotated[
+        str | None,
+        Meta(
+            description="Seconds, or a duration: a run that has not ended by then is stopped.", examples=["30", "1h30m"]
+        ),
+    ] = None
+
+
+class RunHeaders(PictureHeaders, frozen=True, rename="kebab"):
+    """How a request for a run wants to be answered. The dialects of pictures read no more of it than the above."""
+
     prefer: Annotated[
         str | None,
         Meta(description="respond-async: 202 at once. wait=10: at most 10 s of waiting.", examples=["respond-async"]),
     ] = None
     last_event_id: Annotated[
         str | None, Meta(description="With streaming: only events after this number.", examples=["3"])
-    ] = None
-    x_priority: Annotated[
-        str | None, Meta(description="Runs with a higher one go first; at most the key's own.", examples=["2"])
-    ] = None
-    cancel_after: Annotated[
-        str | None, Meta(description="As deadline_s, or a duration; the shorter counts.", examples=["30", "1h30m"])
     ] = None
 
     @classmethod

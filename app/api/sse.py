@@ -51,8 +51,11 @@ class EventStreams:
     ) -> EventStream:
         return EventStream(self, frames, [(b"content-type", media_type), *headers])
 
-    def add(self, line: _Line) -> None:
+    def line(self, connection: Connection) -> _Line:
+        """A stream begins on this connection."""
+        line = _Line(connection)
         self._open.add(line)
+        return line
 
     async def watch(self) -> None:
         """Looks for clients that take nothing, until cancelled."""
@@ -127,52 +130,27 @@ class EventStream:
 
     async def go_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         """All that comes after the head."""
-        connection = connection_of(scope)
         token = about(self._subject)
         try:
-            if connection is None:
-                await self._beside(receive, send)
-            else:
-                await self._on(connection, send)
+            await unless_gone(scope, receive, self._pump(scope, send))
         except Exception:
             logger.exception("stream failed", extra={"action": "stream_failed"})
         finally:
             done(token)
 
-    async def _on(self, connection: Connection, send: Send) -> None:
-        """In the request's own task, which is cancelled when the connection is lost: no task has to wait for that."""
-        line, task = _Line(connection), asyncio.current_task()
-        is_lost = False
-
-        def lost() -> None:
-            nonlocal is_lost
-            if not is_lost and task is not None:
-                is_lost = True
-                task.cancel()
-
-        self._streams.add(line)
-        connection.on_lost = lost
+    async def _pump(self, scope: Scope, send: Send) -> None:
+        connection = connection_of(scope)
+        line = None if connection is None else self._streams.line(connection)
         try:
-            if not connection.is_closing:
-                await self._pump(send, line)
-        except asyncio.CancelledError:
-            if not is_lost or task is None or task.uncancel() > 0:
-                raise
+            async with aclosing(self._frames) as frames:
+                async for frame in frames:
+                    if line is not None:
+                        line.sent += len(frame)
+                    await send({"type": "http.response.body", "body": frame, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
-            connection.on_lost = None
-            line.has_ended = True
-
-    async def _beside(self, receive: Receive, send: Send) -> None:
-        """The same under any ASGI server."""
-        await unless_gone(receive, self._pump(send, None))
-
-    async def _pump(self, send: Send, line: _Line | None) -> None:
-        async with aclosing(self._frames) as frames:
-            async for frame in frames:
-                if line is not None:
-                    line.sent += len(frame)
-                await send({"type": "http.response.body", "body": frame, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+            if line is not None:
+                line.has_ended = True
 
 
 def broken_off(run_id: str) -> AtelierError:
@@ -189,8 +167,38 @@ async def client_gone(receive: Receive) -> None:
         pass
 
 
-async def unless_gone(receive: Receive, work: Coroutine[None, None, T]) -> T | None:
-    """What the work gives; None when the client leaves first, and then the work is cancelled."""
+async def unless_gone(scope: Scope, receive: Receive, work: Coroutine[None, None, T]) -> T | None:
+    """What the work gives; None when the client leaves first, and then the work is cancelled.
+
+    It is done in the request's own task, which its connection cancels when it is lost: no task has to wait for that.
+    """
+    connection, task = connection_of(scope), asyncio.current_task()
+    if connection is None or task is None:
+        return await _unless_told(receive, work)
+    if connection.is_closing:
+        work.close()
+        return None
+    is_lost = False
+
+    def lost() -> None:
+        nonlocal is_lost
+        if not is_lost:
+            is_lost = True
+            task.cancel()
+
+    connection.on_lost = lost
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if not is_lost or task.uncancel() > 0:
+            raise
+        return None
+    finally:
+        connection.on_lost = None
+
+
+async def _unless_told(receive: Receive, work: Coroutine[None, None, T]) -> T | None:
+    """The same under any ASGI server."""
     working, gone = asyncio.create_task(work), asyncio.create_task(client_gone(receive))
     try:
         await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)

@@ -17,6 +17,7 @@ import msgspec
 from app.artifacts.bombs import refuse_bomb
 from app.artifacts.sniff import HEAD_BYTES, sniff, sniff_head
 from app.artifacts.store import ArtifactStore
+from app.artifacts.upright import is_on_its_side
 from app.artifacts.whole import is_whole
 from app.errors import FileTooLarge, InvalidParam, Unavailable
 from app.settings import Settings
@@ -67,7 +68,10 @@ class Received(msgspec.Struct, frozen=True):
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """What a file is before it is stored. `is_whole`: a picture that is neither cut off nor garbled."""
+    """What a file is before it is stored. `is_whole`: a picture that is neither cut off nor garbled.
+
+    `width` and `height` are those of the picture as it is to be seen, however the camera was held.
+    """
 
     mime_type: str
     width: int | None
@@ -121,7 +125,8 @@ class Incoming:
     def see(self) -> Seen:
         """Looks at the whole file and leaves it as it is; blocks. Raises as `keep` does."""
         with self._whole() as (whole, content), memoryview(content) as view:
-            mime_type, (width, height) = self._look(whole)
+            mime_type, size = self._look(whole)
+            width, height = reversed(size) if is_on_its_side(whole) else size
             return Seen(mime_type, width, height, is_whole(mime_type, view))
 
     @contextmanager

@@ -5,20 +5,23 @@ Each kind has a folder of its own within that of the checkpoints.
 
 from __future__ import annotations
 
-import hashlib
 import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
+from unicodedata import normalize
 
 import msgspec
 
-from app.checkpoints.bases import base_of, base_of_width
-from app.checkpoints.header import Unreadable, tensor_shapes
-from app.checkpoints.identify import read_or_problem
+from app.checkpoints.bases import base_of
+from app.checkpoints.header import Shapes, Unreadable, tensor_shapes
+from app.checkpoints.identify import is_nameable, name_of, read_config, read_or_problem
 from app.checkpoints.kinds import FOLDERS, NotUsable, kind_of
 from app.checkpoints.metadata import metadata_of
+from app.checkpoints.weight_files import missing_files, weight_files
 from app.errors import CheckpointUnavailable
 
 Kind = Literal["lora", "embedding", "vae", "controlnet", "upscaler", "text_encoder"]
@@ -65,22 +68,21 @@ class Adapters:
         self._folder = Path(folder)
         self._listed: dict[Kind, tuple[int, dict[str, Path]]] = {}
         self._known: dict[Path, tuple[Stamp, Adapter]] = {}
-        self._hashes: dict[Path, tuple[Stamp, str]] = {}
 
     def names(self, kind: Kind) -> list[str]:
         """Of those that can be used."""
         return [adapter.name for adapter in self.list(kind) if adapter.problem is None]
 
-    def list(self, kind: Kind) -> list[Adapter]:
-        """All of a kind by name, with those that can't be used."""
+    def list(self, kind: Kind, is_wanted: Callable[[str], bool] = lambda name: True) -> list[Adapter]:
+        """All of a kind, or those whose names are wanted, by name, with those that can't be used."""
         paths = self._paths(kind)
-        return [self._adapter(kind, name, paths[name]) for name in sorted(paths)]
+        return [self._adapter(kind, name, paths[name]) for name in sorted(filter(is_wanted, paths))]
 
     def find(self, kind: Kind, name: str) -> Adapter:
         """The usable one of that name, which may end as its file does. Raises CheckpointUnavailable."""
         paths = self._paths(kind)
         end = Path(name).suffix
-        plain = name if name in paths or end not in _SUFFIXES else name.removesuffix(end)
+        plain = normalize("NFC", name if name in paths or end not in _SUFFIXES else name.removesuffix(end))
         params = _PARAMS.get(kind, kind)
         if plain not in paths:
             raise CheckpointUnavailable(f"There is no {_NOUNS[kind]} {name!r}. {self._way_out(kind)}", params=params)
@@ -88,20 +90,6 @@ class Adapters:
         if found.problem:
             raise CheckpointUnavailable(f"The {_NOUNS[kind]} {name!r} can't be used: {found.problem}", params=params)
         return found
-
-    def hash_prefix(self, adapter: Adapter) -> str:
-        """The first 10 hex digits of the file's SHA-256, as other image servers show them. Empty for a folder.
-
-        Reads the whole file the first time.
-        """
-        path = Path(adapter.path)
-        if path.is_dir():
-            return ""
-        stamp, known = _stamp(path), self._hashes.get(path)
-        if known is None or known[0] != stamp:
-            with path.open("rb") as file:
-                known = self._hashes[path] = (stamp, hashlib.file_digest(file, "sha256").hexdigest()[:10])
-        return known[1]
 
     def _adapter(self, kind: Kind, name: str, path: Path) -> Adapter:
         stamp, known = _stamp(path), self._known.get(path)
@@ -123,20 +111,33 @@ class Adapters:
         with suppress(OSError):
             for path in sorted(folder.iterdir(), key=_rank):
                 if _is_one(kind, path):
-                    paths.setdefault(path.name if path.is_dir() else path.stem, path)
+                    paths.setdefault(name_of(path), path)
         if mtime_ns < time.time_ns() - _TICK_NS:
             self._listed[kind] = mtime_ns, paths
         return paths
 
     def _way_out(self, kind: Kind) -> str:
-        there = self.names(kind)
-        installed = f"Installed: {', '.join(there)}." if there else "None is installed."
-        return f"{installed} Put its file into {self._folder / FOLDERS[kind]}."
+        paths = self._paths(kind)
+        found = (self._adapter(kind, name, paths[name]) for name in sorted(paths))
+        usable = islice((adapter.name for adapter in found if adapter.problem is None), NAMED + 1)
+        return f"{listed(list(usable))} Put its file into {self._folder / FOLDERS[kind]}."
+
+
+NAMED = 40
+"""So many names an error lists: who has thousands knows where to look."""
+
+
+def listed(names: list[str]) -> str:
+    """Those that are installed, as a sentence."""
+    if not names:
+        return "None is installed."
+    more = " and others" if len(names) > NAMED else ""
+    return f"Installed: {', '.join(names[:NAMED])}{more}."
 
 
 def identify_adapter(kind: Kind, name: str, path: Path) -> Adapter:
     """What `path` is. It never raises: what can't be read, or is of another kind, has that as its `problem`."""
-    read, problem = read_or_problem(path, _folder if path.is_dir() else partial(_file, kind))
+    read, problem = read_or_problem(path, partial(_folder if path.is_dir() else _file, kind))
     family, words = read or (None, ())
     return Adapter(kind, name, str(path), family, problem, _stamp(path)[1], words)
 
@@ -144,33 +145,38 @@ def identify_adapter(kind: Kind, name: str, path: Path) -> Adapter:
 def _file(kind: Kind, path: Path) -> tuple[str | None, tuple[str, ...]]:
     """Its family and its trigger words. Raises NotUsable, Unreadable, OSError."""
     shapes, said = tensor_shapes(path), metadata_of(path)
+    return _family(kind, path.stem, shapes, said), _trigger_words(said)
+
+
+def _folder(kind: Kind, path: Path) -> tuple[str | None, tuple[str, ...]]:
+    """Raises as `_file` does."""
+    weights = weight_files(path)
+    if not weights:
+        raise NotUsable("is a folder without a .safetensors file. Copy the whole folder, in its safetensors form.")
+    if missing := missing_files(weights):
+        raise NotUsable(f"lacks {missing} of its .safetensors files. Copy the whole folder.")
+    shapes: Shapes = {}
+    for file in weights:
+        try:
+            shapes |= tensor_shapes(file)
+        except Unreadable as error:
+            raise Unreadable(f"can't be used, because its {file.name} {error}") from error
+    read_config(path / "config.json", dict[str, Any])
+    return _family(kind, path.name, shapes, {}), ()
+
+
+def _family(kind: Kind, name: str, shapes: Shapes, said: Mapping[str, str]) -> str | None:
+    """Raises NotUsable for what is of another kind."""
     found = kind_of(shapes)
     if found is None:
         raise NotUsable(f"is no {_NOUNS[kind]}: it holds nothing that Atelier knows.")
     if found.word != kind:
         raise found.as_another(kind)
-    return base_of(kind, path.stem, shapes, said), _trigger_words(said)
-
-
-def _folder(path: Path) -> tuple[str | None, tuple[str, ...]]:
-    """Raises NotUsable, Unreadable, OSError."""
-    weights = sorted(path.glob("*.safetensors"))
-    if not weights:
-        raise NotUsable("is a folder without a .safetensors file. Copy the whole folder, in its safetensors form.")
-    for file in weights:
-        try:
-            tensor_shapes(file)
-        except Unreadable as error:
-            raise Unreadable(f"can't be used, because its {file.name} {error}") from error
-    try:
-        config = msgspec.json.decode((path / "config.json").read_bytes(), type=dict[str, Any])
-    except msgspec.DecodeError as error:
-        raise Unreadable(f"has a damaged config.json ({error}). Copy the whole folder again.") from error
-    return base_of_width(config.get("cross_attention_dim")), ()
+    return base_of(kind, name, shapes, said)
 
 
 def _is_one(kind: Kind, path: Path) -> bool:
-    if path.name.startswith("."):
+    if not is_nameable(path.name):
         return False
     if path.is_dir():
         return kind in FOLDERS_TOO and (path / "config.json").is_file()

@@ -8,19 +8,20 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-Pixels = Annotated[int, Meta(ge=8, le=16384, multiple_of=8)]
+Pixels = Annotated[int, Meta(ge=8, le=2048, multiple_of=8)]
+_MOST_BYTES = 1 << 16
 
 
 class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Every field may be left out. `docs/checkpoints.md` explains them."""
+    """Every field may be left out. `docs/checkpoints.md` explains them. Ranges are those of the tools that paint."""
 
     prediction: Literal["epsilon", "v_prediction", ""] = ""
     sampler: str = ""
     size: Pixels | None = None  # px of a square
     width: Pixels | None = None
     height: Pixels | None = None
-    guidance_scale: Annotated[float, Meta(ge=0, le=50)] | None = None
-    steps: Annotated[int, Meta(ge=1, le=1000)] | None = None
+    guidance_scale: Annotated[float, Meta(ge=0, le=30)] | None = None
+    steps: Annotated[int, Meta(ge=1, le=150)] | None = None
     clip_skip: Annotated[int, Meta(ge=1, le=12)] | None = None
     vae: str = ""
     text_encoder: str = ""
@@ -35,19 +36,27 @@ class BadCard(Exception):
     """The card can't be used. Its text begins with the file's name."""
 
 
-def card_path(checkpoint: Path, name: str) -> Path:
-    """The card of the file or folder `checkpoint` that is called `name`: beside it."""
-    return checkpoint.with_name(f"{name}.toml")
+def card_path(checkpoint: Path) -> Path:
+    """The card of a file or folder: beside it."""
+    return checkpoint.with_name(f"{checkpoint.name if checkpoint.is_dir() else checkpoint.stem}.toml")
 
 
 def read_card(path: Path) -> Card:
     """The card at `path`, an empty one where there is none. Raises BadCard."""
     try:
-        card = msgspec.toml.decode(path.read_bytes(), type=Card)
+        with path.open("rb") as file:
+            text = file.read(_MOST_BYTES + 1)
+        if len(text) > _MOST_BYTES:
+            raise BadCard(f"{path.name} is wrong: a card has {_MOST_BYTES:,} bytes at most.")
+        card = msgspec.toml.decode(text.decode("utf-8-sig"), type=Card)  # some editors begin a text with a mark
     except FileNotFoundError:
         return Card()
     except OSError as error:
         raise BadCard(f"{path.name} can't be read: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise BadCard(f"{path.name} is wrong: it is not in UTF-8 (byte {error.start}).") from error
+    except RecursionError as error:
+        raise BadCard(f"{path.name} is wrong: its brackets nest too deeply.") from error
     except msgspec.MsgspecError as error:
         raise BadCard(f"{path.name} is wrong: {_explained(str(error))}.") from error
     if (card.width is None) != (card.height is None):

@@ -6,15 +6,25 @@ import os
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
+from unicodedata import normalize
 
 import msgspec
 
-from app.checkpoints.adapters import Adapters, Kind
+from app.checkpoints.adapters import NAMED, Adapters, Kind, listed
 from app.checkpoints.cards import BadCard, card_path, read_card, values_of
 from app.checkpoints.checkpoint import BY_NAME, Checkpoint
 from app.checkpoints.hashes import Hashes
-from app.checkpoints.identify import Fingerprint, fingerprint, identify, looks_like_checkpoint
+from app.checkpoints.identify import (
+    SUFFIXES,
+    Fingerprint,
+    fingerprint,
+    identify,
+    is_nameable,
+    looks_like_checkpoint,
+    name_of,
+)
 from app.errors import CheckpointUnavailable
 from app.settings import Settings
 
@@ -69,9 +79,14 @@ class Catalogue:
         found = (self._find(name) for name in sorted(self._current_paths()))
         return [checkpoint for checkpoint in found if checkpoint]
 
+    def called(self, name: str) -> Checkpoint | None:
+        """The one whose own name that is, whatever the case, usable or not. No other one is looked at."""
+        found = min((each for each in self._current_paths() if each.lower() == name.lower()), default=None)
+        return None if found is None else self._find(found)
+
     def get(self, name: str) -> Checkpoint:
         """The usable checkpoint of that name, which may end as its file does. Raises CheckpointUnavailable."""
-        checkpoint = self._find(name) or self._find(name.removesuffix(".safetensors").removesuffix(".ckpt"))
+        checkpoint = self._find(name) or self._find(without_end(name))
         if checkpoint is None:
             meant = self._aliases.get(name)
             stands = f" ({name!r} stands for it)" if meant else ""
@@ -118,13 +133,6 @@ class Catalogue:
         named = self._aliases.get(name)
         return named or next((each for alias, each in self._aliases.items() if alias.lower() == name.lower()), None)
 
-    def hash_prefix(self, checkpoint: Checkpoint) -> str:
-        """The first 10 hex digits of the file's SHA-256 (of a folder: its UNet's), as other image servers show them.
-
-        Reads the whole file the first time: seconds for gigabytes, so not for the path of a request.
-        """
-        return self.hashes.compute(Path(checkpoint.path))[:10]
-
     def with_hash(self, prefix: str) -> Checkpoint | None:
         """A usable one whose hash begins so, as far as hashes are known: no file is read for it."""
         if not prefix:
@@ -135,6 +143,7 @@ class Catalogue:
 
     def _find(self, name: str) -> Checkpoint | None:
         paths = self._current_paths()
+        name = normalize("NFC", name)
         if name not in paths:
             name = self._aliases.get(name, "")
         path = paths.get(name)
@@ -195,10 +204,10 @@ class Catalogue:
         return self._paths
 
     def _way_out(self) -> str:
-        usable = [checkpoint.name for checkpoint in self.list() if not checkpoint.problem]
-        installed = f"Installed: {', '.join(usable)}." if usable else "None is installed."
+        found = (self._find(name) for name in sorted(self._current_paths()))
+        usable = islice((each.name for each in found if each and not each.problem), NAMED + 1)
         where = f" Put a .safetensors file into {self._folders[0]}." if self._folders else ""
-        return installed + where
+        return listed(list(usable)) + where
 
 
 def _mtime_ns(folder: Path) -> int:
@@ -219,13 +228,13 @@ def _listed(folders: Sequence[Path]) -> tuple[dict[str, Path], dict[str, Path]]:
     for folder in folders:
         try:
             with os.scandir(folder) as entries:
-                found = [Path(entry.path) for entry in entries if not entry.name.startswith(".")]
+                found = [Path(entry.path) for entry in entries if is_nameable(entry.name)]
         except OSError:
             continue
         there.update(found)
         for path in sorted(filter(looks_like_checkpoint, found), key=_rank):
-            paths.setdefault(path.name if path.is_dir() else path.stem, path)
-    return paths, {name: card for name, path in paths.items() if (card := card_path(path, name)) in there}
+            paths.setdefault(name_of(path), path)
+    return paths, {name: card for name, path in paths.items() if (card := card_path(path)) in there}
 
 
 def _rank(path: Path) -> tuple[int, str]:
@@ -236,10 +245,12 @@ def _rank(path: Path) -> tuple[int, str]:
 def bare_name(asked: str) -> str:
     """A model's name without what other image servers show with it: `SD/name.safetensors [6ce0161689]` → `name`."""
     name = _HASH.sub("", asked.strip())
-    name = name.replace("\\", "/").rpartition("/")[2]
-    for extension in (".safetensors", ".ckpt"):
-        name = name.removesuffix(extension)
-    return name
+    return without_end(name.replace("\\", "/").rpartition("/")[2])
+
+
+def without_end(name: str) -> str:
+    """`name.safetensors` → `name`; the same of the other ends that a checkpoint's file may have."""
+    return name.rpartition(".")[0] if Path(name).suffix.lower() in SUFFIXES else name
 
 
 def open_catalogue(settings: Settings) -> Catalogue:

@@ -25,6 +25,7 @@ from typing import Any, Literal
 from app import clock
 from app.checkpoints.header import Unreadable, find_tensors, is_pickled, tensor_shapes
 from app.checkpoints.identify import fingerprint
+from app.checkpoints.kinds import FOLDERS
 from app.checkpoints.pickles import SIZES
 from app.errors import CheckpointUnavailable, Unavailable
 
@@ -37,6 +38,7 @@ _LOOK_S = 0.2
 _TEXTS = frozenset({".json", ".txt", ".model"})
 _SPARE_BYTES = 64 << 20
 _SECONDS_PER_GB = 60
+_LONGEST_STEM = 200  # bytes: a file's name may have 255, and the mark and the ends take 34
 
 
 class Conversions:
@@ -72,13 +74,15 @@ class Conversions:
         return place
 
     def _place(self, path: Path) -> Path:
+        """What goes with checkpoints has folders of its own here, too: a LoRA may be called as a checkpoint is."""
         mark = hashlib.sha256(repr((path.name, fingerprint(path))).encode()).hexdigest()[:16]
-        return self._folder / f"{path.stem}-{mark}.safetensors"
+        folder = self._folder / path.parent.name if path.parent.name in FOLDERS.values() else self._folder
+        return folder / f"{_stem(path)}-{mark}.safetensors"
 
     def _forget_older(self, place: Path) -> None:
         """Deletes what earlier files of this name were converted to. Who has one open goes on with it."""
         stem = place.stem[:-17]
-        for other in self._folder.glob("*.safetensors"):
+        for other in place.parent.glob("*.safetensors"):
             if other != place and re.fullmatch(re.escape(stem) + r"-[0-9a-f]{16}", other.stem):
                 other.unlink(missing_ok=True)
 
@@ -207,6 +211,12 @@ def _end(returncode: int) -> str:
     if returncode in (-signal.SIGXCPU, -signal.SIGKILL):
         return "takes more time to read than any checkpoint of its size: it is damaged, or made to do harm."
     return f"could not be converted: the process that read it ended with status {returncode}."
+
+
+def _stem(path: Path) -> str:
+    """The name of `path` without its end, or of a longer one its beginning and a mark of the whole."""
+    name = os.fsencode(path.stem)
+    return path.stem if len(name) <= _LONGEST_STEM else f"{path.stem[:40]}-{hashlib.sha256(name).hexdigest()[:8]}"
 
 
 def _is_locked(descriptor: int) -> bool:

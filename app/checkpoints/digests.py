@@ -25,7 +25,7 @@ class Digests:
         self._is_at_work = False
 
     def of(self, path: str) -> str:
-        """64 hex digits of the file (of a folder: of its UNet's weights); `UNKNOWN` until they have been reckoned."""
+        """64 hex digits of the file or folder; `UNKNOWN` until they have been reckoned."""
         known = self._hashes.find(Path(path))
         if known is None:
             self._reckon(Path(path))

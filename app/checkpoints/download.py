@@ -6,19 +6,21 @@ connect to: no guard stands before it, and proxies of the environment are used.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import httpx
 import msgspec
 
+from app.checkpoints.alone import alone
 from app.checkpoints.sources import Remote, refusal
 from app.errors import InvalidParam, Unavailable
 
@@ -61,7 +63,7 @@ class Download:
         part = Part(target, remote)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with _alone(target):
+            with alone(target.with_name(f".{target.name}.lock"), partial(_refuse, target)):
                 self._until_whole(remote, part, on_progress)
                 return part.finish(remote)
         except OSError as error:
@@ -128,7 +130,7 @@ class Part:
     """The file as far as it has come, with its note."""
 
     def __init__(self, target: Path, remote: Remote) -> None:
-        self.path = target.with_name(f"{target.name}.part")
+        self.path = _part_of(target)
         self._target = target
         self._note_path = target.with_name(f"{target.name}.part.json")
         self._note = self._read_note()
@@ -137,10 +139,7 @@ class Part:
 
     @property
     def size(self) -> int:
-        try:
-            return self.path.stat().st_size
-        except OSError:
-            return 0
+        return size_so_far(self._target)
 
     def resume_headers(self) -> dict[str, str]:
         """Asks for the rest, if this can be known to be a part of the same file."""
@@ -189,19 +188,21 @@ class Part:
         return Note()
 
 
-@contextmanager
-def _alone(target: Path) -> Iterator[None]:
-    """Two that write one part would spoil it. Raises InvalidParam for the second."""
-    place = target.with_name(f".{target.name}.lock")
-    with place.open("a") as lock:
-        try:
-            fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InvalidParam(f"{target.name} is being fetched by another command.") from None
-        try:
-            yield
-        finally:
-            place.unlink(missing_ok=True)
+def size_so_far(target: Path) -> int:
+    """How many bytes have come of a file that is not whole yet."""
+    try:
+        return _part_of(target).stat().st_size
+    except OSError:
+        return 0
+
+
+def _part_of(target: Path) -> Path:
+    return target.with_name(f"{target.name}.part")
+
+
+def _refuse(target: Path) -> NoReturn:
+    """Two that write one part would spoil it."""
+    raise InvalidParam(f"{target.name} is being fetched by another command.")
 
 
 def _require_room(part: Part, total: int | None) -> None:

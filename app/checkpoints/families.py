@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from app.checkpoints.checkpoint import FAMILIES, SD1, SD1_INPAINT, SD2, SDXL, SDXL_INPAINT, Family
@@ -61,11 +60,10 @@ def family_of_unet(channels: int, context: int | None) -> Family:
     raise NotUsable(f"is a diffusion checkpoint of an unknown kind (text embeddings {context} wide). {INSTEAD}")
 
 
-def family_of_folder(kind: str, unet: Mapping[str, Any]) -> Family:
+def family_of_folder(kind: str, channels: int, context: Any) -> Family:
     """The family of a diffusers folder for pipelines of `kind`, by its UNet's configuration. Raises NotUsable."""
     if kind not in _PIPELINES:
         raise NotUsable(f"is a diffusers folder for {kind}, which is none of Atelier's. {INSTEAD}")
-    channels, context = unet.get("in_channels", 4), unet.get("cross_attention_dim")
     if "XL" not in kind:
         return family_of_unet(channels, context)
     if context == 1280:

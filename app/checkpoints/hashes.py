@@ -1,14 +1,22 @@
-"""The SHA-256 of checkpoints' files, computed once: gigabytes take seconds."""
+"""The SHA-256 of checkpoints, computed once: gigabytes take seconds.
+
+Of a file it is the file's. Of a diffusers folder it is that of the hashes of its components' weights and of their
+settings: of whatever has a part in the picture, and of nothing else that lies there.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
 from contextlib import suppress
 from pathlib import Path
 
-from app.checkpoints.identify import Fingerprint, files_of, fingerprint
+from app.checkpoints.identify import COMPONENTS, SECOND, Fingerprint, fingerprint
+from app.checkpoints.weight_files import weight_files
+
+_SETTINGS = "config.json", "scheduler_config.json"
 
 
 class Hashes:
@@ -21,6 +29,7 @@ class Hashes:
         self._file = file
         self._lock = threading.Lock()
         self._known: dict[str, tuple[Fingerprint, str]] = {}
+        self._kept: tuple[Fingerprint, dict[str, tuple[Fingerprint, str]]] = (), {}  # the file, as it was read last
 
     def find(self, path: Path) -> str | None:
         """64 hex digits if they are known."""
@@ -28,15 +37,23 @@ class Hashes:
             return self._find(path)
 
     def compute(self, path: Path) -> str:
-        """The hash of a file, of a folder that of its UNet's weights; reads all of it unless it is known. OSError."""
+        """The hash of a file or folder; reads all of it unless it is known. Raises OSError."""
         known = self.find(path)
         if known is None:
             stamp = fingerprint(path)
-            with _weights_of(path).open("rb") as content:
-                known = hashlib.file_digest(content, "sha256").hexdigest()
+            known = self._of_folder(path) if path.is_dir() else _digest(path)
             if fingerprint(path) == stamp:  # else it was replaced in the middle, and this is neither's
                 self._keep(path, stamp, known)
         return known
+
+    def _of_folder(self, path: Path) -> str:
+        """Raises OSError, also for a folder without weights."""
+        hashed = [(part, self.compute(file)) for part, folder in _parts_of(path) for file in weight_files(folder)]
+        if not hashed:
+            raise FileNotFoundError(f"{path.name} has no .safetensors file")
+        settings = ((part, folder / name) for part, folder in _parts_of(path) for name in _SETTINGS)
+        hashed += [(part, _digest(file)) for part, file in settings if file.is_file()]
+        return hashlib.sha256("\n".join(map(" ".join, hashed)).encode()).hexdigest()
 
     def note(self, path: Path, sha256: str) -> None:
         """What somebody has computed while the file came."""
@@ -44,36 +61,35 @@ class Hashes:
 
     def _find(self, path: Path) -> str | None:
         stamp = fingerprint(path)
-        found = self._known.get(str(path))
+        found = self._known.get(_key(path))
         if found is None or found[0] != stamp:
-            found = self._read().get(str(path))
+            found = self._read().get(_key(path))
         if found is None or found[0] != stamp:
             return None
-        self._known[str(path)] = found
+        self._known[_key(path)] = found
         return found[1]
 
     def _keep(self, path: Path, stamp: Fingerprint, sha256: str) -> None:
         with self._lock:
-            self._known[str(path)] = stamp, sha256
+            self._known[_key(path)] = stamp, sha256
             if self._file is not None:
                 with suppress(OSError):
-                    self._write({**self._read(), str(path): (stamp, sha256)})
+                    self._write({**self._read(), _key(path): (stamp, sha256)})
 
     def _read(self) -> dict[str, tuple[Fingerprint, str]]:
-        try:
-            kept = json.loads(self._file.read_bytes()) if self._file else {}
-            return {
-                path: (tuple((mark[0], mark[1]) for mark in stamp), str(sha256))
-                for path, (stamp, sha256) in kept.items()
-            }
-        except (OSError, ValueError, TypeError, LookupError, AttributeError):
+        """What the file has; read again when it has changed."""
+        if self._file is None:
             return {}
+        stamp = fingerprint(self._file)
+        if stamp != self._kept[0]:
+            self._kept = stamp, _read(self._file)
+        return self._kept[1]
 
     def _write(self, known: dict[str, tuple[Fingerprint, str]]) -> None:
         """Those of files that are still there."""
         assert self._file is not None
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        part = self._file.with_name(f"{self._file.name}.{threading.get_ident()}.part")
+        part = self._file.with_name(f"{self._file.name}.{os.getpid()}-{threading.get_ident()}.part")
         part.write_text(json.dumps({path: value for path, value in known.items() if Path(path).exists()}))
         part.replace(self._file)
 
@@ -83,10 +99,27 @@ def stamp_of(*paths: str) -> str:
     return hashlib.sha256(repr([fingerprint(Path(path)) for path in paths]).encode()).hexdigest()[:16]
 
 
-def _weights_of(path: Path) -> Path:
-    if not path.is_dir():
-        return path
-    weights = [file for file in files_of(path) if file.suffix == ".safetensors"]
-    if not weights:
-        raise FileNotFoundError(f"{path.name} has no .safetensors file")
-    return next((file for file in weights if file.parent.name == "unet"), weights[0])
+def _parts_of(folder: Path) -> list[tuple[str, Path]]:
+    """The components of a checkpoint's folder by name; a component's own folder is its only one."""
+    parts = [(part, folder / part) for part in (*COMPONENTS, SECOND) if (folder / part).is_dir()]
+    return [*parts, ("scheduler", folder / "scheduler")] if parts else [("", folder)]
+
+
+def _key(path: Path) -> str:
+    """Folders have another than they had when only their UNets were hashed."""
+    return f"{path}/" if path.is_dir() else str(path)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _read(file: Path) -> dict[str, tuple[Fingerprint, str]]:
+    try:
+        return {
+            path: (tuple((mark[0], mark[1]) for mark in stamp), str(sha256))
+            for path, (stamp, sha256) in json.loads(file.read_bytes()).items()
+        }
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return {}

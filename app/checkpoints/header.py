@@ -7,16 +7,32 @@ saved is told by its first bytes, whatever the file is called, and is read by `t
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, BinaryIO
 
 import msgspec
+from msgspec import Meta
 
-from app.checkpoints.torch_files import NotReadable, Stored, is_torch_file, stored_tensors
+from app.checkpoints.pickles import SIZES
+from app.checkpoints.torch_files import MOST_TENSORS, NotReadable, Stored, is_torch_file, stored_tensors
 
-MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors library itself
+MOST_HEADER_BYTES = 32 << 20  # of a checkpoint it has half a megabyte, of a LoRA with its maker's notes a few
 
 Shapes = dict[str, list[int]]
+Count = Annotated[int, Meta(ge=0, lt=1 << 48)]
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """What a header says of one tensor. Offsets count from the header's end."""
+
+    dtype: str
+    shape: Annotated[tuple[Count, ...], Meta(max_length=8)]
+    data_offsets: tuple[Count, Count]
+
+
+_entries = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_entry = msgspec.json.Decoder(Entry)
 
 
 class Unreadable(Exception):
@@ -40,24 +56,35 @@ def find_tensors(file: BinaryIO) -> dict[str, Stored]:
         except NotReadable as error:
             raise Unreadable(str(error)) from None
     length = int.from_bytes(start[:8], "little")
-    if len(start) < 8 or not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
+    if len(start) < 8 or not 2 <= length <= min(MOST_HEADER_BYTES, size - 8):
         raise Unreadable(_what_it_is(start))
     file.seek(8)
     try:
-        entries: dict[str, dict[str, Any]] = msgspec.json.decode(file.read(length), type=dict[str, dict[str, Any]])
+        entries = _entries.decode(file.read(length))
         entries.pop("__metadata__", None)
-        end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
-        tensors = {name: _tensor(entry, 8 + length) for name, entry in entries.items()}
-    except (msgspec.DecodeError, LookupError, TypeError, ValueError):
+        if len(entries) > MOST_TENSORS:
+            raise Unreadable("holds more tensors than any checkpoint.")
+        tensors = {name: _entry.decode(entry) for name, entry in entries.items()}
+    except (msgspec.DecodeError, RecursionError):
         raise Unreadable(_what_it_is(start)) from None
-    if 8 + length + end != size:
-        raise Unreadable(
-            f"is cut short: {size:,} of {8 + length + end:,} bytes are there. Wait for the copy to end, or download "
-            "it again."
-            if size < 8 + length + end
-            else "has more bytes than its header names, so it is damaged. Download it again."
-        )
-    return tensors
+    _check_length(tensors.values(), size - 8 - length, size)
+    return {name: _stored(entry, 8 + length) for name, entry in tensors.items()}
+
+
+def _check_length(tensors: Iterable[Entry], there: int, size: int) -> None:
+    """Whether they lie one behind the other, each as long as its shape says, to the file's end. Raises Unreadable."""
+    end = 0
+    for entry in sorted(tensors, key=lambda each: each.data_offsets):
+        start, behind = entry.data_offsets
+        length = math.prod(entry.shape) * SIZES.get(entry.dtype, 0)
+        if start != end or behind < start or (entry.dtype in SIZES and behind - start != length):
+            raise Unreadable("is damaged: its header gives tensors places where they can't lie. Download it again.")
+        end = behind
+    if end > there:
+        said = f"{size:,} of {size - there + end:,} bytes are there"
+        raise Unreadable(f"is cut short: {said}. Wait for the copy to end, or download it again.")
+    if end < there:
+        raise Unreadable("has more bytes than its header names, so it is damaged. Download it again.")
 
 
 def is_pickled(path: Path) -> bool:
@@ -73,10 +100,11 @@ def _is_pickled(start: bytes) -> bool:
     return is_torch_file(start) and start[8:] != b"{"
 
 
-def _tensor(entry: dict[str, Any], behind_header: int) -> Stored:
-    shape = tuple(int(side) for side in entry["shape"])
-    strides = tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
-    return Stored(str(entry["dtype"]), shape, strides, behind_header + int(entry["data_offsets"][0]))
+def _stored(entry: Entry, behind_header: int) -> Stored:
+    strides, step = [0] * len(entry.shape), 1
+    for i in reversed(range(len(strides))):
+        strides[i], step = step, step * entry.shape[i]
+    return Stored(entry.dtype, entry.shape, tuple(strides), behind_header + entry.data_offsets[0])
 
 
 def _what_it_is(start: bytes) -> str:

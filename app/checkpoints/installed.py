@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -37,7 +38,7 @@ class Installed:
         return self._catalogue.get(name)
 
     def sha256(self, checkpoint: Checkpoint) -> str:
-        """64 hex digits, of a folder those of its UNet; empty while nobody has read the file for that."""
+        """64 hex digits, empty while nobody has read the file for that."""
         return self._hashes.find(Path(checkpoint.path)) or ""
 
     def place(self, name: str, files: Mapping[str, Path], digests: Mapping[str, str]) -> Checkpoint:
@@ -80,12 +81,16 @@ class Installed:
             return there
         self.require_free(name)
         place = self._folder / made.name
-        if not _move(made, place):
-            self.require_free(name)
+        if not _move(made, place):  # somebody was faster, with the same bytes or with others
+            there = self._same(name, made, digests)
+            if there is None:
+                self.require_free(name)
+                raise Unavailable(f"{made.name} could not be put among the checkpoints: ask again.")
+            return there
         try:
             checkpoint = self._catalogue.get(name)
         except CheckpointUnavailable:  # it lacks a part that nothing here has
-            _remove(place)
+            take_away(place)
             raise
         if not place.is_dir() and digests:
             self._hashes.note(place, next(iter(digests.values())))
@@ -117,13 +122,9 @@ class Installed:
             problem = identify_adapter("lora", name, made).problem
             if problem:
                 raise CheckpointUnavailable(problem, params="adapters")
-            if place.exists():
-                if self._hashes.compute(place) != sha256:
-                    said = f"there is a LoRA '{name}' already, with other content; give this one another name"
-                    raise InvalidParam(said, params="adapters")
-            else:
-                place.parent.mkdir(parents=True, exist_ok=True)
-                made.rename(place)
+            if not self._shelve(made, place, {sha256}):
+                said = f"there is a LoRA '{name}' already, with other content; give this one another name"
+                raise InvalidParam(said, params="adapters")
         except OSError as error:
             raise Unavailable(f"{self._folder} can't be written: {error.strerror or error}.") from None
         finally:
@@ -141,17 +142,18 @@ class Installed:
         if kind is None:
             return self.adopt(made, digests)
         place = self._folder / FOLDERS[kind] / made.name
-        if place.exists():
-            if place.is_dir() or {self._hashes.compute(place)} != set(digests.values()):
-                raise InvalidParam(f"{FOLDERS[kind]}/{made.name} is there already, with other content", params="model")
-            return None
-        place.parent.mkdir(parents=True, exist_ok=True)
-        made.rename(place)
+        if not self._shelve(made, place, set(digests.values())):
+            raise InvalidParam(f"{FOLDERS[kind]}/{made.name} is there already, with other content", params="model")
         return None
+
+    def _shelve(self, made: Path, place: Path, digests: set[str]) -> bool:
+        """Puts it there, or leaves what has the very bytes; False where something else has its name. Raises OSError."""
+        place.parent.mkdir(parents=True, exist_ok=True)
+        return _move(made, place) or (place.is_file() and {self._hashes.compute(place)} == digests)
 
     def require_free(self, name: str) -> None:
         """Raises InvalidParam where a checkpoint has that name already, in whichever letters, usable or not."""
-        if any(each.name.lower() == name.lower() for each in self._catalogue.list()):
+        if self._catalogue.called(name) is not None:
             raise InvalidParam(
                 f"there is a checkpoint '{name}' already, with other content; delete it first, or take another name",
                 params="model",
@@ -171,7 +173,7 @@ class Installed:
         path = Path(checkpoint.path)
         try:
             converted = self._conversions.find(path)
-            _remove(path)
+            take_away(path)
             if converted is not None:
                 converted.unlink(missing_ok=True)
         except OSError as error:
@@ -193,22 +195,34 @@ def _link(source: Path, place: Path) -> None:
 
 
 def _move(made: Path, place: Path) -> bool:
-    """False where somebody else has put something there meanwhile. Raises OSError."""
-    if made.is_dir():
-        made.rename(place)
-        return True
-    try:
-        os.link(made, place)
-    except FileExistsError:
+    """False where something is, or somebody else has put something meanwhile. Raises OSError."""
+    if place.exists():
         return False
-    except OSError:  # a disk without links
-        made.rename(place)
-        return True
-    made.unlink()
+    try:
+        if made.is_dir():
+            made.rename(place)
+        else:
+            _rename(made, place)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+            return False
+        raise
     return True
 
 
-def _remove(path: Path) -> None:
+def _rename(made: Path, place: Path) -> None:
+    """A file, without replacing another one where the disk can do that. Raises OSError."""
+    try:
+        os.link(made, place)
+    except FileExistsError:
+        raise
+    except OSError:  # a disk without links
+        made.rename(place)
+    else:
+        made.unlink()
+
+
+def take_away(path: Path) -> None:
     """First nobody sees it, then it is gone. Of a link that leads elsewhere the link alone."""
     aside = path.with_name(f".deleted-{ids.new_nonce()}")
     path.rename(aside)

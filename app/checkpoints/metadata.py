@@ -1,4 +1,4 @@
-"""What else the header of a .safetensors file says: what its maker wrote into it, and where each tensor lies."""
+"""What the maker of a .safetensors file wrote into its header beside the tensors."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ from typing import Any
 
 import msgspec
 
-from app.checkpoints.header import is_pickled
+from app.checkpoints.header import MOST_HEADER_BYTES, is_pickled
 
 
-def header_of(path: Path) -> dict[str, dict[str, Any]]:
-    """Of a file whose header is known to be in order; nothing of what PyTorch saved. Raises OSError."""
-    if is_pickled(path):
-        return {}
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        return msgspec.json.decode(file.read(length), type=dict[str, dict[str, Any]])
+class _Header(msgspec.Struct):
+    said: dict[str, Any] = msgspec.field(name="__metadata__", default_factory=dict)
 
 
 def metadata_of(path: Path) -> dict[str, str]:
-    """The texts under `__metadata__`. Raises OSError."""
-    return {name: str(text) for name, text in header_of(path).get("__metadata__", {}).items()}
+    """The texts under `__metadata__`; none where they are not in order, or PyTorch saved the file. Raises OSError."""
+    if is_pickled(path):
+        return {}
+    with path.open("rb") as file:
+        length = min(int.from_bytes(file.read(8), "little"), MOST_HEADER_BYTES)
+        try:
+            said = msgspec.json.decode(file.read(length), type=_Header).said
+        except (msgspec.DecodeError, RecursionError):
+            return {}
+    return {name: str(text) for name, text in said.items()}

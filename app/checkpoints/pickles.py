@@ -143,6 +143,7 @@ _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _EMPTY: dict[str, Callable[[], Any]] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_SET": list, "EMPTY_TUPLE": tuple}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _KEYS = (str, int, float, bytes, Name, type(None))
+_WIDEST_KEY = 1 << 48  # larger numbers can be chosen so that a dictionary takes them all for one
 
 
 class _Machine:
@@ -244,8 +245,7 @@ class _Machine:
 
     def _reduce(self, _: Any) -> None:
         arguments, what = self.stack.pop(), self.stack.pop()
-        self.spend(sum(len(part) for part in arguments if isinstance(part, list)))
-        self.stack.append(_made(what, arguments))
+        self._call(what, arguments)
 
     def _new_with_keywords(self, _: Any) -> None:
         self.stack.pop()
@@ -253,11 +253,19 @@ class _Machine:
 
     def _instance(self, argument: str) -> None:
         what = _known(*argument.split(" ", 1))
-        self.stack.append(_made(what, tuple(self._since_mark())))
+        self._call(what, tuple(self._since_mark()))
 
     def _object(self, _: Any) -> None:
         what, *arguments = self._since_mark()
-        self.stack.append(_made(what, tuple(arguments)))
+        self._call(what, tuple(arguments))
+
+    def _call(self, what: Any, arguments: Any) -> None:
+        """What a call would give: made here, for the few names that matter. Looking at its arguments is work, too."""
+        if not isinstance(what, Name) or not isinstance(arguments, tuple):
+            raise Refused("calls something that has no name, which no checkpoint needs. It was not run.")
+        self.spend(len(arguments))
+        self.spend(sum(len(part) for part in arguments if isinstance(part, list | tuple)))
+        self.stack.append(_made(what, arguments))
 
     def _build(self, _: Any) -> None:
         """What an object is told of its state. Of a dictionary or a tensor that is what they carry besides."""
@@ -308,13 +316,12 @@ def _known(module: Any, name: Any) -> Name:
     return Name(path)
 
 
-def _made(what: Any, arguments: Any) -> Any:
-    """What a call would give: made here, for the few names that matter."""
-    if not isinstance(what, Name) or not isinstance(arguments, tuple):
-        raise Refused("calls something that has no name, which no checkpoint needs. It was not run.")
+def _made(what: Name, arguments: tuple[Any, ...]) -> Any:
     if what.path in _DICTS:
-        pairs = arguments[0] if arguments else ()
-        return _dict_of([part for pair in pairs for part in pair])
+        made: dict[Any, Any] = {}
+        for key, value in arguments[0] if arguments else ():
+            _update(made, [key, value])
+        return made
     if what.path in _TENSORS:
         storage, first, shape, strides = arguments[:4]
         return Tensor(_checked_storage(storage), _number(first), _numbers(shape), _numbers(strides))
@@ -377,6 +384,8 @@ def _update(target: Any, parts: list[Any]) -> None:
     for key, value in zip(parts[::2], parts[1::2], strict=True):
         if not isinstance(key, _KEYS):
             raise Refused(f"holds a dictionary with a {type(key).__name__} for a key, which no checkpoint has.")
+        if isinstance(key, int) and abs(key) > _WIDEST_KEY:
+            raise Refused("holds a dictionary with a number for a key that is larger than any of a checkpoint.")
         target[key] = value
 
 

@@ -21,6 +21,10 @@ from app.errors import InvalidParam, NotFound, Unavailable
 _REPOSITORY = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+?))?(?::(?P<file>.+))?")
 _FOLDERS = (*COMPONENTS, "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
 _WEIGHTS = (*sorted(SUFFIXES - {".gguf"}), ".bin")
+_NAMELESS = frozenset(
+    {"model", "adapter_model", "diffusion_pytorch_model", "learned_embeds", "pytorch_lora_weights", "pytorch_model"}
+)
+"""What programs call any file that they write: of such a name there would be one checkpoint or LoRA and no other."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LISTED = 12
 
@@ -130,7 +134,9 @@ class _Repository:
 
     def _of_file(self, sibling: Mapping[str, Any], licence: str) -> Source:
         remote = self._remote(sibling)
-        return Source(PurePosixPath(remote.filename).stem, (remote,), licence=licence)
+        stem = PurePosixPath(remote.filename).stem
+        name = self._name.partition("/")[2] if stem.removesuffix(".fp16") in _NAMELESS else stem
+        return Source(name, (remote,), licence=licence)
 
     def _of_folder(self, siblings: Mapping[str, Mapping[str, Any]], licence: str) -> Source:
         """The index, and of each part its settings and its weights: one version of them, the smallest."""

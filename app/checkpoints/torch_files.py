@@ -6,14 +6,13 @@ pickles with the numbers behind them. What they are is told by their first bytes
 
 from __future__ import annotations
 
-import io
 import math
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
-from app.checkpoints.pickles import MOST_BYTES, SIZES, Broken, Husk, Refused, Storage, Tensor, read_pickle
+from app.checkpoints.pickles import SIZES, Broken, Husk, Refused, Storage, Tensor, read_pickle
 
 MAGIC = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _ZIP = MAGIC[0]
@@ -21,7 +20,9 @@ _OLD_MAGIC = 0x1950A86A20F9469CFC6C
 _OLD_PROTOCOL = 1001
 _WRAPPERS = ("state_dict", "params_ema", "params")
 _PARALLEL = "module."  # where it was trained on several GPUs
-_DEEPEST, _MOST_TENSORS = 3, 50_000
+_DEEPEST = 3
+_MOST_DIRECTORY_BYTES = 4 << 20  # of a zip file: that of two thousand tensors has 150 KB
+MOST_TENSORS = 50_000
 
 
 class Stored(NamedTuple):
@@ -88,33 +89,44 @@ def read_stored(path: Path) -> dict[str, Stored]:
 Places = dict[str, tuple[int, int]]  # a storage's key → its first byte in the file and its bytes
 
 
+class _Directory:
+    """A zip file of which nothing but its directory is read, and no more of that than a checkpoint needs."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+
+    def read(self, size: int = _MOST_DIRECTORY_BYTES) -> bytes:
+        if size > _MOST_DIRECTORY_BYTES:
+            raise Refused("is a zip file of more parts than any checkpoint has.")
+        return self._file.read(size)
+
+
 def _read_zip(file: BinaryIO, size: int) -> tuple[Any, Places]:
-    with zipfile.ZipFile(file) as archive:
+    """Members are read where they lie: what is packed is never unpacked, however large it would become."""
+    with zipfile.ZipFile(cast(BinaryIO, _Directory(file))) as archive:
         entries = {entry.filename: entry for entry in archive.infolist()}
-        pickles = [name for name in entries if name.rpartition("/")[2] == "data.pkl"]
-        if len(pickles) != 1:
-            raise Refused("is a zip file, but none that PyTorch has written.")
-        folder = pickles[0].removesuffix("data.pkl")
-        order = entries.get(f"{folder}byteorder")
-        if order is not None and archive.read(order)[:6] == b"big":
+    pickles = [name for name in entries if name.rpartition("/")[2] == "data.pkl"]
+    if len(pickles) != 1:
+        raise Refused("is a zip file, but none that PyTorch has written.")
+    folder = pickles[0].removesuffix("data.pkl")
+    order = entries.get(f"{folder}byteorder")
+    if order is not None:
+        file.seek(_first_byte(file, order, size))
+        if file.read(min(order.file_size, 6)) == b"big":
             raise Refused("has its numbers in the order of another kind of machine (big-endian).")
-        with archive.open(pickles[0]) as content:
-            saved = read_pickle(_whole(content))
-        storages = f"{folder}data/"
-        places = {
-            name.removeprefix(storages): (_first_byte(file, entry, size), entry.file_size)
-            for name, entry in entries.items()
-            if name.startswith(storages)
-        }
+    program = entries[pickles[0]]
+    begin = file.seek(_first_byte(file, program, size))
+    saved = read_pickle(file)
+    if file.tell() > begin + program.file_size:
+        raise Broken("its pickle has no end")
+    storages = f"{folder}data/"
+    places = {
+        name.removeprefix(storages): (_first_byte(file, entry, size), entry.file_size)
+        for name, entry in entries.items()
+        if name.startswith(storages)
+    }
     return saved, places
-
-
-def _whole(content: Any) -> BinaryIO:
-    """A zip file's member as a file in memory: unpacked no further than a pickle may be large."""
-    read = content.read(MOST_BYTES + 1)
-    if len(read) > MOST_BYTES:
-        raise Refused(f"holds a pickle of more than {MOST_BYTES >> 20} MB, which no checkpoint needs.")
-    return io.BytesIO(read)
 
 
 def _first_byte(file: BinaryIO, entry: zipfile.ZipInfo, size: int) -> int:
@@ -139,6 +151,8 @@ def _read_old(file: BinaryIO, size: int) -> tuple[Any, Places]:
     if isinstance(system, dict) and system.get("little_endian") is False:
         raise Refused("has its numbers in the order of another kind of machine (big-endian).")
     saved, keys = read_pickle(file), read_pickle(file)
+    if not isinstance(keys, list) or not all(isinstance(key, str | int) for key in keys):
+        raise Broken("its storages have no names")
     kinds = {storage.key: storage.kind for storage in _storages(saved)}
     places: Places = {}
     at = file.tell()
@@ -204,11 +218,11 @@ def _named(value: Any, name: str, deep: int) -> Iterator[tuple[str, Tensor]]:
     found = looked = 0
     while waiting:
         name, value, deep = waiting.pop()
-        looked += 1
-        if found > _MOST_TENSORS or looked > 10 * _MOST_TENSORS:
-            raise Refused("holds more tensors than any checkpoint.")
         if isinstance(value, Husk):
             value = value.state.get("_parameters") if isinstance(value.state, dict) else None
+        looked += 1 + (len(value) if isinstance(value, dict) else 0)
+        if found > MOST_TENSORS or looked > 10 * MOST_TENSORS:
+            raise Refused("holds more tensors than any checkpoint.")
         if isinstance(value, Tensor):
             found += 1
             yield name, value

@@ -30,6 +30,9 @@ class Daemon(ABC):
 
     It is the first of its own process group, so a signal to the group reaches what it started. Not safe to use from
     two threads at once.
+
+    A signal handler may raise at any moment, as Ctrl-C does. `Popen.poll` and `Popen.wait` would then leave a lock
+    behind now and then, and the next wait would never end; so the system itself is asked how the process is.
     """
 
     stop_signal = signal.SIGTERM
@@ -49,6 +52,7 @@ class Daemon(ABC):
         self.environment: dict[str, str] = {}
         """Added to our own environment."""
         self._process: subprocess.Popen[bytes] | None = None
+        self._status: int | None = None
         self._buried = False
 
     @property
@@ -58,7 +62,9 @@ class Daemon(ABC):
 
     def exit_status(self) -> int | None:
         """How it ended (negative: by that signal); None while it runs or before the first start."""
-        return None if self._process is None else self._process.poll()
+        if self._process is not None and self._status is None:
+            self._status = _end_of(self._process.pid)
+        return self._status
 
     def start(self, patience_s: float = 30.0) -> None:
         """Starts it, the first time or again, and returns once it answers. Raises Unavailable."""
@@ -72,7 +78,7 @@ class Daemon(ABC):
             self.log.parent.mkdir(parents=True, exist_ok=True)
             self.prepare()
             self._process = _spawner.submit(self._open).result()
-            self._buried = False
+            self._status, self._buried = None, False
         except OSError as error:
             raise Unavailable(f"{self.name} can't be started: {error}.") from error
 
@@ -89,16 +95,16 @@ class Daemon(ABC):
 
     def ask_to_stop(self) -> None:
         """Sends the signal that makes it end in order; one that is frozen is woken for it."""
-        if self._process is not None and self.pid:
-            self._process.send_signal(self.stop_signal)
-            self._process.send_signal(signal.SIGCONT)
+        if pid := self.pid:
+            os.kill(pid, self.stop_signal)
+            os.kill(pid, signal.SIGCONT)
 
     def stop(self, patience_s: float = 10.0) -> int | None:
         """Ends it in order, and kills it when that takes longer than `patience_s`; its exit status."""
         self.ask_to_stop()
-        if self._process is not None:
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(patience_s)
+        end = time.monotonic() + patience_s
+        while self.pid and time.monotonic() < end:
+            time.sleep(_LOOK_S)
         self.kill()  # what it left behind, or itself
         return self.exit_status()
 
@@ -110,8 +116,9 @@ class Daemon(ABC):
         if self._process is not None and not self._buried:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._buried = True  # from now on the number may be another process's
+            while self.pid:
+                time.sleep(_LOOK_S)
+            self._bury(self._process)
         end_processes(self.pids)
 
     def pids(self) -> list[int]:
@@ -133,6 +140,13 @@ class Daemon(ABC):
 
     def working_folder(self) -> Path:
         return self.folder
+
+    def _bury(self, process: subprocess.Popen[bytes]) -> None:
+        """From now on the number may be another process's."""
+        process.returncode = self._status
+        with suppress(ChildProcessError):
+            os.waitpid(process.pid, 0)
+        self._buried = True
 
     def _open(self) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
@@ -225,6 +239,17 @@ def processes(belongs: Callable[[Path], bool]) -> list[int]:
         except OSError:  # it ended while we looked, or belongs to somebody whose processes we may not read
             continue
     return found
+
+
+def _end_of(pid: int) -> int | None:
+    """How a child of ours ended (negative: by that signal), which stays unburied; None while it runs."""
+    try:
+        found = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:  # buried in a moment that an interrupt took from us
+        return -signal.SIGKILL
+    if found is None:
+        return None
+    return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
 
 
 def _name(folder: Path) -> str:

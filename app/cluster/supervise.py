@@ -181,16 +181,20 @@ class Cluster:
         stages: list[list[Daemon]] = [[self.nginx], [*self._apis, *self._workers], [self.redis, self.postgres]]
         try:
             for stage in stages:
-                until_s = time.monotonic() + _STOP_S
-                for daemon in stage:
-                    daemon.ask_to_stop()
-                for daemon in stage:
-                    daemon.stop(max(0.0, until_s - time.monotonic()))
+                self._stop_all([daemon for daemon in stage if daemon.pid])
         except KeyboardInterrupt:
             self._say("Killing what is left.")
         finally:
             self._end_leftovers()
             (self.folder / STATE_FILE).unlink(missing_ok=True)
+
+    def _stop_all(self, daemons: list[Daemon]) -> None:
+        until_s = time.monotonic() + _STOP_S
+        for daemon in daemons:
+            daemon.ask_to_stop()
+        for daemon in daemons:
+            if daemon.stop(max(0.0, until_s - time.monotonic())) == -signal.SIGKILL:
+                self._say(f"{daemon.name} did not end within {_STOP_S:g} s and was killed; its log: {daemon.log}")
 
     def _end_leftovers(self) -> None:
         """Ends what still runs of this cluster, also what a killed supervisor of the same folder left."""

@@ -34,7 +34,23 @@ class Artifact(msgspec.Struct, frozen=True):
             "mime_type": self.mime_type,
             "size": self.size,
             "sha256": self.sha256,
+            "width": self.width,
+            "height": self.height,
+            "seed": self.seed,
         }
+
+
+class Picture(msgspec.Struct, frozen=True, rename={"id": MARK}):
+    """A picture that a run made, as its outputs tell it."""
+
+    id: str
+    sha256: str
+    size: int
+    mime_type: str
+    extension: str
+    width: int | None = None
+    height: int | None = None
+    seed: int | None = None
 
 
 class Upload(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ from app.errors import InvalidParam
 LONGEST = 1024 * 1024
 """Bytes of a recipe's JSON. Whoever writes files can write anything into them."""
 
-MOST_WORDS = 10_000
+MOST_WORDS = 32_000
 """Characters of a prompt, as our tools take them."""
 
 Short = Annotated[str, Meta(max_length=256)]
@@ -21,7 +21,7 @@ Words = Annotated[str, Meta(max_length=MOST_WORDS)]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Side = Annotated[int, Meta(ge=8, le=2048, multiple_of=8)]
 ShownSide = Annotated[int, Meta(ge=1, le=8192)]
-Steps = Annotated[int, Meta(ge=0, le=150)]
+Steps = Annotated[int, Meta(ge=1, le=150)]
 Seed = Annotated[int, Meta(ge=0, le=2**63 - 9)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Weight = Annotated[float, Meta(ge=-5, le=5)]
@@ -56,7 +56,7 @@ class UsedControl(msgspec.Struct, frozen=True):
 class UsedHires(msgspec.Struct, frozen=True):
     scale: Annotated[float, Meta(ge=1, le=4)] = 2.0
     strength: Fraction = 0.5
-    steps: Steps = 0
+    steps: Annotated[int, Meta(ge=0, le=150)] = 0  # as many as the first pass
     upscaler: Short = "latent"
 
 
@@ -123,11 +123,6 @@ class Recipe(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     def to_json(self) -> str:
         return msgspec.json.encode(self).decode()
 
-    def to_value(self) -> dict[str, Any]:
-        """As JSON has it, without what it does not say."""
-        value: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
-        return value
-
 
 class Difference(msgspec.Struct, frozen=True):
     """A setting that is not as it was. None: there is none."""
@@ -161,7 +156,8 @@ def read_recipe(text: str) -> tuple[Recipe, tuple[str, ...]]:
 def differences(was: Recipe, now: Recipe) -> tuple[Difference, ...]:
     """What the second does otherwise. What the first does not say of files, device or software is no difference."""
     old, new = (dict(_leaves(_comparable(each))) for each in (was, now))
-    names = [*old, *(name for name in new if name not in old and name.partition(".")[0] not in _UNTOLD)]
+    untold = _UNTOLD if was.is_ours else _UNTOLD | {"embeddings"}  # elsewhere they are words of the prompt, and no more
+    names = [*old, *(name for name in new if name not in old and name.partition(".")[0] not in untold)]
     return tuple(
         Difference(name, old.get(name), new.get(name))
         for name in names
@@ -184,11 +180,17 @@ def _check(recipe: Recipe) -> None:
     painting = ("width", "height", "steps", "guidance_scale", "seed", "sampler")
     needed = painting if recipe.checkpoint is not None else ("image", "enlarge")
     missing = [name for name in needed if getattr(recipe, name) is None]
+    if missing and recipe.checkpoint is None:
+        said = "The recipe is none of Atelier's: it names no checkpoint, and no picture that was only enlarged."
+        raise InvalidParam(said, params="recipe")
     if missing:
         raise InvalidParam(f"The recipe lacks {', '.join(missing)}.", params="recipe")
     for name in ("mask", "references"):
         if getattr(recipe, name) and not recipe.image:
             raise InvalidParam(f"The recipe has {name}, and no image to go with it.", params="recipe")
+    for control in recipe.controls:
+        if control.start >= control.end:
+            raise InvalidParam(f"The recipe's ControlNet '{control.name}' ends before it begins.", params="recipe")
 
 
 def _strangers(written: Mapping[str, Any], kind: type[msgspec.Struct], path: str = "") -> Iterator[str]:
@@ -202,14 +204,25 @@ def _strangers(written: Mapping[str, Any], kind: type[msgspec.Struct], path: str
 
 
 def _comparable(recipe: Recipe) -> dict[str, Any]:
-    """Files by their role and name. Whether it was painted alone is no setting of the picture."""
-    value = recipe.to_value()
-    value.pop("exclusive", None)
+    """Files by their role and name. Left out is what is not said, and what does nothing.
+
+    Whether it was painted alone is no setting of the picture.
+    """
+    value = {name: each for name, each in _parts(recipe).items() if each not in ("", [])}
     value["files"] = {f"{each.role} {each.name}": each.hash for each in recipe.files if each.hash}
     for name in ("loras", "controls"):
-        value[name] = {each["name"]: {**each, "name": True} for each in value.get(name, ())}
-    value["embeddings"] = dict.fromkeys(value.get("embeddings", ()), True)
-    return value
+        value[name] = {use.name: {**_parts(use), "name": None} for use in getattr(recipe, name)}
+    if recipe.hires:
+        value["hires"]["steps"] = recipe.hires.steps or recipe.steps
+    value["embeddings"] = dict.fromkeys(recipe.embeddings, True)
+    idle = {"exclusive": True, "strength": not recipe.image, "variation_seed": not recipe.variation_strength}
+    return {name: each for name, each in value.items() if not idle.get(name)}
+
+
+def _parts(struct: msgspec.Struct) -> dict[str, Any]:
+    """All of its fields, as JSON has them."""
+    parts: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(msgspec.structs.asdict(struct)))
+    return parts
 
 
 def _is_same(name: str, was: Any, now: Any) -> bool:
@@ -221,9 +234,10 @@ def _is_same(name: str, was: Any, now: Any) -> bool:
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """(path, plain value) of everything in it."""
+    """(path, plain value) of everything in it but None."""
     if not isinstance(value, Mapping):
-        yield name, value
+        if value is not None:
+            yield name, value
         return
     for key, each in value.items():
         yield from _leaves(each, f"{name}.{key}" if name else str(key))

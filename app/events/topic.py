@@ -161,7 +161,7 @@ class Topic:
                 self._read_again = False
                 base = min(self._wanted, self.seq)
                 try:
-                    run, events = await self._store.read(partial(self._query, base))
+                    run, events = await self._store.find(partial(self._query, base))
                 except Unavailable:
                     until_s = until_s or clock.monotonic() + _AWAY_S
                     if clock.monotonic() > until_s:

@@ -72,7 +72,7 @@ class Calls:
         if name is None:
             return None
         key_id = request.caller.key_id
-        found = await self._store.read(lambda tx: calls.run_of_key(tx, key_id, name))
+        found = await self._store.find(lambda tx: calls.run_of_key(tx, key_id, name))
         return None if found is None else _same(found, fingerprint(request))
 
     def accept(self, request: RunRequest, task: Task, movement: Movement) -> Awaitable[Notice | Replayed]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.checkpoints.adapters import Adapter, Adapters, Kind
 from app.checkpoints.catalogue import bare_name
 from app.errors import CheckpointUnavailable, InvalidParam
-from app.graph.tools.weighted import Weighted, read_weighted, split_prompt
+from app.graph.tools.weighted import HEAVIEST, Weighted, read_weighted, split_prompt
 
 _NOUNS: Mapping[str, str] = {
     "lora": "LoRA",
@@ -19,7 +19,7 @@ _NOUNS: Mapping[str, str] = {
     "embedding": "textual inversion",
 }
 _LATENT, _LANCZOS = "latent", "lanczos"
-MOST_LORAS = 16
+MOST_LORAS, MOST_CONTROLS = 16, 4
 
 
 class Fitting:
@@ -53,6 +53,7 @@ class Fitting:
             missing, there = ("control_net", "control_image") if pictures else ("control_image", "control_net")
             raise InvalidParam(f"{missing} is required where there is a {there}", params=missing)
         uses = read_weighted(named, "control_net")
+        _check_controls(uses)
         if len(pictures) not in (1, len(uses)):
             said = f"control_image: {len(uses)} ControlNets take one picture, or one each; got {len(pictures)}"
             raise InvalidParam(said, params="control_image")
@@ -82,9 +83,18 @@ class Fitting:
     def embeddings(self, *texts: str) -> dict[str, Any]:
         """The installed textual inversions whose name stands in a prompt as a word."""
         words = " ".join(texts).lower()
-        named = [name for name in self._adapters.names("embedding") if _is_word(name.lower(), words)]
-        found = [name for name in named if self._fits(self._adapters.find("embedding", name))]
+        named = self._adapters.list("embedding", lambda name: _is_word(name.lower(), words))
+        found = [adapter.name for adapter in named if self._is_worn(adapter)]
         return {"embeddings": found} if found else {}
+
+    def _is_worn(self, embedding: Adapter) -> bool:
+        """What is called by a word of the prompt may not be meant at all: so one that can't be worn is only noted."""
+        why = embedding.problem
+        if why is None and not self._fits(embedding):
+            why = f"it is for {embedding.family} checkpoints, and this one is {self._family}."
+        if why:
+            self.left_out.append(f"the textual inversion '{embedding.name}' is left out: {why}")
+        return why is None
 
     def named(self, kind: Kind, name: str) -> str | None:
         """The name of the one that is here for it."""
@@ -114,6 +124,17 @@ class Fitting:
         if adapter.family is None or self._family is None:
             return True
         return adapter.family.partition("-")[0] == self._family.partition("-")[0]
+
+
+def _check_controls(uses: Sequence[Weighted]) -> None:
+    """Raises InvalidParam."""
+    if len(uses) > MOST_CONTROLS:
+        said = f"control_net: at most {MOST_CONTROLS} at once, got {len(uses)}"
+        raise InvalidParam(said, params="control_net")
+    for use in uses:
+        if use.weight is not None and use.weight < 0:
+            said = f"control_net: the weight of '{use.name}' must be from 0 to {HEAVIEST:g}, got {use.weight:g}"
+            raise InvalidParam(said, params="control_net")
 
 
 def _is_word(name: str, text: str) -> bool:

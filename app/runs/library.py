@@ -20,6 +20,7 @@ from app.domain.request import Caller, Scope
 from app.errors import InvalidParam
 from app.runs.models import Model, ModelNotFound, Models
 from app.runs.presets import Presets, Recipe
+from app.runs.residency import Residency
 from app.settings import Settings
 from app.store.presets import presets_of_checkpoint
 from app.store.store import Store
@@ -45,9 +46,12 @@ class Created(NamedTuple):
 class Library:
     """One public method a verb. Presets need no scope of their own here; the files that all apps share do."""
 
-    def __init__(self, store: Store, models: Models, catalogue: Catalogue, settings: Settings) -> None:
+    def __init__(
+        self, store: Store, models: Models, catalogue: Catalogue, residency: Residency, settings: Settings
+    ) -> None:
         self._store = store
         self._models = models
+        self._residency = residency
         self.presets = Presets(store, catalogue)
         self.installed = Installed(settings, catalogue)
         self.blobs = Blobs(settings.checkpoints_dir, settings.blob_mb << 20)
@@ -114,6 +118,8 @@ class Library:
     async def delete(self, caller: Caller, name: str) -> None:
         """Forgets the app's preset of that name; where there is none, deletes the checkpoint that is called so.
 
+        It leaves the workers' memory, too, as soon as nobody is painted with it.
+
         Raises ModelNotFound, Forbidden, InvalidParam for a checkpoint that presets paint with, Unavailable.
         """
         preset = await self._models.preset(caller, name)
@@ -126,6 +132,7 @@ class Library:
         self.installed.require_own(checkpoint)
         await self._require_unused(caller, checkpoint)
         await asyncio.to_thread(self.installed.remove, checkpoint)
+        await self._residency.dismiss(checkpoint.name)
 
     async def _require_unused(self, caller: Caller, checkpoint: Checkpoint) -> None:
         found = await self._store.read(lambda tx: presets_of_checkpoint(tx, checkpoint.name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,7 +55,8 @@ class Models:
     async def list(self, caller: Caller) -> list[Model]:
         """All that the caller may paint with, by name. A preset whose checkpoint is not there is left out."""
         presets = await self._store.read(lambda tx: list_presets(tx, caller.app_id))
-        checkpoints = {each.name: each for each in self._catalogue.list() if not each.problem}
+        listed = await asyncio.to_thread(self._catalogue.list)  # of thousands the first look takes seconds
+        checkpoints = {each.name: each for each in listed if not each.problem}
         found = [Model(each.name, each) for each in checkpoints.values()]
         found += [
             preset_model(each, checkpoints[each.checkpoint]) for each in presets if each.checkpoint in checkpoints
@@ -85,15 +87,14 @@ class Models:
 
     def installed(self, name: str) -> Checkpoint | None:
         """The checkpoint that is called so itself, usable or not."""
-        asked = _asked(name)
-        return next((each for each in self._catalogue.list() if each.name.lower() == asked), None)
+        return self._catalogue.called(_asked(name))
 
     async def preset(self, caller: Caller, name: str) -> Preset | None:
         """The app's preset of that name, whether or not its checkpoint is there."""
         named = _parsed(name)
         if named is None:
             return None
-        return await self._store.read(lambda tx: find_preset(tx, caller.app_id, named.folded))
+        return await self._store.find(lambda tx: find_preset(tx, caller.app_id, named.folded))
 
 
 def preset_model(preset: Preset, checkpoint: Checkpoint) -> Model:

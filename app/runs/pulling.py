@@ -9,18 +9,21 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 import httpx
 import msgspec
 
+from app.checkpoints.alone import alone
 from app.checkpoints.checkpoint import Checkpoint
-from app.checkpoints.download import Download
+from app.checkpoints.download import Download, size_so_far
 from app.checkpoints.hashes import Hashes
 from app.checkpoints.identify import SUFFIXES
 from app.checkpoints.installed import Installed
+from app.checkpoints.kinds import FOLDERS
 from app.checkpoints.leftovers import PULLING
 from app.checkpoints.sources import Hub, Remote, Source, find_source
 from app.domain.model_name import LATEST, ModelName, parse_name
@@ -39,6 +42,7 @@ HUB_HOSTS = frozenset({"hf.co", "huggingface.co"})
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+?)?(:[^:]+)?", re.ASCII)
 WEIGHTS = SUFFIXES | {".bin"}
 _CONNECT_S, _SILENCE_S = 30.0, 60.0
+_LOOK_S = 0.2  # between two looks at how far another server is
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -76,6 +80,12 @@ def read_wanted(name: str, reach: Reach, *, insecure: bool = False) -> Wanted:
     return Wanted(repository, folder=True) if file.lower() == FOLDER_TAG else Wanted(bare)
 
 
+def is_plain(name: str) -> bool:
+    """Whether a name says of no place that it could come from."""
+    named = _named(name)
+    return "/" not in (named.plain_model if named else name)
+
+
 def server_url(named: ModelName, *, insecure: bool = False) -> str:
     """Where the file of a model lies whose name begins with a server: `host/namespace/model[:tag]`."""
     file = named.model if named.tag.lower() == LATEST else f"{named.model}-{named.tag}"
@@ -103,21 +113,46 @@ class Puller:
         with httpx.Client(transport=BlockingGuardedTransport(reach), timeout=timeout, trust_env=False) as client:
             by = f":{FOLDER_TAG}"
             found = find_source(client, self._hub, wanted.text, folder=wanted.folder, folder_by=by)
-            place = self._folder / _file_name(found)
-            if place.exists():
-                self._require_same(client, found, place, tell)
-                return self._installed.known(found.name)
-            return self._fetch(client, found, wanted, tell)
+            mark = hashlib.sha256(repr((self._hub.url, wanted)).encode()).hexdigest()[:16]
+            staging = self._folder / PULLING / mark
+            with self._alone(staging, found, tell):
+                place = self._folder / _file_name(found)
+                if place.exists():
+                    self._require_same(client, found, place, tell)
+                    return self._installed.known(found.name)
+                if any(self._is_there(client, found, self._folder / shelf / place.name) for shelf in FOLDERS.values()):
+                    return None
+                return self._fetch(client, found, staging, tell)
 
-    def _fetch(self, client: httpx.Client, found: Source, wanted: Wanted, tell: Tell) -> Checkpoint | None:
+    @contextmanager
+    def _alone(self, staging: Path, found: Source, tell: Tell) -> Iterator[None]:
+        """Of several servers that share the folder one fetches; the others tell how far that one is.
+
+        When it has ended, or was killed, the next one looks what is left to do. Raises Unavailable, what `tell` raises.
+        """
+
+        def look() -> None:
+            targets = ((remote, _target(staging, found, remote)) for remote in found.files)
+            for remote, target in targets:
+                if not target.is_file():
+                    tell(*_line_of(remote), remote.size or 0, size_so_far(target))
+                    break
+            time.sleep(_LOOK_S)
+
+        with ExitStack() as holding:
+            try:
+                staging.parent.mkdir(parents=True, exist_ok=True)
+                holding.enter_context(alone(staging.with_suffix(".lock"), look))
+            except OSError as error:
+                raise _unwritable(self._folder, error) from None
+            yield
+
+    def _fetch(self, client: httpx.Client, found: Source, staging: Path, tell: Tell) -> Checkpoint | None:
         self._installed.require_free(found.name)
-        mark = hashlib.sha256(repr((self._hub.url, wanted)).encode()).hexdigest()[:16]
-        staging = self._folder / PULLING / mark
         made, digests = staging / _file_name(found), {}
         try:
             for remote in found.files:
-                target = made / remote.path if found.is_folder else made
-                is_last = remote is found.files[-1]
+                target, is_last = _target(staging, found, remote), remote is found.files[-1]
                 digests[remote.path or made.name] = self._fetch_file(client, remote, target, tell, is_last=is_last)
         finally:
             with suppress(OSError):
@@ -127,7 +162,7 @@ class Puller:
         try:
             checkpoint = self._installed.adopt_any(made, digests)
         except OSError as error:
-            raise Unavailable(f"{self._folder} can't be written: {error.strerror or error}.") from None
+            raise _unwritable(self._folder, error) from None
         finally:
             shutil.rmtree(staging, ignore_errors=True)  # it has its place, or it can't be used
         return checkpoint
@@ -151,15 +186,38 @@ class Puller:
 
     def _require_same(self, client: httpx.Client, found: Source, place: Path, tell: Tell) -> None:
         """Raises InvalidParam where what lies there is known to be something else."""
+        if not self._is_there(client, found, place):
+            raise InvalidParam(
+                f"there is a checkpoint '{found.name}' already, with other content; delete it first", params="model"
+            )
         for remote in found.files:
-            file = place / remote.path if found.is_folder else place
-            size = file.stat().st_size if file.is_file() else -1
-            expected = remote.size if remote.size is not None else _announced(client, remote)
-            if expected not in (None, size) or (remote.sha256 and self._hashes.compute(file) != remote.sha256):
-                raise InvalidParam(
-                    f"there is a checkpoint '{found.name}' already, with other content; delete it first", params="model"
-                )
+            size = _path_in(place, found, remote).stat().st_size
             tell(*_line_of(remote), size, size)
+
+    def _is_there(self, client: httpx.Client, found: Source, place: Path) -> bool:
+        """Whether it lies at that place: by its hashes as far as they are told, else by its sizes."""
+        return all(self._is_file(client, remote, _path_in(place, found, remote)) for remote in found.files)
+
+    def _is_file(self, client: httpx.Client, remote: Remote, file: Path) -> bool:
+        if not file.is_file():
+            return False
+        expected = remote.size if remote.size is not None else _announced(client, remote)
+        is_as_long = expected in (None, file.stat().st_size)
+        return is_as_long and (not remote.sha256 or self._hashes.compute(file) == remote.sha256)
+
+
+def _target(staging: Path, found: Source, remote: Remote) -> Path:
+    """Where a file lies until all have come."""
+    return _path_in(staging / _file_name(found), found, remote)
+
+
+def _path_in(place: Path, found: Source, remote: Remote) -> Path:
+    """A file of what lies at that place, which is a folder or the one file itself."""
+    return place / remote.path if found.is_folder else place
+
+
+def _unwritable(folder: Path, error: OSError) -> Unavailable:
+    return Unavailable(f"{folder} can't be written: {error.strerror or error}.")
 
 
 def _line_of(remote: Remote) -> tuple[str, str]:
@@ -180,9 +238,10 @@ def _announced(client: httpx.Client, remote: Remote) -> int | None:
 
 def _file_name(source: Source) -> str:
     """The name of the file or folder, which leads nowhere else. Raises InvalidParam."""
-    name = source.name if source.is_folder else source.files[0].filename
-    if not source.is_folder and PurePosixPath(name).suffix.lower() not in WEIGHTS:
-        raise InvalidParam(f"{name or 'the address'} does not look like weights", params="model")
+    suffix = "" if source.is_folder else PurePosixPath(source.files[0].filename).suffix
+    if not source.is_folder and suffix.lower() not in WEIGHTS:
+        raise InvalidParam(f"{source.files[0].filename or 'the address'} does not look like weights", params="model")
+    name = f"{source.name}{suffix}"
     if name != PurePosixPath(name).name or name.startswith("."):
         raise InvalidParam(f"{name!r} can't be the name of a file", params="model")
     return name

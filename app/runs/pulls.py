@@ -13,7 +13,7 @@ from app.errors import InvalidParam, NotFound
 from app.outbound.reach import reach_of
 from app.runs.models import Model, Models
 from app.runs.presets import Presets, Recipe
-from app.runs.pulling import Puller, Wanted, read_wanted
+from app.runs.pulling import Puller, Wanted, is_plain, read_wanted
 from app.runs.transfers import Told, Transfer, Transfers, in_thread
 from app.settings import Settings
 
@@ -37,14 +37,14 @@ class Pulls:
 
     async def pull(self, caller: Caller, name: str, *, insecure: bool = False) -> AsyncGenerator[Told, None]:
         """How far it is, to its end. Raises InvalidParam for a name at once; later what `Puller.pull` raises."""
-        if "/" not in name:
+        if is_plain(name):
             async for told in self._installed_one(caller, name):
                 yield told
             return
         wanted = read_wanted(name, reach_of(self._settings), insecure=insecure)
         key = repr(wanted)
         self._names.setdefault(key, set()).add((caller, name))
-        transfer = self._transfers.join(key, partial(self._fetch, wanted, key))
+        transfer = self._transfers.join(key, "pulling manifest", partial(self._fetch, wanted, key))
         async for told in transfer.follow():
             yield told
 
@@ -61,12 +61,13 @@ class Pulls:
 
     async def _fetch(self, wanted: Wanted, key: str, transfer: Transfer) -> None:
         try:
-            transfer.tell("pulling manifest")
             puller = await in_thread(partial(Puller, self._settings, self._installed))
             made = await in_thread(partial(puller.pull, wanted, transfer.tell))
-            if made is not None:
-                for caller, name in tuple(self._names[key]):
+            named: set[tuple[Caller, str]] = set()
+            while made is not None and (rest := self._names[key] - named):  # who comes meanwhile shares it, too
+                for caller, name in rest:
                     await self._name(caller, name, made)
+                named |= rest
             transfer.tell("success")
         finally:
             self._names.pop(key, None)

@@ -40,7 +40,7 @@ class Pushes:
         else:
             destination = read_destination(parse_name(name), reach, insecure=insecure)
         key = repr(("push", checkpoint.path, destination))
-        transfer = self._transfers.join(key, partial(self._send, checkpoint, destination))
+        transfer = self._transfers.join(key, "retrieving manifest", partial(self._send, checkpoint, destination))
         async for told in transfer.follow():
             yield told
 
@@ -52,6 +52,5 @@ class Pushes:
         return found
 
     async def _send(self, checkpoint: Checkpoint, to: Destination, transfer: Transfer) -> None:
-        transfer.tell("retrieving manifest")
         await in_thread(partial(Pusher(self._settings).push, checkpoint, to, transfer.tell))
         transfer.tell("success")

@@ -10,7 +10,9 @@ import io
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
+from threading import Lock
 
 import httpx
 import msgspec
@@ -109,12 +111,12 @@ class Pusher:
     def _commit(self, files: list[Sent], to: Destination, tell: Tell) -> None:
         """All files in one commit of the repository, which is made, and private, where it is not there yet."""
         # A quarter of a second and 20 MiB, which only servers need that push.
+        import httpx2  # noqa: PLC0415 - what the hub's library speaks with
         import huggingface_hub as hub  # noqa: PLC0415
         from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
-        from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: PLC0415
 
-        disable_progress_bars()
-        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # that it is no quicker is no news
+        with _SETTING_UP:
+            _set_up_hub()
         api = hub.HfApi(self._settings.hub_url, token=self._settings.hub_token or False)
         try:
             api.create_repo(to.repository, private=True, exist_ok=True)
@@ -132,9 +134,25 @@ class Pusher:
                 api.create_commit(to.repository, additions, commit_message="Pushed with Atelier")
         except HfHubHTTPError as error:
             raise _refusal(to.repository, error.response.status_code, self._settings) from None
-        except (RuntimeError, ValueError, OSError) as error:
+        except (httpx2.HTTPError, RuntimeError, ValueError, OSError) as error:
             reason = error.__cause__ or error
             raise Unavailable(f"{to.repository} can't be pushed to {self._settings.hub_url}: {reason}") from None
+
+
+_SETTING_UP = Lock()
+
+
+@cache
+def _set_up_hub() -> None:
+    """Once: its clients wait no longer than others do, and what it tells a terminal nobody is told here."""
+    import httpx2  # noqa: PLC0415
+    import huggingface_hub as hub  # noqa: PLC0415
+    from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: PLC0415
+
+    timeout = httpx2.Timeout(_SILENCE_S, connect=_CONNECT_S)
+    hub.set_client_factory(lambda: httpx2.Client(follow_redirects=True, timeout=timeout))
+    disable_progress_bars()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # that it is no quicker is no news
 
 
 class _Counted(io.BufferedReader):

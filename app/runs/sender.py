@@ -51,6 +51,7 @@ _ASK_LATER = (429, 503)
 _LONGEST_ASKED_S = 3600.0  # what a receiver may put off by Retry-After
 _LEASE_MORE_S = 10.0  # beyond the time that an attempt may take
 _LAST_WORDS_S = 3.0  # what attempts under way get when the server stops
+_AFTER_ANSWERS_S = 0.05  # whoever waits for the run that has ended comes first
 _FORGET_EVERY_S = 60.0
 _FORGET_MOST = 500
 _DAY_S = 86400.0
@@ -90,7 +91,7 @@ class Sender:
         loop = self._loop
         if loop is not None and not loop.is_closed():
             with suppress(RuntimeError):  # it closed just now
-                loop.call_soon_threadsafe(self._woken.set)
+                loop.call_soon_threadsafe(loop.call_later, _AFTER_ANSWERS_S, self._woken.set)
 
     async def watch(self) -> None:
         """Sends and forgets, until cancelled. What is under way then has a moment to end; the rest is sent again."""
@@ -122,7 +123,7 @@ class Sender:
     async def _guarded(self, duty: Callable[[], Awaitable[float]]) -> float | None:
         """What the duty gives, if this process leads; a duty that fails is tried again with the next beat."""
         try:
-            if await asyncio.to_thread(self._locks.lead):
+            if self._settings.is_embedded or await asyncio.to_thread(self._locks.lead):
                 return await duty()
         except Unavailable as error:
             logger.warning("upkeep put off", extra={"action": duty.__name__, "error": error.message})
@@ -140,7 +141,7 @@ class Sender:
         while len(self._under_way) < self._settings.webhook_concurrency:
             hosts = Counter(self._under_way.values())
             busy = [host for host, count in hosts.items() if count >= self._most_a_host]
-            found = await self._store.read(lambda tx, of=busy: deliveries.due(tx, beat_s, of))  # type: ignore[misc]
+            found = await self._store.find(lambda tx, of=busy: deliveries.due(tx, beat_s, of))  # type: ignore[misc]
             chosen = self._choose(found, hosts)
             if chosen and self._transport is None:  # authorities are read from disk: not on the loop
                 self._transport = await asyncio.to_thread(_open_transport, webhook_reach(self._settings))

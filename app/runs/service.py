@@ -8,7 +8,6 @@ from typing import Any, Protocol
 import msgspec
 
 from app import clock, ids
-from app.domain.artifact import Artifact
 from app.domain.detail import Detail, Part
 from app.domain.event import QueuePosition, Tick
 from app.domain.request import Caller, RunRequest
@@ -27,7 +26,6 @@ from app.runs.publications import Publication, Publications
 from app.runs.record import NOTHING_ELSE
 from app.store import details, lists
 from app.store import runs as run_rows
-from app.store.files import artifacts_of
 from app.store.lists import Filters, Listed, LogQuery
 from app.store.store import Store
 from app.tally import Tally
@@ -191,19 +189,19 @@ class RunService:
         """At most so many runs of the caller's app, the newest first."""
         return await self._store.read(lambda tx: lists.run_page(tx, caller.app_id, filters, limit))
 
-    async def detail(self, caller: Caller, run_id: str, parts: Collection[Part]) -> Detail:
-        """The run with everything that is asked for, all of one moment. Raises NotFound, also for another app's."""
-        detail = await self._store.read(
-            lambda tx: details.find_detail(tx, caller.app_id, run_id, parts), of_one_moment=True
-        )
+    async def detail(
+        self, caller: Caller, run_id: str, parts: Collection[Part], *, has_few_steps: bool = False
+    ) -> Detail:
+        """The run with everything that is asked for, all of one moment. Raises NotFound, also for another app's.
+
+        `has_few_steps`: as runs of the documents that ship have; they are told sooner.
+        """
+        ask = self._store.find if has_few_steps else self._store.read
+        detail = await ask(lambda tx: details.find_detail(tx, caller.app_id, run_id, parts), of_one_moment=True)
         if detail is None:
             raise NotFound("Workflow run not found.")
         subject().run = detail.run.id
         return detail
-
-    async def made(self, run: Run) -> Sequence[Artifact]:
-        """What the run has made."""
-        return await self._store.read(lambda tx: artifacts_of(tx, run.id))
 
     async def stop(self, caller: Caller, task_or_run_id: str) -> Run:
         """Stops the run of a task at once; an ended run keeps its end. Raises NotFound.

@@ -34,6 +34,8 @@ def settled_again(
     checkpoint = _checkpoint(recipe, again.get("model_name", ""), catalogue, stand_ins)
     fitting = Fitting(catalogue.adapters, checkpoint.family, lenient=True)
     inputs |= {"model_name": checkpoint.name, **_adapters(inputs, checkpoint, fitting)}
+    if not recipe.is_ours:  # elsewhere a textual inversion is a word of the prompt, and named nowhere else
+        inputs |= fitting.embeddings(recipe.prompt, recipe.negative_prompt)
     for name in ("loras", "embeddings", "vae", "control_net"):
         if not inputs.get(name):
             inputs.pop(name, None)

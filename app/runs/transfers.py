@@ -37,9 +37,9 @@ class Stopped(Exception):
 class Transfer:
     """One that is under way. Whoever comes late hears everything, of each file the last that was told."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, first: str) -> None:
         self._loop = loop
-        self._told: list[Told] = []
+        self._told = [Told(first)]
         self._changed = asyncio.Event()
         self._ended = False
         self._error: AtelierError | None = None
@@ -115,12 +115,12 @@ class Transfers:
         self._tasks: set[asyncio.Task[None]] = set()
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
-    def join(self, key: str, work: Callable[[Transfer], Awaitable[None]]) -> Transfer:
-        """The transfer of that key, begun if it is not under way."""
+    def join(self, key: str, first: str, work: Callable[[Transfer], Awaitable[None]]) -> Transfer:
+        """The transfer of that key, begun if it is not under way; `first` is told at once, even while it waits."""
         known = self._under_way.get(key)
         if known is not None:
             return known
-        transfer = self._under_way[key] = Transfer(asyncio.get_running_loop())
+        transfer = self._under_way[key] = Transfer(asyncio.get_running_loop(), first)
         task = asyncio.create_task(self._do(key, transfer, work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -77,8 +77,8 @@ def forget_silent(tx: Tx) -> None:
     tx.put(_forget_silent, {})
 
 
-def dismiss(tx: Tx, checkpoint: str, worker_id: str) -> None:
-    """Asks every other worker that has the checkpoint in memory to let go of it.
+def dismiss(tx: Tx, checkpoint: str, worker_id: str = "") -> None:
+    """Asks every worker but `worker_id` that has the checkpoint in memory to let go of it.
 
     One that tells anew what it has at that moment does not hear of it: whoever wants it gone looks again.
     """

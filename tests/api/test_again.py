@@ -170,9 +170,10 @@ def test_a_picture_of_automatic1111_is_made_as_far_as_its_text_goes(atelier: Ate
         (written("Steps: 20, Size: 9999x64, Sampler: Euler"), "`int` <= 2048"),
         (written("Steps: many, Size: 64x64, Sampler: Euler"), "'Steps' is no number"),
         (written('{"checkpoint": "atelier-shapes"}'), "The recipe lacks width, height"),
+        (written('{"prompt": "a cat", "Steps": 30}'), "The recipe is none of Atelier's"),
         (written('{"checkpoint": ' + "[" * 5000), "The recipe can't be read"),
     ],
-    ids=["text", "cut", "silent", "words", "huge", "wrong", "poor", "deep"],
+    ids=["text", "cut", "silent", "words", "huge", "wrong", "poor", "foreign", "deep"],
 )
 def test_what_no_picture_could_come_of_is_refused(atelier: Atelier, content: bytes, says: str) -> None:
     answer = from_image(atelier, content)
@@ -185,6 +186,21 @@ def test_a_picture_that_ends_too_early_is_made_again_but_not_compared(atelier: A
     outputs = again(atelier, picture[:-2000])
     assert (outputs["same_pixels"], len(outputs["files"])) == (None, 1)
     assert outputs["notes"][0].startswith("The picture in the file can't be decoded: ")
+
+
+def test_a_file_of_another_size_than_it_says_is_told_so_and_not_decoded(atelier: Atelier) -> None:
+    (picture,) = painted(atelier)
+    chunks, out = PngInfo(), io.BytesIO()
+    chunks.add_text("atelier", Image.open(io.BytesIO(picture)).text["atelier"])
+    Image.new("1", (9000, 9000)).save(out, "PNG", pnginfo=chunks)
+    outputs = again(atelier, out.getvalue())
+    assert (outputs["same_pixels"], outputs["text"]) == (False, "Another size.")
+    assert outputs["notes"] == ["The file has 9000 x 9000 pixels, and the new picture 64 x 64."]
+
+
+def test_a_picture_of_the_longest_prompt_is_made_again(atelier: Atelier) -> None:
+    (picture,) = painted(atelier, prompt="a star" + " " * 12_000, steps=1)
+    assert again(atelier, picture)["same_pixels"] is True
 
 
 def test_a_request_names_its_user_and_one_picture(atelier: Atelier) -> None:
@@ -204,6 +220,8 @@ def test_the_command_makes_a_picture_again_and_says_what_differs(atelier: Atelie
     done = run_command(atelier.env, "again", str(other), *words)
     assert done.status == 1
     assert "- checkpoint was dreamy, and is atelier-shapes" in done.stdout
+    elsewhere = ("--url", f"{atelier.url}/llamago", "--key", atelier.key)
+    assert "404, and not as Atelier does" in run_command(atelier.env, "again", str(first), *elsewhere).stderr
     done = run_command(atelier.env, "again", str(tmp_path / "nothing.png"), *words)
     assert (done.status, done.stderr.endswith("nothing.png can't be read: No such file or directory.\n")) == (1, True)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import sys
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,22 @@ def test_a_port_in_use_gets_one_sentence(tmp_path: Path, web: Atelier) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_a_usual_port_that_is_taken_is_done_without_and_told(tmp_path: Path) -> None:
+    known = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "ATELIER_WORKER": "none", "ATELIER_LLAMAGO_PORT": "none"}
+    with ExitStack() as held:
+        with suppress(OSError):  # somebody else has it already
+            held.enter_context(socket.create_server(("127.0.0.1", 11434)))
+        command = [sys.executable, "-m", "app", "serve", "--port", "0"]
+        server = held.enter_context(
+            subprocess.Popen(command, cwd=tmp_path, env=known, stderr=subprocess.PIPE, text=True)
+        )
+        assert server.stderr is not None
+        told = server.stderr.readline()
+        server.terminate()
+    assert "Port 11434 on 127.0.0.1 can't be used: Address already in use. Set ATELIER_OLLAMA_PORT to another" in told
+    assert "Clients of Ollama find the main port only. action=port_taken" in told
+
+
 def test_a_second_server_on_the_same_data_gets_one_sentence(web: Atelier) -> None:
     done = atelier(web.data_dir, "serve", "--port", "0", ATELIER_DATA_DIR=str(web.data_dir))
     assert done.returncode == 1
@@ -74,10 +92,23 @@ def test_a_wrong_setting_is_named_at_the_start(tmp_path: Path, name: str, value:
     assert "Traceback" not in done.stderr
 
 
-def test_settings_are_listed_with_their_defaults(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("ATELIER_PORT=8123\nATELIER_SECRET_KEY=quiet\n")
+def test_inputs_that_are_none_are_told_before_anything_is_asked(tmp_path: Path) -> None:
+    done = atelier(tmp_path, "run", "prompt=a heart", "seed")
+    assert done.returncode == 1
+    assert done.stderr == "atelier: Several inputs are name=value each, not 'seed'.\n"
+
+
+def test_settings_are_listed_as_they_are_written_with_their_defaults(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(
+        "ATELIER_PORT=8123\nATELIER_SECRET_KEY=quiet\nATELIER_OLLAMA_PORT=none\nATELIER_GPU_WITHOUT=fused,graphs\n"
+        'ATELIER_CHECKPOINT_ALIASES={"dreams": "dreamshaper_8"}\n'
+    )
     listed = atelier(tmp_path, "settings").stdout
     assert re.search(r"ATELIER_PORT +8123 +8000 ", listed)
+    assert re.search(r"ATELIER_OLLAMA_PORT +none +11434 ", listed)
+    assert re.search(r"ATELIER_GPU_WITHOUT +fused,graphs +what", listed)
+    assert re.search(r'ATELIER_CHECKPOINT_ALIASES +{"dreams": "dreamshaper_8"} +JSON', listed)
+    assert re.search(r"ATELIER_OPEN_TO_LOOPBACK +false +false ", listed)
     assert "DATABASE_URL" in listed
     assert "quiet" not in listed
 

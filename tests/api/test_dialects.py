@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from app.api.documents.dialects import dialects_page
 from app.api.pictures.table import COLUMNS, ROWS, Effect
 from tests.adapters import dress
-from tests.dialects import NO_PICTURES, QUICKLY, SHAPES, Json, Pictures, Speaker, half, png, sha256
+from tests.dialects import NO_PICTURES, QUICKLY, SHAPES, Json, Pictures, Speaker, b64, half, png, sha256
 from tests.servers import ROOT, running
 
 RED, BLUE, MASK = png(), png(color="blue"), half()
@@ -185,8 +185,14 @@ SAYS: dict[str, dict[str, list[Said]]] = {
     },
     "reference weight": _everywhere("reference_weight", "reference_strength", 0.5, TWO),
     "mask": {
-        name: [Said({}, IMAGE | {"mask": sha256(MASK)}, MASKED)]
-        for name in ("dify", "openai", "ollama", "llamago", "allm")
+        **{
+            name: [Said({}, IMAGE | {"mask": sha256(MASK)}, MASKED)]
+            for name in ("dify", "openai", "ollama", "llamago", "allm")
+        },
+        "llamago": [
+            Said(where, IMAGE | {"mask": sha256(MASK)}, ONE)
+            for where in ({"mask": b64(MASK)}, {"options.mask": b64(MASK)})
+        ],
     },
     "strength": {
         **_everywhere("strength", "denoising_strength", 1.0, ONE),
@@ -274,7 +280,11 @@ SAYS: dict[str, dict[str, list[Said]]] = {
     "moderation": {"openai": [Said({"moderation": "low"})]},
     "settings of texts": {
         "ollama": [Said({"system": "s", "template": "t", "format": "json", "raw": True, "options.temperature": 1})],
-        "llamago": [Said({"suffix": "s", "system": "s", "template": "t", "raw": True, "options.num_predict": 9})],
+        "llamago": [
+            Said(
+                {"suffix": "s", "system": "s", "template": "t", "format": "json", "raw": True, "options.num_predict": 9}
+            )
+        ],
     },
     "unknown fields": {
         "dify": [Said({"inputs.stepz": 1})],
@@ -364,6 +374,15 @@ def _sized(dialect: str, width: int, height: int) -> Json:
         return {"size": f"{width}x{height}"}
     place = "options.{}" if dialect == "llamago" else "{}"
     return {place.format("width"): width, place.format("height"): height}
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/images/generations", "/api/generate", "/ollama/v1/images/generations", "/v1/allm/image"]
+)
+def test_the_document_tells_of_the_headers_that_are_heard(speaker: Speaker, path: str) -> None:
+    operation = speaker.server.http.get("/openapi.json").json()["paths"][path]["post"]
+    told = {each["name"] for each in operation["parameters"]}
+    assert told == {"Idempotency-Key", "X-Priority", "Cancel-After"}
 
 
 def test_the_page_is_what_the_table_says() -> None:

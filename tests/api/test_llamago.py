@@ -121,12 +121,31 @@ REFUSED: dict[str, tuple[str, dict[str, Any], int, Any]] = {
         {"code": 404, "message": "model 'x' not found", "type": "not_found_error"},
     ),
     "no text": (GENERATE, {"prompt": 1}, 400, "prompt: expected str, got int"),
+    "a prompt without end": (GENERATE, {"prompt": "a" * 32_001}, 400, "prompt: expected str of length <= 32000"),
+    "a setting of another type": (
+        GENERATE,
+        {"prompt": "a", "options": {"steps": "many"}},
+        400,
+        "options.steps must be a number",
+    ),
     "no base64": (GENERATE, {"prompt": "a", "images": ["-"]}, 400, "images[0] is no base64"),
+    "no picture": (
+        GENERATE,
+        {"prompt": "a", "images": ["aGk="]},
+        400,
+        "images[0] is no picture that can be read; send PNG, JPEG, WebP, GIF or BMP, from its first byte to its last",
+    ),
     "a mask of nothing": (
         GENERATE,
         {"prompt": "a", "options": {"mask": "aGk="}},
         400,
         "options.mask needs the picture that it belongs to, in images",
+    ),
+    "a mask of nothing, beside the options": (
+        GENERATE,
+        {"prompt": "a", "mask": "aGk="},
+        400,
+        "mask needs the picture that it belongs to, in images",
     ),
     "keep_alive without a unit": (
         GENERATE,
@@ -159,6 +178,12 @@ REFUSED: dict[str, tuple[str, dict[str, Any], int, Any]] = {
     ),
     "what is not there": ("/api/pull", {"model": "x"}, 404, "There is nothing at /llamago/api/pull."),
 }
+
+
+def test_slots_are_told_by_none_that_was_not_started_for_it(port: httpx.Client) -> None:
+    answer = port.get("/slots")
+    said = "This server does not support slots endpoint. Start it with `--slots`"
+    assert (answer.status_code, answer.json()) == (500, {"error": said})
 
 
 @pytest.mark.parametrize("case", REFUSED)

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
+import socket
+import sqlite3
+import struct
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from PIL import Image
+from PIL.ExifTags import Base
 
 from tests.media import picture, png_bomb
 from tests.servers import ROOT, Atelier, running
@@ -25,7 +32,7 @@ Json = dict[str, Any]
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Atelier]:
     """Its engine paints small squares at once."""
-    settings = {"worker_module": "tests.chaos.painter", "outbound_allow": "127.0.0.1"}
+    settings = {"worker_module": "tests.chaos.painter", "outbound_allow": "127.0.0.1", "retry_delay_s": "0"}
     with running(tmp_path_factory.mktemp("openai"), **settings) as server:
         server.until_ready()
         yield server
@@ -62,6 +69,10 @@ SIZES = "'auto' and WIDTHxHEIGHT in pixels, both multiples of"
 SUPPORTED = "Supported file formats are 'image/jpeg', 'image/png', and 'image/webp'."
 ADDRESS = "Expected an address (https://…) or a picture as a data URL (data:image/png;base64,…)."
 NO_FILES = "Invalid type for 'image': expected one of an array of files or file, but got a string instead."
+GPT_2_SIZES = f"{SIZES} 16 from 64 to 3840, at most 1 to 3 flat or narrow, at most 8294400 pixels in all"
+OR_ACCESS = "or you do not have access to it."
+ONLY_ONE = "You provided multiple values for this parameter, whereas only one is allowed."
+NOBODYS = "0196d2a4-0000-7000-8000-000000000000"
 QUALITIES = "'auto', 'low', 'medium', 'high', 'xhigh', 'max', 'standard', and 'hd'"
 
 REFUSALS: dict[str, tuple[Json, int, str | None, str | None, str]] = {
@@ -107,7 +118,14 @@ REFUSALS: dict[str, tuple[Json, int, str | None, str | None, str]] = {
         400,
         "invalid_value",
         "size",
-        f"Invalid value: '2048x512'. Supported values are {SIZES} 16 from 64 to 3840, at most 1 to 3 flat or narrow.",
+        f"Invalid value: '2048x512'. Supported values are {GPT_2_SIZES}.",
+    ),
+    "a size of too many pixels": (
+        generating({"model": "gpt-image-2", "size": "3840x2176"}),
+        400,
+        "invalid_value",
+        "size",
+        f"Invalid value: '3840x2176'. Supported values are {GPT_2_SIZES}.",
     ),
     "too many": (
         generating({"n": 11}),
@@ -189,6 +207,26 @@ REFUSALS: dict[str, tuple[Json, int, str | None, str | None, str]] = {
         generating({"steps": 500}),
         *(400, "invalid_value", "steps", "steps must be an integer from 1 to 150, got 500"),
     ),
+    "an extra of another type": (
+        generating({"cfg_scale": "much"}),
+        400,
+        "invalid_type",
+        "cfg_scale",
+        "Invalid type for 'cfg_scale': expected a number, but got a string instead.",
+    ),
+    "an extra that is no text": (
+        generating({"loras": ["ink"]}),
+        *(400, "invalid_type", "loras", "Invalid type for 'loras': expected a string, but got an array instead."),
+    ),
+    "an extra that is no yes or no": (
+        generating({"exclusive": {}}),
+        *(
+            400,
+            "invalid_type",
+            "exclusive",
+            "Invalid type for 'exclusive': expected a boolean, but got an object instead.",
+        ),
+    ),
     "an extra that a field has settled": (
         generating({"size": "64x64", "width": 128}),
         *(400, "invalid_value", "width", "'width' is said twice, by a field of OpenAI's and by itself."),
@@ -196,6 +234,30 @@ REFUSALS: dict[str, tuple[Json, int, str | None, str | None, str]] = {
     "a model that is not here": (
         generating({"model": "nowhere"}),
         *(404, "model_not_found", "model", "The model `nowhere` does not exist or you do not have access to it."),
+    ),
+    "a model with a number without end": (
+        generating({"model": f"gpt-image-{'1' * 5000}"}),
+        *(404, "model_not_found", "model", f"The model `gpt-image-{'1' * 5000}` does not exist {OR_ACCESS}"),
+    ),
+    "a field that comes twice": (
+        {"url": EDITS, "data": {"prompt": "a cat", "n": ["1", "2"]}, "files": {"image": file(PNG)}},
+        *(400, "duplicate_parameter", "n", f"Duplicate parameter: 'n'. {ONLY_ONE}"),
+    ),
+    "two masks": (
+        {**editing(), "files": [("image", file(PNG)), ("mask", file(PNG)), ("mask", file(PNG))]},
+        *(400, "duplicate_parameter", "mask", f"Duplicate parameter: 'mask'. {ONLY_ONE}"),
+    ),
+    "a mask that is a text": (
+        editing({"image": file(PNG), "mask": (None, "mask.png")}),
+        *(400, "invalid_type", "mask", "Invalid type for 'mask': expected a file, but got a string instead."),
+    ),
+    "a picture that nobody chose": (
+        editing({"image": ("", b"", "application/octet-stream"), "mask": (None, "")}),
+        *(400, "missing_required_parameter", "image", "Missing required parameter: 'image'."),
+    ),
+    "a form without a boundary": (
+        {"url": EDITS, "content": b"", "headers": {"content-type": "multipart/form-data"}},
+        *(400, "bad_request", None, "The form can't be read: its Content-Type names no boundary."),
     ),
     "an edit without a picture": (
         {"url": EDITS, "files": {"prompt": (None, "a cat")}},
@@ -234,6 +296,18 @@ REFUSALS: dict[str, tuple[Json, int, str | None, str | None, str]] = {
         editing({"image": file(picture("JPEG", (64, 64)))}, model="dall-e-2"),
         *(400, None, "image", "Uploaded image must be a PNG and less than 4 MB."),
     ),
+    "a mask for DALL·E 2 that is no square": (
+        editing({"image": file(PNG), "mask": file(picture(size=(32, 64)))}, model="dall-e-2"),
+        *(400, None, "mask", "Uploaded image must be square; it is 32x64."),
+    ),
+    "two pictures for DALL·E 2": (
+        editing_json(images=[{"image_url": data_url(PNG)}] * 2, model="dall-e-2"),
+        400,
+        "array_above_max_length",
+        "images",
+        "Invalid 'images': array too long. Expected an array with maximum length 1, "
+        "but got an array with length 2 instead.",
+    ),
     "a mask of another size": (
         editing({"image": file(PNG), "mask": file(picture(size=(32, 64)))}),
         *(
@@ -259,9 +333,20 @@ REFUSALS: dict[str, tuple[Json, int, str | None, str | None, str]] = {
         editing_json(image="cat.png"),
         *(400, "invalid_value", "image", f"Invalid value: 'cat.png'. {ADDRESS}"),
     ),
-    "a file that is not there": (
+    "a picture in JSON of no use": (
+        editing_json(images=[{"image_url": data_url(PNG)}, {"image_url": data_url(picture("GIF"))}]),
+        400,
+        "unsupported_file_mimetype",
+        "images[1].image_url",
+        f"Invalid file 'images[1].image_url': unsupported mimetype ('image/gif'). {SUPPORTED}",
+    ),
+    "a file whose id is none": (
         editing_json(images=[{"file_id": "file-abc"}]),
         *(404, "file_not_found", "images[0].file_id", "There is no file 'file-abc'."),
+    ),
+    "a file that is not there": (
+        editing_json(images=[{"image_url": data_url(PNG)}, {"file_id": NOBODYS}]),
+        *(404, "file_not_found", "images[1].file_id", f"There is no file '{NOBODYS}'."),
     ),
     "a variation with a prompt": (
         {"url": VARIATIONS, "data": {"prompt": "a cat"}, "files": {"image": file(PNG)}},
@@ -295,6 +380,22 @@ def test_a_picture_that_cannot_be_read_is_refused_before_there_is_a_run(
     assert web.http.get(runs).json()["data"] == []
 
 
+def part(disposition: str, content: bytes) -> bytes:
+    return f"--B\r\nContent-Disposition: form-data; {disposition}\r\n\r\n".encode() + content + b"\r\n"
+
+
+def test_a_form_that_breaks_off_is_none(web: Atelier) -> None:
+    form = part('name="image"; filename="cat.png"', PNG) + part('name="prompt"', b"a cat without a hat")
+    answer = web.http.post(EDITS, content=form[:-16], headers={"content-type": "multipart/form-data; boundary=B"})
+    assert answer.json()["error"]["message"] == "The form can't be read: it ends before its last boundary."
+
+
+def test_a_file_may_have_its_name_as_old_clients_write_it(house: Atelier) -> None:
+    form = part('name="prompt"', b"a cat") + part("name=\"image\"; filename*=utf-8''caf%C3%A9.png", PNG) + b"--B--"
+    answer = house.http.post(EDITS, content=form, headers={"content-type": "multipart/form-data; boundary=B"})
+    assert inputs_of(house, answer)["image"]["filename"] == "café.png"
+
+
 def test_other_errors_have_the_four_keys_too(web: Atelier) -> None:
     nobody = web.http.post(GENERATIONS, json={"prompt": "a cat"}, headers={"authorization": "Bearer app-wrong"})
     assert (nobody.status_code, nobody.json()["error"]["code"]) == (401, "invalid_api_key")
@@ -305,6 +406,15 @@ def test_other_errors_have_the_four_keys_too(web: Atelier) -> None:
     strange = web.http.post(VARIATIONS, json={})
     assert (strange.status_code, set(strange.json()["error"])) == (415, {"message", "type", "param", "code"})
     assert web.http.get("/v1/models/no/such:model").json()["error"]["code"] == "model_not_found"
+
+
+def test_openais_client_in_a_browser_may_say_and_hear_what_it_does_elsewhere(web: Atelier) -> None:
+    asked = "authorization,content-type,idempotency-key,openai-organization,openai-project,x-stainless-retry-count"
+    page = {"origin": "https://example.org"}
+    wishes = {**page, "access-control-request-method": "POST", "access-control-request-headers": asked}
+    assert web.http.options(GENERATIONS, headers=wishes).status_code == 200
+    heard = web.http.post(GENERATIONS, json={}, headers=page).headers["access-control-expose-headers"]
+    assert {"X-Should-Retry", "Retry-After", "X-Workflow-Run-Id"} <= set(heard.split(", "))
 
 
 def test_a_key_that_may_not_paint_is_told_so(web: Atelier) -> None:
@@ -346,6 +456,73 @@ def test_urls_are_absolute_and_can_be_opened_by_anybody(house: Atelier) -> None:
     assert made["url"].startswith(f"{house.url}/files/tools/")
     assert httpx.get(made["url"]).content.startswith(b"\x89PNG")
     assert "b64_json" not in made
+
+
+def test_a_preset_says_what_the_request_leaves_open(house: Atelier) -> None:
+    soft = {
+        "model": "soft",
+        "from": "atelier-shapes",
+        "parameters": {"strength": 0.3, "format": "jpeg"},
+        "stream": False,
+    }
+    assert house.http.post("/api/create", json=soft).status_code == 200
+    asked = {"model": "soft", "steps": "4"}
+    edit, sharper, variation = (
+        inputs_of(house, house.http.post(**each))
+        for each in (
+            editing(**asked, output_format="png"),
+            editing(**asked, input_fidelity="high"),
+            {"url": VARIATIONS, "data": asked, "files": {"image": file(PNG)}},
+        )
+    )
+    assert [each["strength"] for each in (edit, sharper, variation)] == [0.3, 0.4, 0.3]
+    assert [each["format"] for each in (edit, sharper, variation)] == ["png", "jpeg", "jpeg"]
+
+
+def test_a_run_that_failed_or_was_stopped_can_be_found_by_its_answer(house: Atelier) -> None:
+    failed = house.http.post(GENERATIONS, json={"prompt": "too large"})
+    run = house.detail(failed.headers["x-workflow-run-id"])
+    assert (failed.status_code, failed.headers["x-should-retry"]) == (500, "false")
+    assert (run["status"], run["error"]) == ("failed", failed.json()["error"]["message"])
+
+
+def test_a_picture_that_is_lost_is_told_of_as_an_error_of_its_own(house: Atelier) -> None:
+    """Nothing that belongs to it has been sent yet: of a stream its event, of an answer the status."""
+
+    def told(**how: Any) -> httpx.Response:
+        body = {"prompt": "noise", "n": 2, "seed": 900, "steps": 1, "response_format": "b64_json", **how}
+        return house.http.post(GENERATIONS, json=body, headers={"idempotency-key": "lost"})
+
+    def lose(picture: Json) -> None:
+        name = hashlib.sha256(base64.b64decode(picture["b64_json"])).hexdigest()
+        (house.data_dir / "artifacts" / name[:2] / name[2:4] / name).unlink()
+
+    first, second = told().json()["data"]
+    lose(second)
+    assert [event for event, _ in frames(told(stream=True).text) if event] == ["image_generation.completed", "error"]
+    lose(first)
+    assert (told().status_code, told().json()["error"]["code"]) == (404, "not_found")
+
+
+def test_who_is_cut_off_in_the_middle_of_an_answer_and_asks_again_gets_the_same_pictures(house: Atelier) -> None:
+    asked = {"prompt": "noise", "n": 10, "steps": 1, "user": "cut off", "response_format": "b64_json"}
+    body, address = json.dumps(asked).encode(), urlsplit(house.url)
+    head = f"POST {GENERATIONS} HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer {house.key}\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection((str(address.hostname), address.port or 0), timeout=60) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.sendall(head.encode() + body)
+        told = client.recv(4096)
+    house.until("the call is seen to have broken", lambda: broken_calls(house))
+    again = house.http.post(GENERATIONS, json=asked)
+    assert again.headers["x-workflow-run-id"].encode() in told
+    assert len(again.json()["data"]) == 10
+
+
+def broken_calls(server: Atelier) -> int:
+    with closing(sqlite3.connect(server.data_dir / "atelier.db")) as database:
+        (count,) = database.execute("SELECT count(*) FROM open_calls WHERE broke_at IS NOT NULL").fetchone()
+    return int(count)
 
 
 def test_a_style_is_told_as_the_prompt_that_was_painted(house: Atelier) -> None:
@@ -408,7 +585,7 @@ def test_pictures_come_by_every_name_and_way(house: Atelier) -> None:
         answer = house.http.post(**asked)
         assert answer.status_code == 200, answer.text
         inputs = inputs_of(house, answer)
-        assert (inputs["image"]["mime_type"], inputs["strength"]) == ("image/png", 0.75)
+        assert inputs["image"]["mime_type"] == "image/png"
 
 
 def test_a_picture_at_an_address_is_fetched_before_there_is_a_run(house: Atelier) -> None:
@@ -438,6 +615,18 @@ def test_the_first_picture_is_changed_and_the_others_are_references(house: Ateli
     assert [each["size"] for each in (inputs["image"], *inputs["reference"])] == [len(each) for each in pictures]
     assert (inputs["mask"]["size"], inputs["strength"], inputs["reference_weight"]) == (len(PNG), 0.75, 0.5)
     assert answer.json()["data"][0]["b64_json"]
+
+
+def test_a_mask_has_the_size_of_the_photo_as_it_is_seen(house: Atelier) -> None:
+    turned, photo = Image.Exif(), io.BytesIO()
+    turned[Base.Orientation] = 6  # the camera was held upright
+    Image.new("RGB", (96, 64)).save(photo, "JPEG", exif=turned)
+    upright, lying = (
+        house.http.post(**editing({"image": file(photo.getvalue()), "mask": file(picture(size=size))}, steps="2"))
+        for size in ((64, 96), (96, 64))
+    )
+    assert upright.status_code == 200
+    assert lying.json()["error"]["message"].endswith("but it is 96x64, and the image is 64x96.")
 
 
 def test_the_same_edit_under_the_same_key_is_one_run(house: Atelier) -> None:

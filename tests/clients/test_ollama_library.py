@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,15 @@ def test_a_modelfile_of_2024_is_understood(server: Atelier) -> None:
     assert wrong.json() == {"error": "steps must be an integer from 1 to 150, got '1000'"}
 
 
+@pytest.mark.parametrize("text", ['say "hi"\nthere', " spaces ", '"quoted"', 'the end"', "# none", "a\n\nb", "x\\ny"])
+def test_the_modelfile_that_is_shown_makes_the_same_model(text: str, caller: ollama.Client, server: Atelier) -> None:
+    texts = {"system": text, "template": text, "license": [text], "parameters": {"negative_prompt": text, "steps": 3}}
+    caller.create("shown", from_="atelier-shapes", **texts)
+    before = caller.show("shown").model_dump(exclude={"modified_at"})
+    assert ask(server, "/api/create", {"model": "shown", "modelfile": before["modelfile"]}).is_success
+    assert caller.show("shown").model_dump(exclude={"modified_at"}) == before
+
+
 def test_texts_that_are_none_do_no_harm(server: Atelier) -> None:
     half = r'"system": "a\u0000\ud800", "parameters": {"negative_prompt": "\udfff"}}'
     body = '{"model": "odd", "from": "atelier-shapes", ' + half
@@ -184,6 +194,18 @@ def test_errors_are_ollamas(method: str, path: str, body: Any, status: int, erro
     assert (answer.status_code, answer.json()) == (status, {"error": error})
 
 
+def test_what_nobody_foresaw_is_the_last_line_of_a_stream(keeper: ollama.Client, server: Atelier) -> None:
+    keeper.create("spoiled", from_="atelier-shapes")
+    told = []
+    for parameters in ("{", "{}"):
+        with sqlite3.connect(server.data_dir / "atelier.db", timeout=10) as database:
+            database.execute("UPDATE presets SET parameters = ? WHERE folded = 'spoiled:latest'", (parameters,))
+        answer = keeper._client.post("/api/pull", json={"model": "spoiled"})
+        told.append(answer.text.replace('{"status":"pulling manifest"}\n', "", 1))
+    assert told == ['{"error":"Internal server error"}\n', '{"status":"success"}\n']
+    keeper.delete("spoiled")
+
+
 def test_each_app_has_presets_of_its_own(caller: ollama.Client, server: Atelier, echo: ollama.Client) -> None:
     caller.create("mine", from_="atelier-shapes", parameters={"steps": 2})
     assert refused(echo.copy, "mine", "yours") == (404, 'model "mine" not found')
@@ -233,6 +255,7 @@ def test_a_new_checkpoint_paints_with_the_next_request(atelier: Atelier, painter
         assert size_of(painter.generate("brought", "a moon", steps=1, stream=False).image) == (64, 64)
     finally:
         maker.delete("brought")
+    atelier.until("it has left memory, too", lambda: "brought:latest" not in {each.model for each in maker.ps().models})
     assert refused(painter.generate, "brought", "a moon") == (404, "model 'brought' not found")
 
 
@@ -327,6 +350,13 @@ def test_files_take_a_scope_that_callers_have_not(caller: ollama.Client, tmp_pat
     ):
         status, error = refused(call, *words)
         assert (status, "lacks the scope 'checkpoints'" in error) == (403, True)
+
+
+def test_what_is_listed_can_be_deleted_whatever_its_file_is_called(keeper: ollama.Client, server: Atelier) -> None:
+    checkpoint(server.checkpoints_dir / "my own (v2).safetensors")
+    assert "my own (v2):latest" in {each.model for each in keeper.list().models}
+    assert keeper.delete("my own (v2):latest").status == "success"
+    assert not (server.checkpoints_dir / "my own (v2).safetensors").exists()
 
 
 def test_what_ships_stays(keeper: ollama.Client) -> None:

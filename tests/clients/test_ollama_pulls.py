@@ -85,6 +85,7 @@ def test_a_repository_is_pulled_and_known_by_the_name_that_was_asked_for(
     for name in ("hf.co/me/one", "HF.co/me/one:latest", "one-v1"):
         assert client.create("of-it", from_=name, parameters={"steps": 2}).status == "success"
     assert client.pull("hf.co/me/one").status == client.pull("one-v1").status == "success"
+    assert client.pull("registry.ollama.ai/library/One-v1:latest").status == "success"
     assert len([path for path, _ in hub.asked if path.startswith("/files/me/one/")]) == 1
 
 
@@ -120,6 +121,16 @@ def test_two_pulls_are_one_and_go_on_without_their_clients(
     assert hub.ranges_asked[begun:] == [None]
 
 
+def test_a_file_that_is_called_as_any_other_gets_its_repositorys_name(
+    hub: Hub, client: ollama.Client, server: Atelier, content: bytes
+) -> None:
+    hub.repositories["me/alpha"] = {"model.safetensors": content}
+    hub.repositories["me/beta"] = {"diffusion_pytorch_model.fp16.safetensors": content}
+    for name in ("alpha", "beta"):
+        assert client.pull(f"me/{name}").status == "success"
+        assert (server.checkpoints_dir / f"{name}.safetensors").is_file()
+
+
 def test_damaged_bytes_are_not_kept(hub: Hub, client: ollama.Client, server: Atelier, content: bytes) -> None:
     hub.repositories["me/damaged"] = {"damaged.safetensors": content}
     hub.damaged.add("me/damaged/damaged.safetensors")
@@ -152,8 +163,11 @@ def test_the_server_of_a_name_is_asked_too(hub: Hub, client: ollama.Client, cont
 def test_a_lora_lies_among_the_loras(hub: Hub, client: ollama.Client, server: Atelier, tmp_path: Path) -> None:
     lora(tmp_path, "pulled-ink")
     hub.repositories["me/ink"] = {"pulled-ink.safetensors": (tmp_path / "loras/pulled-ink.safetensors").read_bytes()}
-    assert client.pull("me/ink").status == "success"
+    begun = len(hub.ranges_asked)
+    for _ in range(2):
+        assert client.pull("me/ink").status == "success"
     assert (server.checkpoints_dir / "loras" / "pulled-ink.safetensors").is_file()
+    assert hub.ranges_asked[begun:] == [None]
 
 
 def test_what_is_no_checkpoint_and_what_has_its_name_is_refused(
@@ -270,20 +284,28 @@ def test_npm_keeps_models(hub: Hub, server: Atelier, client: ollama.Client, cont
 # --- the end of a server
 
 
-def test_a_killed_server_goes_on_with_the_next_pull(
-    hub: Hub, folder: Path, server: Atelier, client: ollama.Client, content: bytes
+def test_of_two_servers_one_pulls_and_the_other_takes_over_when_it_is_killed(
+    hub: Hub, folder: Path, server: Atelier, client: ollama.Client, content: bytes, tmp_path: Path
 ) -> None:
     hub.repositories["me/killed"] = {"killed.safetensors": content}
     hub.holds_at, begun = 70_000, len(hub.ranges_asked)
-    told = iter(client.pull("me/killed", stream=True))
+    settings = {"checkpoints_dir": str(server.checkpoints_dir), "ollama_port": "0", "open_to_loopback": "true"}
+    other = begin(tmp_path, hub, **settings)
+    try:
+        heard = [iter(client.pull("me/killed", stream=True))]
+        until_half(heard[0])
+        heard.append(iter(ollama.Client(host=other.urls["Ollama"]).pull("me/killed", stream=True)))
+        until_half(heard[1])  # which a program on the same machine hears without a key
+        assert hub.ranges_asked[begun:] == [None]
+        server.kill()
+        hub.go_on.set()
+        assert statuses(heard[1])[-1] == "success"
+    finally:
+        other.stop()
+    assert int(str(hub.ranges_asked[-1]).removeprefix("bytes=").rstrip("-")) >= 65536
+    assert (server.checkpoints_dir / "killed.safetensors").read_bytes() == content
+
+
+def until_half(told: Iterator[Any]) -> None:
     while not (next(told).completed or 0) >= 65536:
         pass
-    server.kill()
-    hub.go_on.set()
-    again = begin(folder, hub, ollama_port="0", open_to_loopback="true")
-    try:  # and a program on the same machine needs no key
-        assert ollama.Client(host=again.urls["Ollama"]).pull("me/killed").status == "success"
-    finally:
-        again.stop()
-    assert hub.ranges_asked[begun] is None
-    assert int(str(hub.ranges_asked[-1]).removeprefix("bytes=").rstrip("-")) >= 65536

@@ -53,6 +53,13 @@ def refuse(tx: Tx) -> None:
     raise InvalidParam("no")
 
 
+async def test_a_few_rows_are_found_without_a_thread_where_nothing_waits(store: Store) -> None:
+    await store.commit(add("a"))
+    assert await store.find(names) == {"a"}
+    is_here = await store.find(lambda tx: threading.get_ident()) == threading.get_ident()
+    assert is_here == store._settings.is_embedded
+
+
 async def test_what_is_told_can_be_read_by_another_connection(store: Store) -> None:
     assert await store.commit(add("a")) == "a"
     assert await store.read(names) == {"a"}

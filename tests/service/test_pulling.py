@@ -18,8 +18,10 @@ from typer.testing import CliRunner
 from app import settings
 from app.checkpoint_commands import checkpoints
 from app.checkpoints import download
+from app.checkpoints.alone import alone
 from app.checkpoints.catalogue import SHIPPED_FOLDER
 from app.checkpoints.download import Download
+from app.checkpoints.hashes import Hashes
 from app.checkpoints.sources import Hub, Remote, find_source
 from app.domain.resident import Resident
 from app.errors import AtelierError, InvalidParam, NotFound, Unavailable
@@ -249,9 +251,22 @@ def test_a_repository_is_pulled_listed_and_shown(server, command):
     assert (command.folder / "shapes-too" / "unet" / "config.json").is_file()
     listed = command()
     assert [line.split()[:4] for line in listed.splitlines() if "shapes" in line][1][:2] == ["shapes-too", "shapes"]
-    unet = next(content for name, content in shipped_files().items() if name.startswith("unet/") and "safet" in name)
-    assert hashlib.sha256(unet).hexdigest() in command("show", "shapes-too")
+    assert Hashes().compute(command.folder / "shapes-too") in command("show", "shapes-too")
     assert "is there already" in command("pull", "me/shapes-too")
+
+
+def test_a_folder_is_replaced_and_what_a_link_led_to_stays(server, command, tmp_path):
+    server.repositories["me/again"] = shipped_files()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "mine.txt").write_text("stays")
+    command.folder.mkdir(exist_ok=True)
+    (command.folder / "again").symlink_to(elsewhere)
+    for _ in range(2):
+        assert "requests call it again." in command("pull", "me/again", "--force")
+    assert not (command.folder / "again").is_symlink()
+    assert [each.name for each in command.folder.iterdir()] == ["again"]
+    assert (elsewhere / "mine.txt").read_text() == "stays"
 
 
 def test_a_folder_that_broke_off_goes_on_with_the_file_that_it_was_at(server, command, monkeypatch):
@@ -274,7 +289,7 @@ def source_files(server: Server) -> tuple[Remote, ...]:
 
 
 def test_a_second_command_for_the_same_file_is_told_to_wait(server, client, tmp_path):
-    first = download._alone(tmp_path / "a")
+    first = alone(tmp_path / ".a.lock", lambda: None)
     with first, pytest.raises(InvalidParam, match="is being fetched by another command"):
         fetch(client, remote(server), tmp_path / "a")
     assert fetch(client, remote(server), tmp_path / "a") == SHA256

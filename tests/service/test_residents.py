@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from multiprocessing import Pipe
 from pathlib import Path
 
 import pytest
 
+from app.checkpoints.catalogue import SHIPPED, SHIPPED_FOLDER, Catalogue
 from app.domain.resident import Resident
+from app.runs import residency
+from app.runs.residency import Residency, together
 from app.store import residents, steps
 from app.store.residents import Housed
+from tests.clusters import until
 from tests.service.house import House, new_house
 from workers.link import WorkerSide
 from workers.nodes.keep_checkpoint import Housing
@@ -43,6 +48,13 @@ def test_a_step_is_left_to_the_worker_that_has_its_checkpoint(house: House) -> N
     assert held is not None
     assert held.run_id == run_id
     assert elsewhere(house, "w1", **PATIENT) is None
+
+
+def test_what_two_workers_have_is_one_checkpoint_with_all_its_bytes(house: House) -> None:
+    houses(house, "w1", "b", "c")
+    houses(house, "w2", "c")
+    held = together(house.store.read_blocking(residents.list_residents))
+    assert [(each.checkpoint, each.size) for each in held] == [("b", 2_000_000_000), ("c", 4_000_000_000)]
 
 
 def test_but_no_longer_than_the_bound(house: House) -> None:
@@ -129,6 +141,25 @@ def test_all_others_that_have_a_checkpoint_are_asked_once_to_let_go_of_it(house:
     assert dismissed() == [[], [], []]
     holders = house.store.read_blocking(lambda tx: residents.who_has(tx, "a"))
     assert {each.worker_id for each in holders} == {"w1", "w2"}
+
+
+async def test_whoever_tells_late_of_a_deleted_checkpoint_is_asked_again_unless_there_is_a_new_one(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(residency, "_AGAIN_S", 0.01)
+    deleted, installed = "gone", SHIPPED
+    of_all = Residency(house.store, Catalogue([SHIPPED_FOLDER]))
+    for each in (deleted, installed):
+        await of_all.dismiss(each)
+    houses(house, "w1", deleted, installed)
+    watching = asyncio.create_task(of_all.watch())
+
+    def asked() -> list[str]:
+        return house.store.read_blocking(lambda tx: residents.dismissed(tx, "w1"))
+
+    found = await asyncio.to_thread(until, "it is asked again", asked)
+    watching.cancel()
+    assert found == [deleted]
 
 
 def test_what_is_in_memory_is_listed_by_name(house: House) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import http.server
+import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -46,6 +47,22 @@ def test_redis_starts_empty_after_a_kill(tmp_path: Path) -> None:
     assert server.stop() == 0
 
 
+def test_an_interrupt_at_any_moment_leaves_nothing_that_a_stop_would_wait_for(tmp_path: Path) -> None:
+    server = Redis(tmp_path)
+    server.start()
+    before = signal.signal(signal.SIGVTALRM, signal.default_int_handler)
+    try:
+        for number in range(250):
+            with suppress(KeyboardInterrupt):
+                signal.setitimer(signal.ITIMER_VIRTUAL, 0.001 + number % 7 * 0.0001)
+                while server.exit_status() is None:
+                    pass
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+    assert server.stop() == 0
+
+
 def test_nginx_passes_a_dead_process_over_and_comes_back_on_its_port(tmp_path: Path) -> None:
     with api() as living:
         server = Nginx(tmp_path, [free_port(), living.port])
@@ -59,6 +76,16 @@ def test_nginx_passes_a_dead_process_over_and_comes_back_on_its_port(tmp_path: P
         server.start()
         assert httpx.get(server.url).status_code == 200
         assert server.stop() == 0
+
+
+def test_nginx_shows_nobody_the_metrics(tmp_path: Path) -> None:
+    with api() as living:
+        server = Nginx(tmp_path, [living.port])
+        server.start()
+        answer = httpx.get(f"{server.url}/metrics")
+        of_ollama = httpx.get(f"http://127.0.0.1:{server.ports['Ollama']}/metrics")
+        server.stop()
+    assert answer.status_code == answer.json()["status"] == of_ollama.status_code == 404
 
 
 def test_a_post_that_was_sent_is_not_sent_again(tmp_path: Path) -> None:

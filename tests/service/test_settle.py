@@ -13,6 +13,7 @@ from app.errors import CheckpointUnavailable, InvalidParam
 from app.graph.nodes.kind import WorkerCall
 from app.runs.settle import SettleImages
 from tests.adapters import dress, lora
+from tests.workers.headers import write
 
 SHAPES = SHIPPED_FOLDER / "atelier-shapes"
 
@@ -175,6 +176,12 @@ def test_what_another_servers_workflow_asks_for_and_is_not_here_is_left_out_and_
 def test_a_textual_inversion_is_worn_where_a_prompt_says_its_name(dressed: Path) -> None:
     assert asked(dressed, negative_prompt="(Bad-Hands:1.2), blur")["embeddings"] == ["bad-hands"]
     assert "embeddings" not in asked(dressed, negative_prompt="bad-hands-2")
+    write(dressed / "embeddings/wide.safetensors", {"emb_params": [4, 768]})
+    other = asked(dressed, prompt="a wide road")
+    assert "embeddings" not in other
+    assert other["left_out"] == [
+        "the textual inversion 'wide' is left out: it is for sd1 checkpoints, and this one is shapes."
+    ]
 
 
 def test_a_variation_without_a_seed_of_its_own_draws_one(folder: Path) -> None:
@@ -204,6 +211,11 @@ def test_each_controlnet_has_its_picture_and_its_weight(dressed: Path) -> None:
         ("control_image is required where there is a control_net", {"control_net": "canny"}),
         ("control_net is required where there is a control_image", {"control_image": [FILE]}),
         ("1 ControlNets take one picture", {"control_net": "canny", "control_image": [FILE, FILE]}),
+        ("control_net: at most 4 at once, got 5", {"control_net": "canny," * 5, "control_image": [FILE]}),
+        (
+            "control_net: the weight of 'canny' must be from 0 to 5, got -1",
+            {"control_net": "canny:-1", "control_image": [FILE]},
+        ),
         (
             "control_end must be more than control_start",
             {"control_net": "canny", "control_image": [FILE], "control_start": 0.5, "control_end": 0.5},
@@ -231,12 +243,12 @@ def test_enlarging_needs_no_checkpoint(dressed: Path) -> None:
 
 def test_what_a_model_card_says_counts_where_the_request_says_nothing(folder: Path) -> None:
     (folder / "dosmix_.toml").write_text(
-        'sampler = "DPM++ SDE Karras"\nsteps = 12\nclip_skip = 2\nwidth = 48\nheight = 80\nguidance_scale = 3.5'
+        'sampler = "DPM++ SDE Karras"\nsteps = 12\nclip_skip = 2\nwidth = 72\nheight = 80\nguidance_scale = 3.5'
     )
     said = settled_call(folder, {"prompt": "a cat", "model_name": "dosmix_", "n": 1})
     assert {name: said[name] for name in ("scheduler", "steps", "clip_skip", "width", "height", "guidance_scale")} == {
         **{"scheduler": "dpmpp_sde_karras", "steps": 12, "clip_skip": 2},
-        **{"width": 48, "height": 80, "guidance_scale": 3.5},
+        **{"width": 72, "height": 80, "guidance_scale": 3.5},
     }
     asked = {"scheduler": "ddim", "steps": 3, "clip_skip": 1, "width": 64, "height": 64, "guidance_scale": 1.0}
     said = settled_call(folder, {"prompt": "a cat", "model_name": "dosmix_", "n": 1, **asked})

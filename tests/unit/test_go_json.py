@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any
 
 import msgspec
@@ -83,6 +84,14 @@ def test_what_stands_behind_the_first_value_is_not_looked_at() -> None:
     assert read_json(b'"\xff"') == "\ufffd"
 
 
+def test_a_number_of_thousands_of_digits_is_one() -> None:
+    assert read_json(b'[-%s, "\xff"]' % (b"9" * 5000)) == [-math.inf, "\ufffd"]
+
+
+def test_half_a_character_is_another_one() -> None:
+    assert read_json(rb'{"\ud800": ["\udfff\ud83d\ude00", 1]}') == {"\ufffd": ["\ufffd\U0001f600", 1]}
+
+
 @pytest.mark.parametrize(
     ("text", "at"),
     [("a", 0), ("abc", 0), ("abcde", 4), ("ab!d", 2), ("=abc", 0), ("ab=", 3), ("ab=c", 2), ("ab==c", 4), ("abc=d", 4)],
@@ -90,6 +99,13 @@ def test_what_stands_behind_the_first_value_is_not_looked_at() -> None:
 def test_the_byte_where_a_text_is_no_base64(text: str, at: int) -> None:
     with pytest.raises(BadRequest, match=f"^illegal base64 data at input byte {at}$"):
         from_base64(text)
+
+
+def test_what_is_wrong_with_a_large_picture_is_found_without_looking_at_each_letter() -> None:
+    picture = b"A" * 8_000_000
+    assert refusal(b'{"images": ["data:' + picture) == "unexpected EOF"
+    assert refusal(b'{"images": ["' + picture + b'!"]}') == "illegal base64 data at input byte 8000000"
+    assert refusal(b'{"images": ["data:' + picture + b'"]}') == "illegal base64 data at input byte 4"
 
 
 def test_base64_may_have_line_breaks() -> None:
@@ -101,6 +117,7 @@ def test_base64_may_have_line_breaks() -> None:
     [
         *((None, None), (300, 300.0), (0, 0.0), (0.5, 0.5), (-1, -1.0), (-0.0, 0.0), (1e30, -1.0)),
         *(("5m", 300.0), ("1h30m", 5400.0), ("300ms", 0.3), ("0", 0.0), ("-1m", -1.0), ("1.5s", 1.5), ("+2us", 2e-6)),
+        *((2e9, -1.0), ("500000h", -1.0), ("0" * 5000 + "1." + "0" * 5000 + "s", 1.0), ("1s" * 100_000, 100_000.0)),
     ],
 )
 def test_how_long_a_model_is_to_stay(given: Any, seconds: float | None) -> None:
@@ -116,6 +133,7 @@ def test_how_long_a_model_is_to_stay(given: Any, seconds: float | None) -> None:
         ("soon", 'time: invalid duration "soon"'),
         ("5x", 'time: unknown unit "x" in duration "5x"'),
         ("9999999h", 'time: invalid duration "9999999h"'),
+        ("9" * 5000 + "s", f'time: invalid duration "{"9" * 5000}s"'),
         (True, "Unsupported type: 'bool'"),
         ({}, "Unsupported type: 'map[string]interface {}'"),
         ([], "Unsupported type: '[]interface {}'"),

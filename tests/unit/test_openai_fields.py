@@ -13,7 +13,7 @@ from app.api.openai.given import Given
 from app.api.openai.profiles import CHECKPOINT, DALL_E_2, DALL_E_3, GPT, GPT_2, GPT_2_5, Profile, profile_of
 from app.api.openai.wire import Partials
 from app.api.pictures.asked import EDIT, INPAINT, GivenPicture
-from app.api.pictures.runs import steps_of
+from app.api.pictures.runs import steps_of, strength_of
 from app.api.run_headers import NO_HEADERS
 from app.checkpoints.checkpoint import Checkpoint
 from app.domain.event import Tick
@@ -49,7 +49,7 @@ def edit(images: int = 1, *, mask: bool = False, **body: Any) -> Wanted:
         ({"style": "vivid"}, {"prompt": "a cat, vivid colors, dramatic lighting, highly detailed"}),
         ({"output_format": "jpeg"}, {"format": "jpeg", "quality": 100}),
         ({"output_format": "webp", "output_compression": 0}, {"format": "webp", "quality": 1}),
-        ({"output_format": "png", "output_compression": 100}, {}),
+        ({"output_format": "png", "output_compression": 100}, {"format": "png"}),
         ({"stream": True, "partial_images": 0}, {}),
         ({"stream": True, "partial_images": 3}, {"previews": True}),
         ({"seed": 7, "num_inference_steps": 4, "cfg_scale": 5}, {"seed": 7, "steps": 4, "guidance_scale": 5}),
@@ -68,19 +68,20 @@ def test_events_say_the_size_that_was_asked_for(size: str) -> None:
 @pytest.mark.parametrize(
     ("asked", "document", "strength"),
     [
-        ({}, EDIT, 0.75),
+        ({}, EDIT, None),
         ({"input_fidelity": "low"}, EDIT, 0.75),
         ({"input_fidelity": "high"}, EDIT, 0.4),
         ({"strength": 0.9, "input_fidelity": "high"}, EDIT, 0.9),
-        ({"images": 3}, EDIT, 0.75),
-        ({"mask": True}, INPAINT, 1.0),
+        ({"images": 3}, EDIT, None),
+        ({"mask": True}, INPAINT, None),
         ({"mask": True, "input_fidelity": "high"}, INPAINT, 0.4),
         ({"mask": True, "images": 2}, INPAINT, 0.75),
     ],
 )
-def test_how_far_an_edit_goes(asked: dict[str, Any], document: str, strength: float) -> None:
+def test_how_far_an_edit_goes(asked: dict[str, Any], document: str, strength: float | None) -> None:
+    """None: as far as the document's tool does."""
     request = edit(**asked).request
-    assert (request.document, request.inputs["strength"]) == (document, strength)
+    assert (request.document, (strength_of(request) | request.inputs).get("strength")) == (document, strength)
     assert len(request.pictures.get("reference", ())) == asked.get("images", 1) - 1
 
 

@@ -14,6 +14,7 @@ from PIL.ExifTags import IFD, Base
 from app.artifacts.said import texts_of
 from app.domain.recipe import Recipe, UsedFile, UsedLora, differences, read_recipe
 from app.errors import InvalidParam
+from app.graph.tools.again import AGAIN
 from app.graph.tools.recipe_text import preferred, read_said
 
 LINE = "Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 4294967295, Size: 512x768, Model: dreamy, Version: v1.9.3"
@@ -37,12 +38,22 @@ def test_a_text_of_automatic1111_is_read_with_its_lines() -> None:
     assert notes == ()
 
 
+def test_a_prompt_of_automatic1111_may_begin_with_a_brace() -> None:
+    assert read_said(f"{{{{cat}}}}, {{dog|bird}}\n{LINE}")[0].prompt == "{{cat}}, {dog|bird}"
+
+
+def test_a_second_pass_without_steps_has_as_many_as_the_first() -> None:
+    without, counted = (json.dumps(OURS | {"hires": {"scale": 2} | more}) for more in ({}, {"steps": 4}))
+    assert AGAIN.call({"recipe": without}).inputs["hires_steps"] == 4
+    assert differences(read_recipe(without)[0], read_recipe(counted)[0]) == ()
+
+
 def test_the_second_pass_of_automatic1111_is_read_by_its_scale_or_its_size() -> None:
     more = 'Denoising strength: 0.4, Hires upscale: 1.5, Hires steps: 8, Hires upscaler: "4x, sharp"'
     hires = read_said(f"x\n{LINE}, {more}")[0].hires
     assert hires is not None
     assert (hires.scale, hires.strength, hires.steps, hires.upscaler) == (1.5, 0.4, 8, "4x, sharp")
-    resized, notes = read_said(f"x\n{LINE}, Hires resize: 1024x1536, Hires upscaler: Latent (nearest)")
+    resized, notes = read_said(f"x\n{LINE}, Hires resize: 0x1536, Hires upscaler: Latent (nearest)")
     assert (resized.hires and resized.hires.scale, resized.hires and resized.hires.upscaler) == (2.0, "latent")
     assert notes == ("the upscaler 'Latent (nearest)' is not here: latent enlarges in its place",)
 
@@ -74,7 +85,9 @@ def test_the_comment_of_a_lossy_file_is_read_in_both_orders(order: str, format: 
         ({"width": 65}, "multiple of 8"),
         ({"image": "../../etc/passwd"}, "matching regex"),
         ({"loras": [{"name": "x"}] * 17}, "length <= 16"),
-        ({"prompt": "x" * 10_001}, "length <= 10000"),
+        ({"steps": 0}, ">= 1"),
+        ({"prompt": "x" * 32_001}, "length <= 32000"),
+        ({"controls": [{"name": "canny", "image": "0" * 64, "start": 0.5, "end": 0.5}]}, "'canny' ends before it beg"),
         ({"mask": "0" * 64}, "has mask, and no image"),
         ({"seed": None}, "lacks seed"),
         ({"guidance_scale": float("inf")}, "malformed"),
@@ -102,6 +115,17 @@ def test_only_what_the_first_one_says_can_be_otherwise() -> None:
     assert dtype.sentence == "dtype was float16, and is float32"
 
 
+def test_what_does_nothing_is_no_difference() -> None:
+    theirs, _ = read_said("x\nSteps: 4, Sampler: Euler, CFG scale: 7, Seed: 1, Size: 64x64")
+    ours, _ = read_recipe(json.dumps(OURS | {"prompt": "x", "strength": 0.5}))
+    assert [each.sentence for each in differences(theirs, ours)] == ["checkpoint is dreamy, and was not there"]
+    assert [each.name for each in differences(ours, theirs)] == ["checkpoint", "versions.atelier", "versions.torch"]
+    (gone,) = differences(
+        read_recipe(json.dumps(OURS | {"loras": [{"name": "ink"}]}))[0], read_recipe(json.dumps(OURS))[0]
+    )
+    assert gone.sentence == "loras.ink.weight was 1.0, and is not there"
+
+
 def test_a_short_hash_is_the_beginning_of_a_long_one() -> None:
     def ink(sha256: str) -> Recipe:
         return Recipe(checkpoint="x", files=(UsedFile("lora", "ink", sha256),))
@@ -112,7 +136,9 @@ def test_a_short_hash_is_the_beginning_of_a_long_one() -> None:
 
 
 @pytest.mark.timeout(20)  # it would be minutes
-@pytest.mark.parametrize("text", ["<lora:" * 20_000, "a" * 100_000, 'a:"' * 30_000, "Steps: 1" + ", a: " * 30_000])
+@pytest.mark.parametrize(
+    "text", ["<lora:" * 20_000, "a" * 100_000, 'a:"' * 30_000, "Steps: 1" + ", a: " * 30_000, " " * 90_000]
+)
 def test_no_text_keeps_a_server_busy(text: str) -> None:
     for each in (text, f"{text}\nSteps: 1", f"x\nSteps: {text}"):
         with suppress(InvalidParam):

@@ -22,6 +22,12 @@ def test_a_prompt_names_loras_as_in_automatic1111(prompt: str, plain: str, loras
     assert split_prompt(prompt) == (plain, loras)
 
 
+@pytest.mark.timeout(20)  # it was half a minute in which the server did nothing else
+def test_tags_that_never_end_are_words() -> None:
+    assert split_prompt("<lora:" * 5_333) == ("<lora:" * 5_333, [])
+    assert split_prompt("<lora:a <lora:ink:1>") == ("<lora:a ", [Weighted("ink", 1)])
+
+
 def test_a_list_of_names_may_have_weights() -> None:
     assert read_weighted("ink:0.8, pixel ,, <lora:fog, thick:2>", "loras") == [
         Weighted("fog, thick", 2),

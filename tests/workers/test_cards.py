@@ -44,6 +44,12 @@ def test_a_folder_has_its_card_beside_it_and_a_card_is_no_checkpoint(tmp_path):
     assert (found.side, found.width, found.licence, found.guidance_scale) == (640, 640, "MIT", 7.5)
 
 
+def test_a_card_may_begin_as_some_editors_begin_a_text(tmp_path):
+    write(tmp_path / "a.safetensors", sd())
+    (tmp_path / "a.toml").write_text("steps = 12\r\n", encoding="utf-8-sig")
+    assert Catalogue([tmp_path]).get("a").steps == 12
+
+
 def test_a_card_that_changes_counts_at_once(tmp_path):
     write(tmp_path / "a.safetensors", sd())
     catalogue, card = Catalogue([tmp_path]), tmp_path / "a.toml"
@@ -64,11 +70,18 @@ def test_a_card_that_changes_counts_at_once(tmp_path):
         ('smapler = "ddim"', r"a\.toml is wrong: there is no field `smapler`. There are: prediction, sampler, "),
         ("width = 512", "width and height go together"),
         ('vae = "nowhere"', r"There is no VAE 'nowhere'. None is installed"),
+        ('licence = "caf\udce9"', r"a\.toml is wrong: it is not in UTF-8 \(byte 14\)"),
+        ("steps = " + "[" * 20_000, r"a\.toml is wrong: its brackets nest too deeply"),
+        ("#" * 70_000, r"a\.toml is wrong: a card has 65,536 bytes at most"),
+        ("guidance_scale = nan", r"a\.toml is wrong: guidance_scale"),
+        ("guidance_scale = 31", r"a\.toml is wrong: guidance_scale: Expected `float` <= 30"),
+        ("steps = 151", r"a\.toml is wrong: steps: Expected `int` <= 150"),
+        ("size = 4096", r"a\.toml is wrong: size: Expected `int` <= 2048"),
     ],
 )
 def test_a_wrong_card_is_no_guess(card, says, tmp_path):
     write(tmp_path / "a.safetensors", sd())
-    (tmp_path / "a.toml").write_text(card)
+    (tmp_path / "a.toml").write_text(card, errors="surrogateescape")
     with pytest.raises(CheckpointUnavailable, match=says):
         Catalogue([tmp_path]).get("a")
 

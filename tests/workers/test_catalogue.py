@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,9 +17,12 @@ from safetensors.torch import save_file
 
 from app.checkpoints.catalogue import Catalogue
 from app.checkpoints.checkpoint import SD1
+from app.checkpoints.hashes import Hashes, stamp_of
 from app.checkpoints.identify import identify
+from app.checkpoints.weight_files import weight_files
 from app.errors import CheckpointUnavailable
 from tests.workers.headers import P, diffusers_folder, sd, sd2, sdxl, without, write
+from workers.diffusion.checkpoint.weight_files import weight_files as loaded_files
 
 DTYPES = {"F16": torch.float16, "F32": torch.float32, "BF16": torch.bfloat16}
 
@@ -89,6 +95,8 @@ def test_a_folders_scheduler_says_what_it_predicts(tmp_path):
     (folder / "scheduler").mkdir()
     (folder / "scheduler/scheduler_config.json").write_text('{"prediction_type": "v_prediction"}')
     assert identify(folder).prediction == "v_prediction"
+    (folder / "scheduler/scheduler_config.json").write_text('{"prediction_type": "sample"}')
+    assert "has a UNet that predicts 'sample'" in identify(folder).problem
 
 
 def test_the_checkpoint_that_ships_is_recognised_as_folder_and_as_file(tiny):
@@ -163,6 +171,44 @@ def test_a_file_that_is_no_checkpoint_is_named(name, content, says, tmp_path):
     assert says in identify(tmp_path / name).problem
 
 
+def tensor(shape=(2,), offsets=(0, 4), dtype="F16"):
+    return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
+
+
+TELLTALE = f"{P}output_blocks.11.1.transformer_blocks.0.norm1.bias"
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"a": tensor(offsets=(-4, 4))},
+        {"a": tensor(offsets=(0, 2**70))},
+        {"a": tensor(offsets=(4, 0))},
+        {"a": tensor(offsets=(0, 4, 4))},
+        {"a": tensor(offsets=(2, 6))},
+        {"a": tensor(), "b": tensor()},
+        {"a": tensor(shape=(10**12,))},
+        {"a": tensor(shape=(-1, -2))},
+        {"a": tensor(shape="12")},
+        {"a": tensor(shape=(1,) * 100_000)},
+        {"a": tensor(dtype=5)},
+        {"a": [1]},
+    ],
+)
+def test_a_header_that_leads_beyond_its_file_is_refused(entries, tmp_path):
+    """Also where the tensor is the one whose numbers are read to tell what Stable Diffusion 2 predicts."""
+    for name, named in (("a", entries), ("sd2", {TELLTALE if key == "a" else key: entries[key] for key in entries})):
+        text = json.dumps(named).encode()
+        (tmp_path / f"{name}.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + b"1234")
+    for found in Catalogue([tmp_path]).list():
+        assert re.search(r"header can't be read|where they can't lie", found.problem)
+
+
+def test_a_header_of_countless_tensors_is_refused(tmp_path):
+    found = identify(write(tmp_path / "a.safetensors", {str(i): [] for i in range(50_001)}))
+    assert "more tensors than any checkpoint" in found.problem
+
+
 def test_a_file_that_is_cut_short_says_by_how_much(tmp_path):
     assert "is cut short" in identify(write(tmp_path / "a.safetensors", sd(), cut=1)).problem
     assert "more bytes" in identify(write(tmp_path / "a.safetensors", sd(), cut=-1)).problem
@@ -181,6 +227,18 @@ def test_a_diffusers_folder_tells_its_own_size(tmp_path):
         (lambda folder: (folder / "vae/model.safetensors").unlink(), "no .safetensors file in vae/"),
         (lambda folder: (folder / "unet/config.json").unlink(), "has no unet/config.json"),
         (lambda folder: (folder / "unet/model.safetensors").write_bytes(b"<html>"), "unet/model.safetensors is a web"),
+        (
+            lambda folder: write(folder / "vae/model-00001-of-00003.safetensors", {"a": [1]}),
+            "lacks 2 of the files of its vae",
+        ),
+        (lambda folder: (folder / "unet/config.json").write_text('{"in_channels": [4]}'), "damaged config.json"),
+        (lambda folder: (folder / "vae/config.json").write_text('{"block_out_channels": 4}'), "damaged config.json"),
+        (lambda folder: (folder / "vae/config.json").write_text("[" * 100_000), "damaged config.json"),
+        (
+            lambda folder: (folder / "text_encoder/config.json").write_text('{"vocab_size": "all"}'),
+            "damaged config.json",
+        ),
+        (lambda folder: (folder / "model_index.json").write_text('{"_class_name": ["a"]}'), "damaged model_index.json"),
     ],
 )
 def test_a_damaged_folder_says_what_is_missing(damage, says, tmp_path):
@@ -240,6 +298,41 @@ def test_names_may_be_anything_else_and_end_as_the_file_does(tmp_path):
     assert catalogue.get("梦 (v2.1) [fp16]") == catalogue.get("梦 (v2.1) [fp16].safetensors")
 
 
+def test_one_is_found_by_its_own_name_in_any_case_without_a_look_at_the_others(tmp_path):
+    for name in ("One", "two"):
+        write(tmp_path / f"{name}.safetensors", sd())
+    catalogue = Catalogue([tmp_path], aliases={"other": "One"})
+    assert [found and found.name for found in map(catalogue.called, ("one", "other", "three"))] == ["One", None, None]
+    assert [path.stem for path in catalogue._known] == ["One"]
+
+
+def test_letters_and_their_accents_may_be_apart(tmp_path):
+    """As they are in names that come from a Mac."""
+    write(tmp_path / "re\u0301ve.safetensors", sd())
+    (tmp_path / "re\u0301ve.toml").write_text("steps = 9")
+    catalogue = Catalogue([tmp_path])
+    assert catalogue.get("r\u00e9ve") == catalogue.get("re\u0301ve.safetensors")
+    assert (catalogue.get("r\u00e9ve").name, catalogue.get("r\u00e9ve").steps) == ("r\u00e9ve", 9)
+
+
+def test_a_name_that_no_text_can_have_is_left_out(tmp_path):
+    write(tmp_path / "plain.safetensors", sd())
+    for folder in ("", "vae"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        for name in (b"caf\xe9", b"red\x1b[31m", b"two\nlines", b".hidden"):
+            Path(os.fsdecode(os.fsencode(tmp_path / folder) + b"/" + name + b".safetensors")).write_bytes(b"")
+    catalogue = Catalogue([tmp_path])
+    assert [each.name for each in catalogue.list()] == ["plain"]
+    assert catalogue.adapters.list("vae") == []
+
+
+def test_a_name_may_end_as_any_form_of_checkpoint_does(tmp_path):
+    write(tmp_path / "a.b.safetensors", sd())
+    catalogue = Catalogue([tmp_path])
+    for name in ("a.b", "a.b.ckpt", "a.b.pt", "a.b.SAFETENSORS"):
+        assert catalogue.get(name).name == "a.b"
+
+
 def test_of_one_name_the_file_wins_over_the_folder_and_the_first_folder_over_the_second(tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     diffusers_folder(one / "same")
@@ -290,15 +383,60 @@ def test_a_look_up_costs_microseconds(tmp_path):
         assert (time.perf_counter() - start) / 100 < 0.001
 
 
-def test_the_hash_is_the_one_that_other_servers_show(tmp_path, tiny):
+def test_the_hash_is_the_one_that_other_servers_show(tmp_path):
     path = write(tmp_path / "a.safetensors", {"emb_params": [4, 768]})
     catalogue = Catalogue([tmp_path])
     [found] = catalogue.list()
-    assert catalogue.hash_prefix(found) == hashlib.sha256(path.read_bytes()).hexdigest()[:10]
+    assert catalogue.hashes.compute(Path(found.path))[:10] == hashlib.sha256(path.read_bytes()).hexdigest()[:10]
     write(path, {"emb_params": [5, 768]})
-    assert catalogue.hash_prefix(found) == hashlib.sha256(path.read_bytes()).hexdigest()[:10]
-    [unet] = (tiny.folder / "unet").glob("*.safetensors")
-    assert catalogue.hash_prefix(identify(tiny.folder)) == hashlib.sha256(unet.read_bytes()).hexdigest()[:10]
+    assert catalogue.hashes.compute(Path(found.path))[:10] == hashlib.sha256(path.read_bytes()).hexdigest()[:10]
+
+
+def test_two_folders_that_differ_in_any_part_have_two_hashes(tmp_path):
+    hashes, seen = Hashes(tmp_path / "hashes.json"), set()
+    folder = diffusers_folder(tmp_path / "a")
+    for change in (
+        lambda: None,
+        lambda: write(folder / "vae/model.safetensors", {"weight": [2]}),
+        lambda: write(folder / "text_encoder/model.safetensors", {"weight": [3]}),
+        lambda: write(folder / "unet/model.safetensors", {"weight": [4]}),
+        lambda: (folder / "vae/config.json").write_text('{"force_upcast": false}'),
+    ):
+        change()
+        assert hashes.find(folder) is None
+        seen.add(hashes.compute(folder))
+        assert hashes.find(folder) == Hashes(tmp_path / "hashes.json").find(folder)
+    assert len(seen) == 5
+
+
+def test_what_has_no_part_in_its_pictures_has_none_in_a_folders_hash(tmp_path):
+    one, other = (
+        diffusers_folder(tmp_path / "a"),
+        diffusers_folder(tmp_path / "b", kind="StableDiffusionImg2ImgPipeline"),
+    )
+    write(other / "unet/model.non_ema.safetensors", {"weight": [9]})
+    write(other / "vae/model.fp16.safetensors", {"weight": [9]})
+    (other / "README.md").write_text("hello")
+    assert Hashes().compute(one) == Hashes().compute(other)
+
+
+def test_a_component_in_a_folder_has_a_hash_that_changes_with_it(tmp_path):
+    folder = tmp_path / "vae/soft"
+    write(folder / "diffusion_pytorch_model.safetensors", {"weight": [1]})
+    (folder / "config.json").write_text("{}")
+    hashes = Hashes()
+    first, stamp = hashes.compute(folder), stamp_of(str(folder))
+    write(folder / "diffusion_pytorch_model.safetensors", {"weight": [2]})
+    assert hashes.compute(folder) != first
+    assert stamp_of(str(folder)) != stamp
+
+
+def test_a_folders_files_are_those_that_a_worker_loads(tmp_path):
+    versions = ["", ".fp16", ".non_ema", "-00001-of-00002", "-00002-of-00002", ".fp16-00001-of-00002", ".bf16.fp16"]
+    for i, some in enumerate([versions, versions[1:3], versions[5:], versions[3:], versions[1:2], versions[2:3]]):
+        for version in some:
+            write(tmp_path / f"{i}/model{version}.safetensors", {})
+        assert weight_files(tmp_path / f"{i}") == loaded_files(tmp_path / f"{i}")
 
 
 def test_a_checkpoint_is_found_by_its_hash_once_that_is_known(tiny):
@@ -306,7 +444,7 @@ def test_a_checkpoint_is_found_by_its_hash_once_that_is_known(tiny):
     found = catalogue.get("tiny-file")
     prefix = hashlib.sha256(tiny.file.read_bytes()).hexdigest()[:10]
     assert catalogue.with_hash(prefix) is None
-    catalogue.hash_prefix(found)
+    catalogue.hashes.compute(Path(found.path))[:10]
     assert catalogue.with_hash(prefix.upper()) == found
     assert catalogue.with_hash("") is None
 

@@ -45,7 +45,28 @@ def test_a_pickled_checkpoint_is_known_for_what_it_is(old, tiny):
     one, other = identify(old), identify(tiny.file)
     assert (one.name, one.family, one.side, one.problem) == ("old", other.family, other.side, None)
     assert Catalogue([old.parent]).get("old").path == str(old)
-    assert len(Catalogue([old.parent]).hash_prefix(one)) == 10
+    assert len(Catalogue([old.parent]).hashes.compute(old)[:10]) == 10
+
+
+def test_what_has_the_name_of_a_checkpoint_is_kept_beside_its_conversion(old, tmp_path):
+    """A checkpoint, a textual inversion and a VAE may be called alike: none takes another's place."""
+    conversions, places = Conversions(tmp_path / "converted"), []
+    for path in (tmp_path / "a.ckpt", tmp_path / "embeddings/a.ckpt", tmp_path / "vae/a.ckpt"):
+        path.parent.mkdir(exist_ok=True)
+        torch.save({"weight": torch.zeros(len(places) + 1)}, path)
+        places.append((path, conversions.ready(path, nobody)))
+    assert [conversions.ready(path, never) for path, _ in places] == [place for _, place in places]
+    assert [load_file(place)["weight"].numel() for _, place in places] == [1, 2, 3]
+
+
+def test_a_long_name_is_converted_too(old, tmp_path):
+    names = ["\u68a6" * 80 + end for end in "ab"]
+    conversions = Conversions(tmp_path / "converted")
+    for name in names:
+        torch.save({"weight": torch.zeros(1)}, tmp_path / f"{name}.ckpt")
+        conversions.ready(tmp_path / f"{name}.ckpt", nobody)
+    for name in names:
+        conversions.ready(tmp_path / f"{name}.ckpt", never)
 
 
 def test_it_is_found_by_its_name_with_and_without_the_end(old):

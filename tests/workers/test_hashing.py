@@ -85,7 +85,7 @@ def test_a_request_reads_no_file_for_its_hash_and_another_content_is_another_che
     checkpoint = catalogue.get("tiny-file")
     first = weights_of(checkpoint, catalogue)
     assert first.hash == ""
-    catalogue.hash_prefix(checkpoint)
+    catalogue.hashes.compute(Path(checkpoint.path))
     again = weights_of(checkpoint, catalogue)
     assert (again.hash, again) == (prefix(tiny.file), first)
     assert ImageRequests(catalogue, DiskArtifacts(tmp_path, 60)).loading({"model_name": "tiny-file"}).weights == first

@@ -95,3 +95,14 @@ def test_it_begins_with_the_pictures_that_it_began_with(studio: Studio) -> None:
     (mixed,) = studio.paint("image_to_image", **call, reference=[hole], reference_weight=0.4)
     for image in (changed, inside, larger, mixed):
         assert pixels(again(studio, image.content, given=[hole, red])) == pixels(image.content)
+
+
+def test_the_text_of_automatic1111_names_taught_words_in_its_prompt_alone(studio: Studio) -> None:
+    call = {"prompt": "a big sheriff", "seed": 7, "steps": 3, "guidance_scale": 4, "exclusive": True}
+    (first,) = studio.paint("text_to_image", **call)
+    text = texts_of(io.BytesIO(first.content))["parameters"]
+    (second,) = studio.paint("again", recipe=text)
+    assert pixels(second.content) == pixels(first.content)
+    assert not [
+        each for each in differences(read_said(text)[0], read_said(said(second.content))[0]) if each.was is None
+    ]

@@ -235,8 +235,61 @@ def test_a_pickle_that_unpacks_to_gigabytes_is_not_unpacked():
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", b"\x80\x02" + b"0" * (40 << 20))
-    with pytest.raises(Unreadable, match="more than 32 MB"):
+    with pytest.raises(Unreadable, match="packed or encrypted"):
         find_tensors(io.BytesIO(file.getvalue()))
+
+
+MANY = b"(" + b"N" * 30_000 + b"tq\x010"
+PAIRS = b"(" + b"K\x01K\x02\x86" * 20_000 + b"%bq\x010"
+DICT = b"ccollections\nOrderedDict\n"
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        MANY + DICT + b"(" + b"h\x01" * 30_000 + b"t\x85R.",
+        PAIRS % b"t" + (DICT + b"h\x01\x85R0") * 20_000 + b"}.",
+        PAIRS % b"l" + (b"(" + DICT + b"h\x01o0") * 20_000 + b"}.",
+        MANY + (b"ctorch\nSize\nh\x01R0") * 20_000 + b"}.",
+        b"}(" + b"".join(b"\x8a\x0b" + (i * (2**61 - 1)).to_bytes(11, "little") + b"N" for i in range(30_000)) + b"u.",
+        b"}(" + b"".join(b"J" + struct.pack("<i", i) + b"N" for i in range(30_000)) + b"uq\x010}("
+        + b"".join(text(f"{i}") + b"h\x01" for i in range(30_000)) + b"u.",
+    ],
+    ids=["pairs of many parts", "one tuple, often", "one list, often", "names", "keys of one hash", "many names"],
+)  # fmt: skip
+def test_a_short_pickle_makes_no_long_work(program):
+    """Each would take hours, or all memory, if what it names were looked at as often as it is named."""
+    with pytest.raises(Unreadable):
+        find_tensors(io.BytesIO(zipped(b"\x80\x02" + program)))
+
+
+OLD = b"".join(pickle.dumps(each, 2) for each in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}, {}))
+
+
+@pytest.mark.parametrize(
+    "keys", [pickle.dumps(5, 2), b"\x80\x02])" + b"\x85" * 100_000 + b"a."], ids=["a number", "deep"]
+)
+def test_storages_without_names_are_damage(keys):
+    with pytest.raises(Unreadable, match="its storages have no names"):
+        find_tensors(io.BytesIO(OLD + keys))
+
+
+def test_no_member_of_a_zip_file_is_unpacked():
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02}.")
+        archive.writestr("archive/byteorder", b"\0" * (1 << 20), zipfile.ZIP_DEFLATED)
+    with pytest.raises(Unreadable, match="packed or encrypted"):
+        find_tensors(io.BytesIO(file.getvalue()))
+    locked = bytearray(zipped(b"\x80\x02}."))
+    locked[locked.index(b"PK\x01\x02") + 8] |= 1
+    with pytest.raises(Unreadable, match="packed or encrypted"):
+        find_tensors(io.BytesIO(locked))
+
+
+def test_a_zip_file_of_countless_members_is_no_checkpoint():
+    with pytest.raises(Unreadable, match="more parts than any checkpoint"):
+        find_tensors(io.BytesIO(zipped(b"\x80\x02}.", **{f"_{i:0200}": b"" for i in range(17_000)})))
 
 
 def tensor(first: int, shape: tuple[int, ...], strides: tuple[int, ...], count: int = 4) -> bytes:

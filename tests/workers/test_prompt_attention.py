@@ -46,11 +46,31 @@ def test_break_parts_a_prompt_also_within_brackets():
     assert read("a BREAKING BREAKfast") == [[("a BREAKING BREAKfast", 1)]]
 
 
+def test_blanks_around_a_break_are_none_of_the_prompt():
+    assert read("a \n BREAK\t\u3000 BREAK b ") == [[("a", 1)], [], [("b ", 1)]]
+    assert read(" a  b ") == [[(" a  b ", 1)]]
+
+
+@pytest.mark.timeout(20)  # it was a minute, and everybody else's pictures waited
+def test_a_prompt_of_nothing_but_blanks_is_read_at_once():
+    assert read(" " * 32_000) == [[(" " * 32_000, 1)]]
+
+
 def test_neighbours_of_one_weight_are_one_passage():
     assert passages(r"a \(big cat\)") == [[Passage("a (big cat)")]]
 
 
+@pytest.mark.parametrize(
+    "prompt", ["(cat:" + "9" * 400 + ")", "(((cat:99):99):99)", "(cat:-100001)", "(" * 150 + "a:99"]
+)
+def test_a_weight_beyond_measure_is_refused(prompt):
+    with pytest.raises(NodeFailed) as caught:
+        passages(prompt)
+    assert caught.value.error_type == "InvalidParam"
+
+
 def test_brackets_may_not_nest_without_end():
     assert passages("(" * 100 + "a" + ")" * 100 + "(b)" * 200)[0][1].text == "b" * 200
-    with pytest.raises(NodeFailed, match="nest too deeply"):
+    with pytest.raises(NodeFailed, match="nest too deeply") as refused:
         passages("(a" * 101)
+    assert refused.value.error_type == "InvalidParam"

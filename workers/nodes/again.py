@@ -17,6 +17,7 @@ from app.domain.recipe import differences, read_recipe
 from app.graph.tools.recipe_text import preferred, read_said
 
 SAME = "The same pixels."
+_FORMATS = ("PNG", "JPEG", "WEBP")
 _ROWS = 256  # that are compared at once: a whole picture of the largest size would take a gigabyte
 _UNKNOWN: dict[str, Any] = {"same_pixels": None, "differing_pixels": None, "greatest_difference": None}
 _SHARED = "The first one was not painted alone (exclusive): in company the last bits may be rounded otherwise."
@@ -42,14 +43,15 @@ def compared(again: Mapping[str, Any], made: bytes, notes: Sequence[str], artifa
 def _pixels(first: bytes, second: bytes, notes: list[str]) -> dict[str, Any]:
     """How far apart they are, decoded: a pixel differs where any of its three values does."""
     try:
+        sizes = [_size(each) for each in (first, second)]
+        if sizes[0] != sizes[1]:
+            told = [f"{width} x {height}" for width, height in sizes]
+            notes.append(f"The file has {told[0]} pixels, and the new picture {told[1]}.")
+            return {**_UNKNOWN, "same_pixels": False}
         one, other = (_decoded(each) for each in (first, second))
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Picture.DecompressionBombError) as error:
         notes.append(f"The picture in the file can't be decoded: {error}")
         return _UNKNOWN
-    if one.shape != other.shape:
-        sizes = [f"{each.shape[1]} x {each.shape[0]}" for each in (one, other)]
-        notes.append(f"The file has {sizes[0]} pixels, and the new picture {sizes[1]}.")
-        return {**_UNKNOWN, "same_pixels": False}
     differing = greatest = 0
     for top in range(0, len(one), _ROWS):
         apart = np.abs(one[top : top + _ROWS].astype(np.int16) - other[top : top + _ROWS]).max(2)
@@ -58,8 +60,14 @@ def _pixels(first: bytes, second: bytes, notes: list[str]) -> dict[str, Any]:
     return {"same_pixels": not differing, "differing_pixels": differing, "greatest_difference": greatest}
 
 
+def _size(content: bytes) -> tuple[int, int]:
+    """As the file says it, so that one of another size, however large, need not be decoded."""
+    with Picture.open(io.BytesIO(content), formats=_FORMATS) as picture:
+        return picture.size
+
+
 def _decoded(content: bytes) -> np.ndarray:
-    with Picture.open(io.BytesIO(content), formats=("PNG", "JPEG", "WEBP")) as picture:
+    with Picture.open(io.BytesIO(content), formats=_FORMATS) as picture:
         return np.asarray(picture.convert("RGB"))
 
 

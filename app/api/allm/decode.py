@@ -55,11 +55,11 @@ def decode(body: bytes) -> AllmRequest:
     """The request in a body: tagged, or its data alone. Raises Undecodable."""
     try:
         whole = _decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        if not isinstance(whole, dict):
+            raise Undecodable(("format", "missing_type_tag"))
+        return _request(_data(whole))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # lists in lists without end, too
         raise Undecodable(("json", "malformed")) from None
-    if not isinstance(whole, dict):
-        raise Undecodable(("format", "missing_type_tag"))
-    return _request(_data(whole))
 
 
 def _data(whole: dict[str, Any]) -> dict[str, Any]:

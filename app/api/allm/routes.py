@@ -16,23 +16,13 @@ from app.api.files import FileReader
 from app.api.operation import Operation
 from app.api.pictures.answers import PicturesAnswer, Places
 from app.api.pictures.given import longest_body
-from app.api.pictures.runs import PictureRuns
+from app.api.pictures.runs import REFUSALS, PictureRuns, made_by
 from app.api.pictures.urls import PictureUrls
-from app.api.run_headers import RunHeaders
+from app.api.run_headers import PictureHeaders, RunHeaders
 from app.domain.request import Caller, Scope
 from app.domain.run import Run
-from app.errors import (
-    BodyTooLarge,
-    FileTooLarge,
-    IdempotencyConflict,
-    InvalidParam,
-    RunFailed,
-    RunOverdue,
-    RunStopped,
-    TooManyRequests,
-)
+from app.errors import FileTooLarge
 from app.logs import subject
-from app.runs.models import ModelNotFound
 from app.settings import Settings
 
 
@@ -56,13 +46,10 @@ class AllmApi:
                 description="What `ALLM.Serializer.to_json!` makes of an `ALLM.ImageRequest`, or its data alone.",
                 tag="ALLM",
                 error=AllmError,
-                headers=RunHeaders,
+                headers=PictureHeaders,
                 body=AllmBody,
                 answers={200: AllmResponse},
-                raises=(
-                    *(Undecodable, InvalidRequest, InvalidParam, BodyTooLarge, FileTooLarge, ModelNotFound),
-                    *(IdempotencyConflict, TooManyRequests, RunFailed, RunStopped, RunOverdue),
-                ),
+                raises=(*REFUSALS, Undecodable, InvalidRequest, FileTooLarge),
             )
         ]
 
@@ -74,7 +61,7 @@ class AllmApi:
         request_id = subject().request
 
         async def answer(run: Run) -> ASGIApp:
-            made, places = await self._runs.made(run), Places()
+            made, places = made_by(run), Places()
             values = [self._urls.of(request, each) if is_url else places.of(each) for each in made]
             body = wire.response(wanted, run, asked.model, list(zip(made, values, strict=True)), request_id)
             return PicturesAnswer(places.cut(msgspec.json.encode(body)), self._reader, asked.headers)

@@ -23,13 +23,14 @@ from app.api.allm.shapes import (
 )
 from app.api.openai.profiles import profile_of
 from app.api.pictures.asked import EDIT, GENERATE, INPAINT, VARIATION, GivenPicture, PictureRequest
-from app.api.pictures.extras import read_extras
-from app.api.pictures.given import decoded, taken_in
-from app.api.pictures.wishes import STYLES, VARIATION_STRENGTH, effort_of, styled
+from app.api.pictures.extras import expected_of, read_extras
+from app.api.pictures.given import decoded, picture_in
+from app.api.pictures.wishes import STYLES, effort_of, styled
 from app.api.run_headers import RunHeaders
 from app.artifacts.incoming import Limits
 from app.artifacts.masks import is_mask_of
-from app.domain.artifact import Artifact
+from app.domain.artifact import Picture
+from app.domain.recipe import MOST_WORDS
 from app.domain.request import Caller
 from app.domain.run import Run
 from app.errors import InvalidParam
@@ -40,7 +41,6 @@ USER = "allm"
 
 _SIZE = re.compile(r"([0-9]{1,5})[xX]([0-9]{1,5})")
 _DOCUMENTS = {"generate": GENERATE, "edit": EDIT, "variation": VARIATION}
-_LONGEST_PROMPT = 32_000
 
 
 async def read_request(asked: AllmRequest, limits: Limits, headers: RunHeaders, caller: Caller) -> PictureRequest:
@@ -72,21 +72,31 @@ def _user(asked: Any) -> str:
 
 def left_out(asked: AllmRequest) -> list[str]:
     """Fields that had no effect, though they were right."""
-    return ["mask"] if asked.mask is not None and asked.operation != "edit" else []
+    idle = {
+        "mask": asked.mask is not None and asked.operation != "edit",
+        "style": _style(asked) != "" and asked.operation == "variation",
+    }
+    return [name for name, is_idle in idle.items() if is_idle]
 
 
 def _inputs(asked: AllmRequest, document: str, options: Mapping[str, Any]) -> dict[str, Any]:
     said = read_extras(document, options, _unknown_option)
+    for name, value in options.items():
+        if value is not None and (expected := expected_of(document, name, value)):
+            raise InvalidParam(f"options.{name} must be {expected}", params=f"options.{name}")
     fields: dict[str, Any] = {"n": asked.n, **_size(asked.size)}
     if asked.operation != "variation":
-        style = asked.style if isinstance(asked.style, str) and asked.style in STYLES else ""
-        fields["prompt"] = styled(_prompt(asked.prompt), style)
+        fields["prompt"] = styled(_prompt(asked.prompt), _style(asked))
     for name in said.keys() & fields.keys():
         raise InvalidParam(f"options.{name}: the request says this in a field of its own", params=f"options.{name}")
-    wished = {"strength": VARIATION_STRENGTH} if document == VARIATION else {}
     if asked.background == "transparent":
         raise Unsupported("background: a checkpoint paints no transparency; ask for 'opaque'", params="background")
-    return {**wished, **said, **fields}
+    return {**said, **fields}
+
+
+def _style(asked: AllmRequest) -> str:
+    """Empty for none, and for a word that is some other field's."""
+    return asked.style if isinstance(asked.style, str) and asked.style in STYLES else ""
 
 
 def _options(asked: AllmRequest) -> dict[str, Any]:
@@ -100,8 +110,8 @@ def _unknown_option(name: str) -> InvalidParam:
 
 
 def _prompt(prompt: str) -> str:
-    if len(prompt) > _LONGEST_PROMPT:
-        said = f"prompt: at most {_LONGEST_PROMPT} characters are read, got {len(prompt)}"
+    if len(prompt) > MOST_WORDS:
+        said = f"prompt: at most {MOST_WORDS} characters are read, got {len(prompt)}"
         raise PromptTooLong(said, params="prompt")
     return prompt
 
@@ -156,12 +166,12 @@ async def _given(picture: AllmPicture, place: str, limits: Limits) -> GivenPictu
             content = decoded(picture.value)
             if content is None:
                 raise InvalidParam(f"{place}: this is no base64", params=place)
-            return await taken_in(content, limits)
-    return await taken_in(picture.content, limits)
+            return await picture_in(content, place, limits)
+    return await picture_in(picture.content, place, limits)
 
 
 def response(
-    asked: AllmRequest, run: Run, model: Model, made: Sequence[tuple[Artifact, str]], request_id: str
+    asked: AllmRequest, run: Run, model: Model, made: Sequence[tuple[Picture, str]], request_id: str
 ) -> AllmResponse:
     """`made`: each picture with what stands for its bytes or its URL."""
     prompt = asked.prompt if isinstance(asked.prompt, str) and asked.prompt else None
@@ -184,7 +194,7 @@ def response(
     )
 
 
-def _image(picture: Artifact, source: AllmSource, prompt: str | None) -> AllmImage:
+def _image(picture: Picture, source: AllmSource, prompt: str | None) -> AllmImage:
     about = {} if picture.seed is None else {"seed": picture.seed}
     return AllmImage(
         IMAGE, AllmImageData(source, picture.mime_type, picture.width, picture.height, prompt, None, about)

@@ -191,7 +191,7 @@ class DifyApi:
         parts = read_parts(query.include)
         poll = Poll(Conditional.of(request.headers), parts, self._settings.files_access_timeout_s)
         asking = self._polls.ask(caller, request.path_params["run_id"], parts, poll, query.wait)
-        seen = await unless_gone(request.receive, asking) if query.wait else await asking
+        seen = await unless_gone(request.scope, request.receive, asking) if query.wait else await asking
         if seen is None:
             return NoContent()  # nobody is there to read it
         if seen.run is None:

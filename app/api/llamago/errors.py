@@ -25,15 +25,15 @@ class NotCapable(InvalidParam):
         super().__init__(f'"{name}" does not support {what}', params="model")
 
 
-class PropsFixed(AtelierError):
-    """What all requests share is set where the server is started, and not over HTTP."""
+class NotStartedSo(AtelierError):
+    """What llama.go's server does only if it was started for it. Nothing of the sort is done here."""
 
     code = "not_supported"
     status = 500
-    where = "POST /llamago/props"
+    where = "POST /llamago/props, GET /llamago/slots"
 
-    def __init__(self) -> None:
-        super().__init__("This server does not support changing global properties. Start it with `--props`")
+    def __init__(self, what: str, flag: str) -> None:
+        super().__init__(f"This server does not support {what}. Start it with `{flag}`")
 
 
 def text_error(error: AtelierError) -> LlamaTextError:

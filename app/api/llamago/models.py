@@ -8,7 +8,7 @@ from starlette.responses import PlainTextResponse, Response
 from app.api.answer import Answer, json_answer
 from app.api.body import read_object
 from app.api.llamago import wire
-from app.api.llamago.errors import PropsFixed
+from app.api.llamago.errors import NotStartedSo
 from app.api.llamago.shapes import (
     LlamaAsked,
     LlamaLoadedModels,
@@ -23,7 +23,6 @@ from app.api.llamago.shapes import (
 )
 from app.api.operation import Handler, OpenOperation, Operation, read_value
 from app.domain.request import Caller, Scope
-from app.errors import InvalidParam
 from app.runs.models import ModelNotFound, Models
 from app.runs.residency import Residency
 from app.settings import Settings
@@ -65,17 +64,23 @@ class LlamaModelsApi:
                 error=LlamaTextError,
                 body=LlamaAsked,
                 answers={200: LlamaShown},
-                raises=(ModelNotFound, InvalidParam),
+                raises=(ModelNotFound,),
             ),
-            Operation(
-                method="POST",
-                path="/llamago/props",
-                handler=self._set_props,
-                scope=Scope.READ,
-                summary="Changing properties, which can't be done",
-                tag="llama.go",
-                error=LlamaTextError,
-                raises=(PropsFixed,),
+            *(
+                Operation(
+                    method=method,
+                    path=f"/llamago/{path}",
+                    handler=handler,
+                    scope=Scope.READ,
+                    summary=summary,
+                    tag="llama.go",
+                    error=LlamaTextError,
+                    raises=(NotStartedSo,),
+                )
+                for method, path, handler, summary in (
+                    ("POST", "props", self._set_props, "Changing properties, which can't be done"),
+                    ("GET", "slots", self._slots, "Reading slots, which can't be done"),
+                )
             ),
         ]
 
@@ -93,7 +98,10 @@ class LlamaModelsApi:
         return json_answer(wire.props(default.checkpoint, self._settings.gpu_lanes))
 
     async def _set_props(self, request: Request, caller: Caller) -> Answer:
-        raise PropsFixed
+        raise NotStartedSo("changing global properties", "--props")
+
+    async def _slots(self, request: Request, caller: Caller) -> Answer:
+        raise NotStartedSo("slots endpoint", "--slots")
 
     async def _show(self, request: Request, caller: Caller) -> Answer:
         asked = read_value(await read_object(request, self._settings.max_body_bytes, any_type=True), LlamaAsked)

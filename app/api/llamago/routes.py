@@ -23,30 +23,16 @@ from app.api.llamago.shapes import (
 from app.api.operation import EVENT_STREAM, Operation, read_value
 from app.api.pictures.answers import PicturesAnswer, Piece, Places, written
 from app.api.pictures.given import longest_body
-from app.api.pictures.runs import Asked, PictureRuns
+from app.api.pictures.runs import REFUSALS, Asked, PictureRuns, made_by
 from app.api.pictures.urls import PictureUrls
-from app.api.run_headers import RunHeaders
+from app.api.run_headers import PictureHeaders, RunHeaders
 from app.api.sse import EventStreams, broken_off
-from app.domain.artifact import Artifact
 from app.domain.event import Tick
 from app.domain.request import Caller, Scope
 from app.domain.run import Run
-from app.errors import (
-    AtelierError,
-    BodyTooLarge,
-    FileTooLarge,
-    IdempotencyConflict,
-    InvalidParam,
-    RunFailed,
-    RunOverdue,
-    RunStopped,
-    TooManyRequests,
-)
+from app.errors import AtelierError, FileTooLarge
 from app.runs.models import ModelNotFound
 from app.settings import Settings
-
-_REFUSALS = (InvalidParam, BodyTooLarge, FileTooLarge, ModelNotFound, IdempotencyConflict, TooManyRequests)
-_ENDS = (RunFailed, RunStopped, RunOverdue)
 
 
 class GenerateApi:
@@ -91,10 +77,10 @@ class GenerateApi:
             description="`Accept: application/x-ndjson` gets lines of JSON, everybody else a stream of events.",
             tag="llama.go",
             error=error,
-            headers=RunHeaders,
+            headers=PictureHeaders,
             body=LlamaGenerate,
             answers={200: (LlamaReply, framing.NDJSON, EVENT_STREAM)},
-            raises=(*_REFUSALS, *_ENDS),
+            raises=(*REFUSALS, FileTooLarge),
         )
 
     async def _generate(self, request: Request, caller: Caller) -> ASGIApp:
@@ -108,16 +94,14 @@ class GenerateApi:
             return self._streams.stream(frames, asked.headers, framing.media_type(form))
 
         async def answer(run: Run) -> ASGIApp:
-            made = await self._runs.made(run)
-            return PicturesAnswer(self._whole(request, asked, run, made, form), self._reader, asked.headers)
+            return PicturesAnswer(self._whole(request, asked, run, form), self._reader, asked.headers)
 
         return self._runs.late(asked, answer)
 
-    def _whole(
-        self, request: Request, asked: Asked, run: Run, made: tuple[Artifact, ...], form: Framing
-    ) -> list[Piece]:
+    def _whole(self, request: Request, asked: Asked, run: Run, form: Framing) -> list[Piece]:
         """With the pictures in it, unless it is for a client that could not read so long a line."""
-        urls, places = [self._urls.of(request, each) for each in made], Places()
+        made, places = made_by(run), Places()
+        urls = [self._urls.of(request, each) for each in made]
         reply = wire.whole_reply(run, asked.model, urls, [places.of(each) for each in made])
         pieces = places.cut(msgspec.json.encode(reply))
         if form == "events" or framing.fits(pieces):
@@ -128,10 +112,7 @@ class GenerateApi:
         """Progress, then each picture, then the end; or the error that came in its place."""
         try:
             async for pieces in self._pieces(request, asked, form):
-                parts = written(framing.framed(pieces, form), self._reader)
-                # Up to the beginning of the picture: what is wrong with its file is told in a piece of its own.
-                yield b"".join([await anext(parts, b"") for _ in range(3)])
-                async for part in parts:
+                async for part in written(framing.framed(pieces, form), self._reader):
                     yield part
         except AtelierError as error:
             yield _told(request, error, form)
@@ -149,7 +130,7 @@ class GenerateApi:
                 done, total = news.step, news.steps
             if not isinstance(news, Run):  # in silence, too, so that nobody takes the connection for dead
                 yield [msgspec.json.encode(wire.progress_piece(run, asked.model, done, total))]
-        made = await self._runs.made(run)
+        made = made_by(run)
         for index, each in enumerate(made):
             url, places = self._urls.of(request, each), Places()
             piece = msgspec.json.encode(wire.picture_piece(run, asked.model, url, index, places.of(each)))

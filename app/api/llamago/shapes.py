@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from app.domain.recipe import MOST_WORDS
+
 Name = Annotated[str, Meta(description="A checkpoint, in any case, with or without `:latest`; empty: the default.")]
 
 
@@ -13,7 +15,7 @@ class LlamaGenerate(Struct, frozen=True, kw_only=True):
     """What `generate` reads. Further fields of llama.go's are for text, and change nothing."""
 
     model: Name | None = None
-    prompt: Annotated[str, Meta(description="What the picture shows.")]
+    prompt: Annotated[str, Meta(description="What the picture shows.", max_length=MOST_WORDS)]
     stream: Annotated[bool | None, Meta(description="Whether progress is told; left out: it is.")] = None
     images: Annotated[
         list[str] | None,

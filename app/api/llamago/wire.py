@@ -27,8 +27,8 @@ from app.api.llamago.shapes import (
 from app.api.ollama.values import read_keep_alive
 from app.api.operation import read_value
 from app.api.pictures.asked import EDIT, GENERATE, INPAINT, GivenPicture, PictureRequest
-from app.api.pictures.extras import input_named
-from app.api.pictures.given import decoded, taken_in
+from app.api.pictures.extras import expected_of, input_named
+from app.api.pictures.given import decoded, picture_in
 from app.api.run_headers import RunHeaders
 from app.artifacts.incoming import Limits
 from app.checkpoints.checkpoint import Checkpoint
@@ -36,7 +36,7 @@ from app.domain.request import Caller
 from app.domain.run import Run
 from app.errors import InvalidParam
 from app.runs.models import Model
-from app.runs.residency import Housed
+from app.runs.residency import Housed, together
 
 USER = "llamago"
 """Whose the runs are: a request names nobody."""
@@ -49,7 +49,7 @@ VERSION = version("atelier")
 FINGERPRINT = f"atelier-{VERSION}"
 
 _FOR_EVER_S = 292 * 365.25 * 86400  # what Go can say of a length of time
-_OWN = frozenset(LlamaGenerate.__struct_fields__)
+_OWN = frozenset(LlamaGenerate.__struct_fields__) | {"format"}  # of a text, as its Go type has it
 
 
 async def read_generate(body: dict[str, Any], limits: Limits, headers: RunHeaders, caller: Caller) -> PictureRequest:
@@ -61,10 +61,10 @@ async def read_generate(body: dict[str, Any], limits: Limits, headers: RunHeader
     if not asked.prompt:
         raise InvalidParam("prompt is required", params="prompt")
     options = dict(asked.options or {})
-    pictures = await _pictures(asked.images or [], options.pop("mask", None), limits)
-    document = INPAINT if "mask" in pictures else EDIT if pictures else GENERATE
     beside = {name: value for name, value in body.items() if name not in _OWN}
-    inputs = {**_settings(document, beside), **_settings(document, options), "prompt": asked.prompt}
+    pictures = await _pictures(asked.images or [], _mask(options, beside), limits)
+    document = INPAINT if "mask" in pictures else EDIT if pictures else GENERATE
+    inputs = {**_settings(document, beside), **_settings(document, options, "options."), "prompt": asked.prompt}
     if asked.keep_alive is not None:
         inputs["keep_alive_s"] = read_keep_alive(asked.keep_alive)
     return PictureRequest(
@@ -80,20 +80,38 @@ async def read_generate(body: dict[str, Any], limits: Limits, headers: RunHeader
     )
 
 
-def _settings(document: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that mean something here. The rest are for text, and as in llama.go they change nothing."""
-    named = ((input_named(document, name), value) for name, value in given.items() if value is not None)
-    return {name: value for name, value in named if name}
+def _settings(document: str, given: Mapping[str, Any], place: str = "") -> dict[str, Any]:
+    """Those that mean something here. The rest are for text, and as in llama.go they change nothing.
+
+    Raises InvalidParam for a value of another type.
+    """
+    found: dict[str, Any] = {}
+    for name, value in given.items():
+        stands_for = input_named(document, name)
+        if value is None or stands_for is None:
+            continue
+        if expected := expected_of(document, name, value):
+            raise InvalidParam(f"{place}{name} must be {expected}", params=place + name)
+        found[stands_for] = value
+    return found
 
 
-async def _pictures(images: Sequence[str], mask: Any, limits: Limits) -> dict[str, tuple[GivenPicture, ...]]:
+def _mask(options: Mapping[str, Any], beside: Mapping[str, Any]) -> tuple[str, Any] | None:
+    """(where it stands, what is there)."""
+    named = (("options.mask", options.get("mask")), ("mask", beside.get("mask")))
+    return next(((place, mask) for place, mask in named if mask is not None), None)
+
+
+async def _pictures(
+    images: Sequence[str], mask: tuple[str, Any] | None, limits: Limits
+) -> dict[str, tuple[GivenPicture, ...]]:
     given = [await _picture(text, f"images[{i}]", limits) for i, text in enumerate(images)]
-    if mask is None:
-        found = {"image": given[:1], "reference": given[1:]}
-    elif not given:
-        raise InvalidParam("options.mask needs the picture that it belongs to, in images", params="options.mask")
-    else:
-        found = {"image": given[:1], "reference": given[1:], "mask": [await _picture(mask, "options.mask", limits)]}
+    found = {"image": given[:1], "reference": given[1:]}
+    if mask is not None:
+        place, text = mask
+        if not given:
+            raise InvalidParam(f"{place} needs the picture that it belongs to, in images", params=place)
+        found["mask"] = [await _picture(text, place, limits)]
     return {name: tuple(pictures) for name, pictures in found.items() if pictures}
 
 
@@ -101,7 +119,7 @@ async def _picture(text: Any, place: str, limits: Limits) -> GivenPicture:
     content = decoded(text) if isinstance(text, str) else None
     if content is None:
         raise InvalidParam(f"{place} is no base64", params=place)
-    return await taken_in(content, limits)
+    return await picture_in(content, place, limits)
 
 
 def progress_piece(run: Run, model: Model, completed: int, total: int) -> LlamaReply:
@@ -177,11 +195,6 @@ def shown(model: Model) -> LlamaShown:
 def loaded(housed: Iterable[Housed], models: Iterable[Model]) -> list[LlamaLoaded]:
     """What is in memory, the one that stays the longest first."""
     known, now_s = {model.checkpoint.name: model.checkpoint for model in models}, clock.time()
-    found = [
-        (_FOR_EVER_S if (left_s := each.resident.left_s) is None else left_s, each.resident)
-        for each in housed
-        if each.resident.checkpoint in known
-    ]
     return [
         LlamaLoaded(
             name=resident.checkpoint,
@@ -189,11 +202,12 @@ def loaded(housed: Iterable[Housed], models: Iterable[Model]) -> list[LlamaLoade
             size=resident.size,
             digest="",
             details=details(known[resident.checkpoint]),
-            expires_at=_moment(now_s + left_s),
+            expires_at=_moment(now_s + min(resident.stays_s, _FOR_EVER_S)),
             size_vram=resident.vram_size,
             context_length=N_CTX,
         )
-        for left_s, resident in sorted(found, key=lambda pair: -pair[0])
+        for resident in together(housed)
+        if resident.checkpoint in known
     ]
 
 

@@ -11,19 +11,19 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from app import clock
-from app.api.body import read_bytes
 from app.api.files import FileReader
 from app.api.ollama import wire
 from app.api.ollama.errors import Busy, Canceled, EarlyOllamaError, error_text, model_required
-from app.api.ollama.go_json import read_struct
+from app.api.ollama.go_json import read_body
 from app.api.ollama.shapes import EarlyPicture, EarlyPictures, OllamaImageGenerationRequest
 from app.api.ollama.values import quoted
 from app.api.operation import EVENT_STREAM, Operation
 from app.api.pictures.answers import PicturesAnswer, Piece, Places, written
 from app.api.pictures.asked import GENERATE, PictureRequest
 from app.api.pictures.runs import Asked, Made, PictureRuns
-from app.api.run_headers import RunHeaders
-from app.api.sse import EventStreams
+from app.api.pictures.sizes import size_inputs
+from app.api.run_headers import PictureHeaders, RunHeaders
+from app.api.sse import EventStreams, broken_off
 from app.domain.event import Tick
 from app.domain.request import Caller, Scope
 from app.domain.run import Run
@@ -56,7 +56,7 @@ class EarlyApi:
                 tag="Ollama",
                 error=EarlyOllamaError,
                 body=OllamaImageGenerationRequest,
-                headers=RunHeaders,
+                headers=PictureHeaders,
                 answers={200: (EarlyPictures, EVENT_STREAM)},
                 raises=(NotFound, Canceled, Busy, IdempotencyConflict, RunFailed, RunOverdue),
             )
@@ -64,7 +64,7 @@ class EarlyApi:
 
     async def _generate(self, request: Request, caller: Caller) -> ASGIApp:
         headers = RunHeaders.of(request.scope["headers"])
-        body = read_struct(await read_bytes(request, self._settings.max_body_bytes), OllamaImageGenerationRequest)
+        body = await read_body(request, OllamaImageGenerationRequest, self._settings.max_body_bytes)
         if not body.model:
             raise model_required()
         if not body.prompt:
@@ -93,14 +93,16 @@ class EarlyApi:
                     run = news
             made = await self._runs.made_in(caller, run)
             picture = written([b"event:done\ndata:", *_pictures(made), b"\n\n"], self._reader)
-            begun = [await anext(picture) for _ in range(3)]  # up to the picture, and its beginning
+            begun = await anext(picture)
         except AtelierError as error:
             yield _event("error", error_text(error))
             return
+        except Exception:
+            yield _event("error", error_text(broken_off(asked.run.id)))
+            return
         for step in range(done + 1, made.steps + 1):
             yield _event("progress", wire.as_json({"step": step, "total": made.steps}))
-        for piece in begun:
-            yield piece
+        yield begun
         async for piece in picture:
             yield piece
 
@@ -121,14 +123,13 @@ def _is_integer(text: str) -> bool:
 
 
 def _picture(body: OllamaImageGenerationRequest, headers: RunHeaders, caller: Caller) -> PictureRequest:
-    width, height = map(wire.rounded, read_size(body.size))
     return PictureRequest(
         dialect="ollama",
         document=GENERATE,
         caller=caller,
         user=wire.USER,
         model=body.model,
-        inputs={"prompt": body.prompt, "width": width, "height": height, "seed": -1, "n": 1, "fit_size": True},
+        inputs={"prompt": body.prompt, **size_inputs(*read_size(body.size)), "seed": -1, "n": 1, "fit_size": True},
         headers=headers,
         streams=body.stream,
     )

@@ -6,6 +6,7 @@ all that counts: what stands behind it is not looked at.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import json
@@ -16,19 +17,36 @@ from typing import Any, NoReturn, TypeVar
 
 import msgspec
 from msgspec.structs import FieldInfo
+from starlette.requests import Request
 
+from app.api.body import read_bytes
 from app.api.ollama.values import quoted
 from app.errors import BadRequest
 
 T = TypeVar("T", bound=msgspec.Struct)
 
+_LONG = 256 * 1024
 EMPTY = "missing request body"
 _SPACE = b" \t\r\n"
 _LITERALS = {ord("t"): b"true", ord("f"): b"false", ord("n"): b"null"}
 _ESCAPED = b'"\\/bfnrtu'
 _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_PLAIN = re.compile(rb'[^"\\\x00-\x1f]*')
+_NO_BASE64 = re.compile(rb"[^A-Za-z0-9+/\r\n]")
+_NO_BREAK = re.compile(rb"[^\r\n]")
+_HALF = re.compile("[\ud800-\udfff]")
 _HEX = b"0123456789abcdefABCDEF"
-_decoder = json.JSONDecoder()
+_MOST_DIGITS = 400  # more are no number that a float can be
+_decoder = json.JSONDecoder(parse_int=lambda text: int(text) if len(text) < _MOST_DIGITS else float(text))
+
+
+async def read_body(request: Request, kind: type[T], most_bytes: int) -> T:
+    """A request's body as a value of a struct: see `read_struct`. Raises BodyTooLarge, BadRequest.
+
+    To find out what is wrong with a long one may take seconds, in which others are served.
+    """
+    body = await read_bytes(request, most_bytes)
+    return read_struct(body, kind) if len(body) < _LONG else await asyncio.to_thread(read_struct, body, kind)
 
 
 def read_json(body: bytes) -> Any:
@@ -39,9 +57,18 @@ def read_json(body: bytes) -> Any:
         pass
     try:
         end = _Scanner(body).scan()  # says what is wrong; else it is what stands behind the value, or its letters
-        return _decoder.decode(body[:end].decode("utf-8", "replace"))
+        return _whole(_decoder.decode(body[:end].decode("utf-8", "replace")))
     except (ValueError, RecursionError):
         raise BadRequest("invalid character '[' exceeded max depth") from None
+
+
+def _whole(value: Any) -> Any:
+    """JSON may have half a character, which no text has: Go puts another in its place."""
+    if isinstance(value, str):
+        return _HALF.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [_whole(each) for each in value]
+    return {_whole(name): _whole(each) for name, each in value.items()} if isinstance(value, dict) else value
 
 
 def read_struct(body: bytes, kind: type[T]) -> T:
@@ -146,28 +173,27 @@ def from_base64(text: str) -> bytes:
         raise BadRequest(f"illegal base64 data at input byte {at}") from None
 
 
-_BASE64 = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
-
-
 def _corrupt(source: bytes) -> int:
     """The byte that Go's decoder stops at."""
-    letters = [(at, byte) for at, byte in enumerate(source) if byte not in b"\r\n"]
-    for i, (at, byte) in enumerate(letters):
-        if byte in _BASE64:
-            continue
-        if byte != ord("=") or i % 4 < 2:
-            return at
-        if i % 4 == 2:
-            if i + 1 == len(letters):
-                return len(source)
-            return letters[i + 1][0] - 1 if letters[i + 1][1] != ord("=") else _behind(letters, i + 2)
-        return _behind(letters, i + 1)
-    return len(source) - len(letters) % 4
+    found = _NO_BASE64.search(source)
+    at = found.start() if found else len(source)
+    in_group = (at - source.count(b"\n", 0, at) - source.count(b"\r", 0, at)) % 4
+    if found is None:
+        return len(source) - in_group
+    if source[at] != ord("=") or in_group < 2:
+        return at
+    after = _behind(source, at + 1)
+    if in_group == 2 and after < len(source):
+        if source[after] != ord("="):
+            return after - 1
+        after = _behind(source, after + 1)
+    return after
 
 
-def _behind(letters: list[tuple[int, int]], i: int) -> int:
-    """Where what follows the padding begins."""
-    return letters[i][0] if i < len(letters) else 0
+def _behind(source: bytes, at: int) -> int:
+    """The next byte that is no line break; the end where there is none."""
+    found = _NO_BREAK.search(source, at)
+    return found.start() if found else len(source)
 
 
 class _Scanner:
@@ -231,15 +257,16 @@ class _Scanner:
     def _string(self) -> None:
         self._at += 1
         while True:
+            plain = _PLAIN.match(self._text, self._at)
+            assert plain is not None  # it matches anything
+            self._at = plain.end()
             byte = self._byte("in string literal")
-            if byte == ord('"'):
-                self._at += 1
-                return
             if byte < 0x20:
                 self._stop("in string literal")
             self._at += 1
-            if byte == ord("\\"):
-                self._escape()
+            if byte == ord('"'):
+                return
+            self._escape()
 
     def _escape(self) -> None:
         byte = self._byte("in string escape code")

@@ -11,9 +11,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp
 
 from app.api.answer import NoContent
-from app.api.body import read_bytes
 from app.api.ollama.errors import OllamaError
-from app.api.ollama.go_json import read_struct
+from app.api.ollama.go_json import read_body
 from app.api.ollama.library_wire import OllamaCreateRequest, read_making
 from app.api.ollama.lines import Line, answered
 from app.api.ollama.painting import NDJSON
@@ -24,16 +23,13 @@ from app.domain.model_name import parse_name
 from app.domain.request import Caller, Scope
 from app.errors import (
     BadRequest,
-    BodyTooLarge,
     CheckpointUnavailable,
     FileTooLarge,
-    Forbidden,
     InvalidParam,
     NotFound,
-    Unavailable,
 )
 from app.runs.library import Library, Making
-from app.runs.models import ModelNotFound
+from app.runs.models import ModelNotFound, plain_name
 from app.settings import Settings
 
 _EMPTY = (b"content-length", b"0")
@@ -86,7 +82,7 @@ class OllamaLibraryApi:
                 error=OllamaError,
                 body=OllamaCreateRequest,
                 answers={200: (OllamaProgress, NDJSON)},
-                raises=(InvalidParam, BadRequest, BodyTooLarge, Forbidden, ModelNotFound, CheckpointUnavailable),
+                raises=(ModelNotFound, CheckpointUnavailable),
             ),
             Operation(
                 method="POST",
@@ -99,7 +95,7 @@ class OllamaLibraryApi:
                 error=OllamaError,
                 body=OllamaCopyRequest,
                 answers={200: None},
-                raises=(InvalidParam, BadRequest, BodyTooLarge, NotFound),
+                raises=(NotFound,),
             ),
             Operation(
                 method="DELETE",
@@ -112,7 +108,7 @@ class OllamaLibraryApi:
                 error=OllamaError,
                 body=OllamaDeleteRequest,
                 answers={200: None},
-                raises=(InvalidParam, BadRequest, BodyTooLarge, Forbidden, ModelNotFound),
+                raises=(ModelNotFound,),
             ),
         ]
 
@@ -127,7 +123,7 @@ class OllamaLibraryApi:
                 tag=TAG,
                 error=OllamaError,
                 answers={200: "It is here."},
-                raises=(InvalidParam, NotFound),
+                raises=(InvalidParam,),
             ),
             Operation(
                 method="POST",
@@ -139,12 +135,12 @@ class OllamaLibraryApi:
                 tag=TAG,
                 error=OllamaError,
                 answers={200: "It was here already.", 201: "It is here now."},
-                raises=(InvalidParam, FileTooLarge, Unavailable),
+                raises=(InvalidParam, FileTooLarge),
             ),
         ]
 
     async def _create(self, request: Request, caller: Caller) -> ASGIApp:
-        body = read_struct(await read_bytes(request, self._settings.max_body_bytes), OllamaCreateRequest)
+        body = await read_body(request, OllamaCreateRequest, self._settings.max_body_bytes)
         return await answered(self._created(caller, read_making(body)), stream=body.stream is not False)
 
     async def _created(self, caller: Caller, making: Making) -> AsyncGenerator[Line, None]:
@@ -157,7 +153,7 @@ class OllamaLibraryApi:
         yield {"status": "success"}
 
     async def _copy(self, request: Request, caller: Caller) -> ASGIApp:
-        body = read_struct(await read_bytes(request, self._settings.max_body_bytes), OllamaCopyRequest)
+        body = await read_body(request, OllamaCopyRequest, self._settings.max_body_bytes)
         _require_name("source", body.source)
         _require_name("destination", body.destination, of_file=False)
         try:
@@ -167,7 +163,7 @@ class OllamaLibraryApi:
         return NoContent([_EMPTY], 200)
 
     async def _delete(self, request: Request, caller: Caller) -> ASGIApp:
-        body = read_struct(await read_bytes(request, self._settings.max_body_bytes), OllamaDeleteRequest)
+        body = await read_body(request, OllamaDeleteRequest, self._settings.max_body_bytes)
         name = body.model or body.name
         _require_name("name", name)
         await self._library.delete(caller, name)
@@ -197,5 +193,6 @@ def _require_name(field: str, name: str, *, of_file: bool = True) -> None:
     try:
         parse_name(name)
     except InvalidParam:
-        if not of_file or not name.strip() or "/" in name or ":" in name:
+        bare = plain_name(name)
+        if not of_file or not bare or "/" in bare or ":" in bare:
             raise InvalidParam(f'{field} "{name}" is invalid', params=field) from None

@@ -39,7 +39,7 @@ def read_making(body: OllamaCreateRequest) -> Making:
     """Raises InvalidParam."""
     if body.quantize or body.quantization:
         raise InvalidParam("quantize: checkpoints are kept in the precision that they have", params="quantize")
-    said = read_modelfile(_whole(body.modelfile)) if body.modelfile else Modelfile()
+    said = read_modelfile(body.modelfile) if body.modelfile else Modelfile()
     origin, files = body.from_ or said.origin, _digests("files", body.files)
     if origin.startswith("@"):
         origin, files = "", {"model.safetensors": origin[1:]}
@@ -49,9 +49,9 @@ def read_making(body: OllamaCreateRequest) -> Making:
     adapters, loras = _adapters(said.adapters)
     parameters = _parameters({**said.parameters, **body.parameters}, loras)
     recipe = Recipe(
-        {name: _whole(value) for name, value in parameters.items()},
-        _whole(body.system if body.system is not None else said.system),
-        _whole(body.template if body.template is not None else said.template),
+        parameters,
+        body.system if body.system is not None else said.system,
+        body.template if body.template is not None else said.template,
         licence if licence is not None else tuple(said.license) or None,
     )
     return Making(body.model or body.name, origin, files, {**adapters, **_digests("adapters", body.adapters)}, recipe)
@@ -63,12 +63,7 @@ def _texts(given: Any) -> tuple[str, ...] | None:
     texts = given if isinstance(given, list) else [given]
     if not all(isinstance(text, str) for text in texts):
         raise InvalidParam("license: a text, or a list of texts", params="license")
-    return tuple(map(_whole, texts))
-
-
-def _whole(value: Any) -> Any:
-    """JSON may have half a character, which no text has."""
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+    return tuple(texts)
 
 
 def _digests(field: str, given: Mapping[str, Any]) -> dict[str, str]:

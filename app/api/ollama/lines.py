@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any
@@ -13,6 +14,8 @@ from app.api.answer import Answer
 from app.api.ollama.errors import told
 from app.api.sse import unless_gone
 from app.errors import AtelierError
+
+logger = logging.getLogger(__name__)
 
 Line = Mapping[str, Any]
 
@@ -32,7 +35,7 @@ class Lines:
         self._lines = lines
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await unless_gone(receive, self._send(send))
+        await unless_gone(scope, receive, self._send(send))
 
     async def _send(self, send: Send) -> None:
         async with aclosing(self._lines) as lines:
@@ -45,6 +48,9 @@ class Lines:
                     await _send_line(send, line)
             except AtelierError as error:
                 await _send_line(send, {"error": told(error)[1]})
+            except Exception:
+                logger.exception("stream failed", extra={"action": "stream_failed"})
+                await _send_line(send, {"error": "Internal server error"})
         await send({"type": "http.response.body", "body": b""})
 
 

@@ -21,7 +21,7 @@ from app.checkpoints.digests import UNKNOWN, Digests
 from app.checkpoints.header import Unreadable
 from app.domain.resident import Resident
 from app.runs.models import TAG, Model
-from app.runs.residency import Housed
+from app.runs.residency import Housed, together
 
 CAPABILITIES = ["image", "vision"]
 """Every checkpoint paints, and paints given pictures anew."""
@@ -56,15 +56,10 @@ class Looks:
         ]
 
     def loaded(self, held: Sequence[Housed], models: Iterable[Model]) -> list[OllamaLoadedModel]:
-        """The one that stays longest first. What several workers have in memory is one model, with all its bytes."""
+        """The one that stays longest first."""
         by_name = {model.checkpoint.name: Model(model.checkpoint.name, model.checkpoint) for model in models}
-        together: dict[str, Resident] = {}
-        for each in held:
-            name = each.resident.checkpoint
-            together[name] = together[name].with_another(each.resident) if name in together else each.resident
-        lasting = sorted(together.values(), key=lambda each: -_left_ns(each))
         now_ns = time.time_ns()
-        return [self._loaded(each, by_name.get(each.checkpoint), now_ns) for each in lasting]
+        return [self._loaded(each, by_name.get(each.checkpoint), now_ns) for each in together(held)]
 
     def shown(self, model: Model, system: str, *, verbose: bool) -> OllamaShown:
         return OllamaShown(
@@ -139,7 +134,7 @@ def _modelfile(model: Model, system: str) -> str:
     system = system or (model.preset.system if model.preset else "")
     if system:
         lines.append(f"SYSTEM {_block(system)}")
-    lines += [f"PARAMETER {name} {_plain(value)}" for name, value in defaults_of(model).items()]
+    lines += [f"PARAMETER {name} {_block(_plain(value))}" for name, value in defaults_of(model).items()]
     if licence := _licence(model):
         lines.append(f"LICENSE {_block(licence)}")
     return "\n".join(lines) + "\n"
@@ -154,7 +149,8 @@ def _licence(model: Model) -> str:
 
 
 def _block(text: str) -> str:
-    return f'"""{text}"""' if "\n" in text or '"' in text else text
+    """As a Modelfile has it, so that it is read as it was."""
+    return f'"""{text}"""' if "\n" in text or '"' in text or text != text.strip() else text
 
 
 def _go(value: Any) -> str:

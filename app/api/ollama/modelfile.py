@@ -12,8 +12,10 @@ from app.errors import InvalidParam
 _INSTRUCTION = re.compile(r"[ \t]*([A-Za-z]+)[ \t]+")
 _BLANK = re.compile(r"(?:[ \t]*(?:#[^\n]*)?\n)+")
 _VALUE = re.compile(
-    r'[ \t]*(?:"""(?P<block>.*?)"""|"(?P<quoted>[^"\n]*)"(?=[ \t]*(?:\n|\Z))|(?P<line>[^\n]*))', re.DOTALL
+    r'[ \t]*(?:"""(?P<block>.*?)"""(?!")|"(?P<quoted>[^"\n]*)"(?=[ \t]*(?:\n|\Z))|(?P<line>[^\n]*))', re.DOTALL
 )
+_BLOCK = re.compile(r'[ \t]*"""')
+_NAME = re.compile(r"\S*")
 _KNOWN = frozenset({"from", "parameter", "template", "system", "license", "adapter", "message", "requires"})
 
 
@@ -48,17 +50,19 @@ def read_modelfile(text: str) -> Modelfile:
             name, at = _word(text, at)
         value, at = _value(text, at)
         _take(found, word, name, value)
+    found.parameters = {name: values if values[1:] else values[0] for name, values in found.parameters.items()}
     return found
 
 
 def _word(text: str, at: int) -> tuple[str, int]:
-    end = re.compile(r"[^\s]*").match(text, at)
+    end = _NAME.match(text, at)
     assert end is not None
     return end[0], end.end()
 
 
 def _value(text: str, at: int) -> tuple[str, int]:
-    if text[at:].lstrip(" \t").startswith('"""') and text.find('"""', text.find('"""', at) + 3) < 0:
+    begun = _BLOCK.match(text, at)
+    if begun and text.find('"""', begun.end()) < 0:
         raise _wrong(text, at, "unterminated string")
     found = _VALUE.match(text, at)
     assert found is not None
@@ -73,8 +77,7 @@ def _take(found: Modelfile, word: str, name: str, value: str) -> None:
         case "from":
             found.origin = value
         case "parameter":
-            before = found.parameters.get(name.lower())
-            found.parameters[name.lower()] = value if before is None else [*_listed(before), value]
+            found.parameters.setdefault(name.lower(), []).append(value)
         case "template":
             found.template = value
         case "system":
@@ -83,10 +86,6 @@ def _take(found: Modelfile, word: str, name: str, value: str) -> None:
             found.license.append(value)
         case "adapter":
             found.adapters.append(value)
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 def _wrong(text: str, at: int, why: str) -> InvalidParam:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 
-import msgspec
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from app.api.answer import Answer
-from app.api.body import read_bytes
 from app.api.files import FileReader
 from app.api.ollama import wire
 from app.api.ollama.errors import error_text, model_not_found
-from app.api.ollama.go_json import read_struct
+from app.api.ollama.go_json import read_body
 from app.api.ollama.shapes import OllamaGenerated, OllamaGenerateRequest
 from app.api.ollama.wire import Generation, Lines
 from app.api.pictures.answers import LateAnswer, PicturesAnswer, Piece, Places, written
@@ -21,7 +19,7 @@ from app.api.pictures.asked import GivenPicture
 from app.api.pictures.given import longest_body, taken_in
 from app.api.pictures.runs import Asked, Made, PictureRuns, check_success
 from app.api.run_headers import RunHeaders
-from app.api.sse import EventStreams
+from app.api.sse import EventStreams, broken_off
 from app.domain.event import Tick
 from app.domain.request import Caller
 from app.domain.run import Run
@@ -46,7 +44,7 @@ class Painting:
     async def generate(self, request: Request, caller: Caller) -> ASGIApp:
         """In the order in which Ollama looks at what it was sent."""
         headers = RunHeaders.of(request.scope["headers"])
-        body = read_struct(await read_bytes(request, self._longest), OllamaGenerateRequest)
+        body = await read_body(request, OllamaGenerateRequest, self._longest)
         asked = wire.read_generation(body)
         model = await self.find(caller, asked.model)
         if not asked.unloads:
@@ -79,8 +77,7 @@ class Painting:
 
     async def _paint(self, asked: Generation, model: Model, headers: RunHeaders, caller: Caller) -> ASGIApp:
         given = await self._given(asked)
-        request = wire.picture_request(asked, given, headers, caller)
-        accepted = await self._runs.submit(msgspec.structs.replace(request, found=model))
+        accepted = await self._runs.submit(wire.picture_request(asked, model, given, headers, caller))
         if asked.streams:
             return self._streamed(accepted, caller, asked.model)
 
@@ -116,7 +113,7 @@ class Painting:
             first = await anext(lines)
             return self._streams.stream(_continued(first, lines), accepted.headers, NDJSON.encode())
 
-        return LateAnswer(begin, lambda answered: None)
+        return LateAnswer(begin, lambda answered: None, accepted.headers)
 
     async def _lines(self, accepted: Asked, caller: Caller, model: str) -> AsyncGenerator[bytes, None]:
         """Raises what is wrong before the first line; afterwards that is the last line."""
@@ -131,14 +128,14 @@ class Painting:
             made = await self._runs.made_in(caller, run)
             rest = lines.rest(made.steps)
             picture = written([*picture_line(model, made), b"\n"], self._reader)
-            opened = [await anext(picture) for _ in range(2)]  # what stands before the picture, and its beginning
-        except AtelierError as error:
+            begun = await anext(picture)
+        except Exception as failure:
             if not has_begun:
                 raise
+            error = failure if isinstance(failure, AtelierError) else broken_off(accepted.run.id)
             yield error_text(error) + b"\n"
             return
-        yield rest + opened[0]
-        yield opened[1]
+        yield rest + begun
         async for piece in picture:
             yield piece
 

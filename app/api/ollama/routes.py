@@ -10,10 +10,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp
 
 from app.api.answer import Answer
-from app.api.body import read_bytes
 from app.api.ollama import wire
 from app.api.ollama.errors import Busy, Canceled, OllamaError, model_not_found, model_required
-from app.api.ollama.go_json import read_struct
+from app.api.ollama.go_json import read_body
 from app.api.ollama.looks import Looks, tagged
 from app.api.ollama.painting import NDJSON, Painting
 from app.api.ollama.shapes import (
@@ -28,7 +27,7 @@ from app.api.ollama.shapes import (
     OllamaVersion,
 )
 from app.api.operation import Handler, OpenOperation, Operation
-from app.api.run_headers import RunHeaders
+from app.api.run_headers import PictureHeaders
 from app.domain.request import Caller, Scope
 from app.errors import FileTooLarge, IdempotencyConflict, NotFound, RunFailed, RunOverdue
 from app.runs.models import ModelNotFound, Models
@@ -80,7 +79,7 @@ class OllamaApi:
                 tag=TAG,
                 error=OllamaError,
                 body=OllamaGenerateRequest,
-                headers=RunHeaders,
+                headers=PictureHeaders,
                 answers={200: (OllamaGenerated, NDJSON)},
                 raises=(NotFound, FileTooLarge, Canceled, Busy, IdempotencyConflict, RunFailed, RunOverdue),
             ),
@@ -98,7 +97,7 @@ class OllamaApi:
         return Answer(wire.as_json(OllamaLoadedModels(await asyncio.to_thread(self._looks.loaded, held, models))))
 
     async def _show(self, request: Request, caller: Caller) -> ASGIApp:
-        asked = read_struct(await read_bytes(request, self._settings.max_body_bytes), OllamaShowRequest)
+        asked = await read_body(request, OllamaShowRequest, self._settings.max_body_bytes)
         name = asked.model or asked.name
         if not name.strip():
             raise model_required()

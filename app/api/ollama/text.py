@@ -10,7 +10,6 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from app.api.answer import Answer
-from app.api.body import read_bytes
 from app.api.ollama import wire
 from app.api.ollama.errors import (
     CompatibleError,
@@ -18,7 +17,7 @@ from app.api.ollama.errors import (
     model_not_found,
     model_required,
 )
-from app.api.ollama.go_json import read_struct
+from app.api.ollama.go_json import read_body
 from app.api.ollama.painting import Painting
 from app.api.ollama.shapes import (
     CompatibleRequest,
@@ -32,7 +31,7 @@ from app.api.ollama.shapes import (
 from app.api.ollama.values import quoted, read_keep_alive
 from app.api.operation import Handler, Operation
 from app.api.pictures.given import longest_body
-from app.api.run_headers import RunHeaders
+from app.api.run_headers import PictureHeaders, RunHeaders
 from app.domain.request import Caller, Scope
 from app.errors import BadRequest, NotFound
 from app.runs.models import Model
@@ -63,7 +62,7 @@ class TextApi:
         ]
 
     async def _chat(self, request: Request, caller: Caller) -> ASGIApp:
-        body = read_struct(await read_bytes(request, self._longest), OllamaChatRequest)
+        body = await read_body(request, OllamaChatRequest, self._longest)
         keep_alive_s = read_keep_alive(body.keep_alive)
         wire.check_logprobs(body.top_logprobs)
         model = body.model or body.name
@@ -76,7 +75,7 @@ class TextApi:
         raise BadRequest(f"{quoted(model)} does not support chat")
 
     async def _embed(self, request: Request, caller: Caller) -> ASGIApp:
-        body = read_struct(await read_bytes(request, self._longest), OllamaEmbedRequest)
+        body = await read_body(request, OllamaEmbedRequest, self._longest)
         read_keep_alive(body.keep_alive)
         if not body.model.strip():
             raise model_not_found(body.model)
@@ -87,7 +86,7 @@ class TextApi:
         return Answer(wire.as_json(OllamaEmbedded(body.model, [])))
 
     async def _embedding(self, request: Request, caller: Caller) -> ASGIApp:
-        body = read_struct(await read_bytes(request, self._longest), OllamaEmbeddingRequest)
+        body = await read_body(request, OllamaEmbeddingRequest, self._longest)
         read_keep_alive(body.keep_alive)
         if not body.model.strip():
             raise model_required()
@@ -127,7 +126,7 @@ class TextApi:
         raise BadRequest(f"{quoted(body.model)} does not support chat")
 
     async def _compatible(self, request: Request) -> CompatibleRequest:
-        return read_struct(await read_bytes(request, self._longest), CompatibleRequest)
+        return await read_body(request, CompatibleRequest, self._longest)
 
     async def _known(self, caller: Caller, name: str) -> Model:
         """As the chat's handler looks for a model. Raises BadRequest, NotFound."""
@@ -167,7 +166,7 @@ def _refused(path: str, handler: Handler, summary: str, body: type, answer: type
         tag="Ollama",
         error=OllamaError if path.startswith("/api/") else CompatibleError,
         body=body,
-        headers=RunHeaders if answer is OllamaChatted else None,
+        headers=PictureHeaders if answer is OllamaChatted else None,
         answers={200: answer} if answer else {},
         raises=(NotFound,),
     )

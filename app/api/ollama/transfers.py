@@ -10,16 +10,15 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.types import ASGIApp
 
-from app.api.body import read_bytes
 from app.api.ollama.errors import OllamaError, model_required
-from app.api.ollama.go_json import read_struct
+from app.api.ollama.go_json import read_body
 from app.api.ollama.library import OllamaProgress
 from app.api.ollama.lines import Line, answered
 from app.api.ollama.painting import NDJSON
 from app.api.ollama.routes import TAG
 from app.api.operation import Operation
 from app.domain.request import Caller, Scope
-from app.errors import BadRequest, BodyTooLarge, CheckpointUnavailable, InvalidParam, NotFound, Unavailable
+from app.errors import CheckpointUnavailable, NotFound
 from app.runs.models import ModelNotFound
 from app.runs.pulls import Pulls
 from app.runs.pushes import Pushes
@@ -72,7 +71,7 @@ class OllamaTransfersApi:
                 error=OllamaError,
                 body=OllamaPullRequest,
                 answers={200: (OllamaProgress, NDJSON)},
-                raises=(InvalidParam, BadRequest, BodyTooLarge, NotFound, CheckpointUnavailable, Unavailable),
+                raises=(NotFound, CheckpointUnavailable),
             ),
             Operation(
                 method="POST",
@@ -86,17 +85,17 @@ class OllamaTransfersApi:
                 error=OllamaError,
                 body=OllamaPushRequest,
                 answers={200: (OllamaProgress, NDJSON)},
-                raises=(InvalidParam, BadRequest, BodyTooLarge, ModelNotFound, Unavailable),
+                raises=(ModelNotFound,),
             ),
         ]
 
     async def _pull(self, request: Request, caller: Caller) -> ASGIApp:
-        body = read_struct(await read_bytes(request, self._settings.max_body_bytes), OllamaPullRequest)
+        body = await read_body(request, OllamaPullRequest, self._settings.max_body_bytes)
         told = self._pulls.pull(caller, body.model or body.name, insecure=body.insecure)
         return await answered(_lines(told), stream=body.stream is not False)
 
     async def _push(self, request: Request, caller: Caller) -> ASGIApp:
-        body = read_struct(await read_bytes(request, self._settings.max_body_bytes), OllamaPushRequest)
+        body = await read_body(request, OllamaPushRequest, self._settings.max_body_bytes)
         name = body.model or body.name
         if not name.strip():
             raise model_required()

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from typing import Any
 
 from app.errors import BadRequest
+from app.graph.tools.image_parameters import MOST_KEEP_ALIVE_S
 
 FOREVER = -1.0
 """A keep_alive_s without end."""
 
 _LONGEST_NS = 2**63 - 1
+_MOST_DIGITS = 19  # more are no nanoseconds of 64 bits
 _UNITS = {"ns": 1, "us": 1_000, "µs": 1_000, "μs": 1_000, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _PART = re.compile(r"([0-9]*)(?:(\.)([0-9]*))?([^0-9.]*)")
 _GO_TYPES: dict[type, str] = {bool: "bool", dict: "map[string]interface {}", list: "[]interface {}"}
 
 
 def read_keep_alive(given: Any) -> float | None:
-    """Seconds of a `keep_alive`; negative: for ever; None: nothing was said. Raises BadRequest with Go's sentence."""
+    """Seconds of a `keep_alive`; negative: for ever, as whatever no run may ask for; None: nothing was said.
+
+    Raises BadRequest with Go's sentence.
+    """
     if given is None:
         return None
     if isinstance(given, str):
@@ -28,33 +32,33 @@ def read_keep_alive(given: Any) -> float | None:
         seconds = float(max(-_LONGEST_NS, min(given, _LONGEST_NS)))  # JSON has integers that no float can be
     else:
         raise BadRequest(f"Unsupported type: '{_GO_TYPES[type(given)]}'")
-    return FOREVER if seconds < 0 or seconds > _LONGEST_NS / 1e9 or not math.isfinite(seconds) else seconds
+    return seconds if 0 <= seconds <= MOST_KEEP_ALIVE_S else FOREVER
 
 
 def duration_ns(text: str) -> int:
     """`1h30m`, `300ms`, `0`, `-1m`, as Go's `time.ParseDuration` has it. Raises BadRequest with its sentence."""
-    sign, rest = (-1, text[1:]) if text.startswith("-") else (1, text.removeprefix("+"))
-    if rest == "0":
+    sign, at = (-1 if text.startswith("-") else 1), int(text.startswith(("-", "+")))
+    if text[at:] == "0":
         return 0
     total = 0
-    if not rest:
-        raise BadRequest(f"time: invalid duration {quoted(text)}")
-    while rest:
-        found = _PART.match(rest)
+    while at < len(text):
+        found = _PART.match(text, at)
         assert found is not None  # it matches anything
-        whole, _, fraction, unit = found.groups()
-        if not whole and not fraction:
-            raise BadRequest(f"time: invalid duration {quoted(text)}")
+        digits, _, fraction, unit = found.groups()
+        whole, part = digits.lstrip("0"), (fraction or "")[:_MOST_DIGITS]
+        if not (digits or fraction) or len(whole) > _MOST_DIGITS:
+            break
         if not unit:
             raise BadRequest(f"time: missing unit in duration {quoted(text)}")
         if unit not in _UNITS:
             raise BadRequest(f"time: unknown unit {quoted(unit)} in duration {quoted(text)}")
-        scale = _UNITS[unit]
-        total += int(whole or 0) * scale + int(fraction or 0) * scale // 10 ** len(fraction or "")
+        total += int(whole or 0) * _UNITS[unit] + int(part or 0) * _UNITS[unit] // int(10 ** len(part))
         if total > _LONGEST_NS + (sign < 0):
-            raise BadRequest(f"time: invalid duration {quoted(text)}")
-        rest = rest[found.end() :]
-    return sign * total
+            break
+        at = found.end()
+        if at == len(text):
+            return sign * total
+    raise BadRequest(f"time: invalid duration {quoted(text)}")
 
 
 def quoted(text: str) -> str:

@@ -10,15 +10,18 @@ from typing import Any
 import msgspec
 
 from app.api.ollama.go_json import from_base64
+from app.api.ollama.looks import defaults_of
 from app.api.ollama.shapes import OllamaChatted, OllamaGenerated, OllamaGenerateRequest, OllamaMessage
 from app.api.ollama.values import moment, quoted, read_keep_alive
-from app.api.pictures.asked import EDIT, GENERATE, INPAINT, GivenPicture, PictureRequest, inputs_of
+from app.api.pictures.asked import EDIT, GENERATE, INPAINT, GivenPicture, PictureRequest
 from app.api.pictures.extras import input_named
 from app.api.pictures.runs import Made
+from app.api.pictures.sizes import size_inputs
 from app.api.run_headers import RunHeaders
 from app.domain.request import Caller
 from app.errors import BadRequest
 from app.graph.nodes.start import StartVariable
+from app.graph.tools.image_parameters import WIDEST
 from app.runs.models import Model
 from app.runs.shipped import shipped
 
@@ -32,8 +35,6 @@ LOAD = "keep-checkpoint"
 """The document that loads a checkpoint, or unloads it."""
 
 _LARGEST = 4096
-_MULTIPLE = 8
-_SMALLEST = 64
 _OWN = frozenset({"prompt", "seed", "width", "height", "steps", "n", "keep_alive_s", "previews", "fit_size"})
 _INTEGERS = frozenset({"steps", "clip_skip", "quality", "seed", "width", "height"})
 _SIZES = ("width", "height", "steps", "num_inference_steps", "seed", "mask")
@@ -90,7 +91,7 @@ def check_size(asked: Generation) -> None:
 
 
 def picture_request(
-    asked: Generation, given: Mapping[str, tuple[GivenPicture, ...]], headers: RunHeaders, caller: Caller
+    asked: Generation, model: Model, given: Mapping[str, tuple[GivenPicture, ...]], headers: RunHeaders, caller: Caller
 ) -> PictureRequest:
     """What is to be painted. Raises BadRequest for an option of another type."""
     document = INPAINT if "mask" in given else EDIT if given else GENERATE
@@ -99,8 +100,8 @@ def picture_request(
         document=document,
         caller=caller,
         user=USER,
-        model=asked.model,
-        inputs=_inputs(asked, document),
+        found=model,
+        inputs=_inputs(asked, model, document),
         pictures=given,
         headers=headers,
         streams=asked.streams,
@@ -115,13 +116,13 @@ def load_request(model: Model, keep_alive_s: float | None, headers: RunHeaders, 
     )
 
 
-def _inputs(asked: Generation, document: str) -> dict[str, Any]:
-    known = inputs_of(document)
+def _inputs(asked: Generation, model: Model, document: str) -> dict[str, Any]:
     inputs: dict[str, Any] = {"prompt": asked.body.prompt, "n": 1}
-    sizes = {"width": rounded(asked.width), "height": rounded(asked.height)}
-    inputs |= {name: side for name, side in sizes.items() if side and name in known}
-    if "fit_size" in known and ("width" in inputs or "height" in inputs):
-        inputs["fit_size"] = True
+    extras = _extras(asked.options, document)
+    if asked.width > 0 or asked.height > 0:
+        inputs |= _size(asked, model, document) | {"fit_size": True}
+    if "upscale" in inputs:
+        extras["upscale"] = inputs["upscale"] * extras.get("upscale", 1)
     if asked.steps > 0:
         inputs["steps"] = asked.steps
     if asked.keep_alive_s is not None:
@@ -129,12 +130,16 @@ def _inputs(asked: Generation, document: str) -> dict[str, Any]:
     if "seed" in asked.options:
         seed = _integer(asked.options, "seed")
         inputs["seed"] = seed if seed > 0 else -1
-    return inputs | _extras(asked.options, document)
+    return inputs | extras
 
 
-def rounded(side: int) -> int:
-    """Pixels as they can be painted; 0 for a side that is left open."""
-    return max(_SMALLEST, round(side / _MULTIPLE) * _MULTIPLE) if side > 0 else 0
+def _size(asked: Generation, model: Model, document: str) -> dict[str, int]:
+    """Of a picture that is changed, a side that is left open follows from the other."""
+    width, height = asked.width, asked.height
+    if document == GENERATE and max(width, height) > WIDEST:
+        own = defaults_of(model)
+        width, height = (side if side > 0 else own[name] for name, side in (("width", width), ("height", height)))
+    return size_inputs(width, height)
 
 
 def _extras(options: Mapping[str, Any], document: str) -> dict[str, Any]:

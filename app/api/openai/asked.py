@@ -7,13 +7,13 @@ from typing import Any, Literal
 
 import msgspec
 
-from app.api.openai.errors import InvalidValue, UnknownParameter
+from app.api.openai.errors import InvalidType, InvalidValue, UnknownParameter
 from app.api.openai.fields import Fields
 from app.api.openai.given import Given
 from app.api.openai.profiles import AUTO, CHECKPOINT, Profile, profile_of
 from app.api.pictures.asked import EDIT, GENERATE, INPAINT, VARIATION, GivenPicture, PictureRequest
-from app.api.pictures.extras import read_extras
-from app.api.pictures.wishes import EDIT_STRENGTH, STYLES, VARIATION_STRENGTH, effort_of, styled
+from app.api.pictures.extras import expected_of, read_extras
+from app.api.pictures.wishes import EDIT_STRENGTH, STYLES, effort_of, styled
 from app.api.run_headers import RunHeaders
 from app.domain.request import Caller
 
@@ -39,7 +39,6 @@ class Look(msgspec.Struct, frozen=True):
     urls: bool = False
     streams: bool = False
     partial_images: int = 0
-    output_format: str = "png"
     quality: str = ""
     background: str = ""
     size: str = AUTO
@@ -79,9 +78,8 @@ def read_edit(fields: Fields, given: Given, asker: Asker) -> Wanted:
     fields.refuse({"style", "complexity"})
     given.check(profile)
     inputs: dict[str, Any] = {"prompt": fields.prompt(profile)}
-    fidelity = fields.choice("input_fidelity", ("high", "low"))
-    anew = given.mask is not None and len(given.images) == 1 and not fidelity
-    inputs["strength"] = 1.0 if anew else STRENGTH[fidelity or "low"]
+    if fidelity := fields.choice("input_fidelity", ("high", "low")):
+        inputs["strength"] = STRENGTH[fidelity]
     pictures = {"image": given.images[:1], "reference": given.images[1:]}
     if given.mask is not None:
         pictures["mask"] = (given.mask,)
@@ -97,8 +95,7 @@ def read_variation(fields: Fields, given: Given, asker: Asker) -> Wanted:
         raise InvalidValue.of("model", model, ("dall-e-2",))
     fields.refuse(_NOT_VARIATIONS | _ONLY_EDITS)
     given.check(msgspec.structs.replace(profile, most_images=1))
-    inputs = {"strength": VARIATION_STRENGTH}
-    return _wanted(fields, asker, _Asked(VARIATION, model, profile, inputs, {"image": given.images}))
+    return _wanted(fields, asker, _Asked(VARIATION, model, profile, {}, {"image": given.images}))
 
 
 class _Asked(msgspec.Struct):
@@ -128,14 +125,13 @@ def _wanted(fields: Fields, asker: Asker, asked: _Asked) -> Wanted:
     effort = fields.choice("complexity", ("low", "medium", "high"))
     quality = fields.choice("quality", profile.qualities)
     quality = effort_of(quality)
-    output_format = _file(fields, inputs)
+    _file(fields, inputs)
     background = _background(fields)
     fields.choice("moderation", ("auto", "low"))  # there is none here: either is as good as done
     user, safety = fields.text("user"), fields.text("safety_identifier")
     look = Look(
         event=asked.event,
         **_delivery(fields, profile),
-        output_format=output_format,
         quality=quality,
         background=background,
         size=_size_of(size),
@@ -168,15 +164,14 @@ def _size_of(inputs: Mapping[str, Any]) -> str:
     return f"{width}x{height}"
 
 
-def _file(fields: Fields, inputs: dict[str, Any]) -> str:
-    """What kind of file the pictures are to be, which is noted among the inputs."""
-    kind = fields.choice("output_format", _FORMATS, "png")
+def _file(fields: Fields, inputs: dict[str, Any]) -> None:
+    """Notes among the inputs what kind of file the pictures are to be, where that is said."""
+    kind = fields.choice("output_format", _FORMATS)
     compression = fields.integer("output_compression", 0, 100, 100)
-    if kind == "png" and compression != 100:
+    if kind in ("", "png") and compression != 100:
         raise InvalidValue("'output_compression' is for the output formats 'jpeg' and 'webp'.", params="output_format")
-    if kind != "png":
-        inputs |= {"format": kind, "quality": max(compression, 1)}
-    return kind
+    if kind:
+        inputs |= {"format": kind} | ({"quality": max(compression, 1)} if kind != "png" else {})
 
 
 def _background(fields: Fields) -> str:
@@ -202,6 +197,9 @@ def _delivery(fields: Fields, profile: Profile) -> dict[str, Any]:
 def _extras(asked: _Asked, fields: Fields) -> dict[str, Any]:
     """Everything that is left must be an input of the document; what OpenAI's fields have settled is no extra."""
     extras = read_extras(asked.document, fields.rest, UnknownParameter)
+    for name, value in fields.rest.items():
+        if expected := expected_of(asked.document, name, value):
+            raise InvalidType(name, expected, value)
     for name in extras.keys() & asked.inputs.keys() - {"strength"}:
         raise InvalidValue(f"'{name}' is said twice, by a field of OpenAI's and by itself.", params=name)
     return extras

@@ -11,7 +11,7 @@ from app.api.answer import Answer, json_answer
 from app.api.openai.errors import OpenAIError
 from app.api.operation import Operation
 from app.domain.request import Caller, Scope
-from app.errors import Forbidden, InvalidParam, Unavailable
+from app.errors import InvalidParam
 from app.runs.library import Library
 from app.runs.models import ModelNotFound
 
@@ -42,7 +42,7 @@ class OpenAIDeletionApi:
                 tag="OpenAI",
                 error=OpenAIError,
                 answers={200: ModelDeleted},
-                raises=(ModelNotFound, InvalidParam, Forbidden, Unavailable),
+                raises=(ModelNotFound, InvalidParam),
             )
         ]
 

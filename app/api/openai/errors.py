@@ -38,6 +38,16 @@ class MissingParameter(Refusal):
         super().__init__(f"Missing required parameter: '{name}'.", params=name)
 
 
+class DuplicateParameter(Refusal):
+    """A field that has one value came several times."""
+
+    code = "duplicate_parameter"
+
+    def __init__(self, name: str) -> None:
+        said = "You provided multiple values for this parameter, whereas only one is allowed."
+        super().__init__(f"Duplicate parameter: '{name[:100]}'. {said}", params=name[:100])
+
+
 class InvalidValue(Refusal):
     """A field has a value that is none of those that it takes."""
 

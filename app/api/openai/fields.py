@@ -17,13 +17,12 @@ from app.api.openai.errors import (
     UnknownParameter,
 )
 from app.api.openai.profiles import AUTO, Profile
-from app.graph.tools.image_parameters import WIDEST
+from app.api.pictures.sizes import size_inputs
 from app.runs.sizes import SMALLEST
 
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 _OF_STREAMS = frozenset({"stream", "partial_images"})
-_TOO_WIDE = 2  # times WIDEST is the most that a model of OpenAI's may be asked for
 
 
 class Fields:
@@ -58,13 +57,13 @@ class Fields:
             raise InvalidType(name, "a string", value)
         return (value or "").replace("\0", "")
 
-    def choice(self, name: str, options: Iterable[str], otherwise: str = "") -> str:
-        """Raises InvalidType, InvalidValue."""
+    def choice(self, name: str, options: Iterable[str]) -> str:
+        """Raises InvalidType, InvalidValue. Empty: there is none."""
         options = tuple(options)
         value = self.text(name)
         if value and value not in options:
             raise InvalidValue.of(name, value, options)
-        return value or otherwise
+        return value
 
     def integer(self, name: str, least: int, most: int, otherwise: int) -> int:
         """Raises InvalidType, AboveMaximum, BelowMinimum."""
@@ -120,17 +119,11 @@ class Fields:
 def _fits(size: tuple[int, int], profile: Profile) -> bool:
     short, long = sorted(size)
     is_flat = bool(profile.flattest) and long > short * profile.flattest
+    is_vast = bool(profile.most_pixels) and short * long > profile.most_pixels
     on_grid = not any(side % profile.grid for side in size)
-    return short >= SMALLEST and long <= profile.widest and on_grid and not is_flat
+    return short >= SMALLEST and long <= profile.widest and on_grid and not is_flat and not is_vast
 
 
 def _inputs(size: tuple[int, int], profile: Profile) -> dict[str, Any]:
-    """What is wider than anything that is painted in one pass is painted at half of it and enlarged.
-
-    Who asks for a model of OpenAI's can't know what its stand-in was trained on: it is painted as that can.
-    """
-    factor = 1 if max(size) <= WIDEST else _TOO_WIDE
-    inputs: dict[str, Any] = {"width": size[0] // factor, "height": size[1] // factor}
-    if factor > 1:
-        inputs["upscale"] = factor
-    return inputs | ({"fit_size": True} if profile.is_openais else {})
+    """Who asks for a model of OpenAI's can't know what its stand-in was trained on: it is painted as that can."""
+    return size_inputs(*size) | ({"fit_size": True} if profile.is_openais else {})

@@ -30,6 +30,7 @@ from app.errors import FileNotFound
 _SUPPORTED = frozenset({"image/jpeg", "image/png", "image/webp"})
 _DATA_URL = re.compile(r"data:[\w.+/-]*(?:;[\w.+=-]+)*;base64,", re.IGNORECASE)
 _LONGEST_URL = 20_971_520
+_LONGEST_HEAD = 200  # characters of a data URL before its base64
 _MOST_BYTES = 4 * 1024 * 1024  # of a picture for DALL·E
 
 
@@ -49,20 +50,20 @@ class Given(msgspec.Struct, frozen=True):
         """Looks at them. Raises MissingParameter, UnsupportedFile, InvalidImage, FileTooLarge."""
         if not images:
             raise MissingParameter("image")
-        names = ["image"] if len(images) == 1 else [f"image[{i}]" for i in range(len(images))]
-        seen = [await _seen(picture, name, i) for i, (picture, name) in enumerate(zip(images, names, strict=True), 1)]
-        seen_mask = await _seen(mask, "mask", len(images) + 1) if mask is not None else None
+        seen = [await _seen(picture, number) for number, picture in enumerate(images, 1)]
+        seen_mask = await _seen(mask, len(images) + 1) if mask is not None else None
         return cls(images, mask, tuple(seen), seen_mask)
 
     def check(self, profile: Profile) -> None:
         """What the model takes of them. Raises Refusal."""
         if len(self.images) > profile.most_images:
-            raise ListTooLong("image", profile.most_images, len(self.images))
+            field = self.images[0].field.partition("[")[0]
+            raise ListTooLong(field, profile.most_images, len(self.images))
         first, mask = self.seen[0], self.seen_mask
         if profile.takes_squares_alone:
             for seen, picture in ((first, self.images[0]), (mask, self.mask)):
                 if seen is not None and picture is not None and picture.content is not None:
-                    _check_square(seen, picture.content.size)
+                    _check_square(seen, picture.content.size, picture.field)
         if first is not None and mask is not None and (first.width, first.height) != (mask.width, mask.height):
             said = f"{mask.width}x{mask.height}, and the image is {first.width}x{first.height}"
             raise Refusal(f"Invalid mask: it must have the size of the image, but it is {said}.", params="mask")
@@ -107,7 +108,7 @@ async def _reference(value: Any, name: str, limits: Limits) -> GivenPicture:
         return await _at(place, f"{name}.image_url", limits)
     if not is_uuid(place):
         raise FileNotFound(f"There is no file '{place[:60]}'.", params=f"{name}.file_id")
-    return GivenPicture(file_id=place.lower())
+    return GivenPicture(file_id=place.lower(), field=f"{name}.file_id")
 
 
 async def _at(url: str, name: str, limits: Limits) -> GivenPicture:
@@ -115,29 +116,29 @@ async def _at(url: str, name: str, limits: Limits) -> GivenPicture:
     if len(url) > _LONGEST_URL:
         raise TextTooLong(name, _LONGEST_URL, len(url))
     if url.startswith(("https://", "http://")):
-        return GivenPicture(url=url)
-    head = _DATA_URL.match(url)
+        return GivenPicture(url=url, field=name)
+    head = _DATA_URL.match(url[:_LONGEST_HEAD])
     content = decoded(url[head.end() :]) if head else None
     if content is None:
         said = "Expected an address (https://…) or a picture as a data URL (data:image/png;base64,…)."
         raise InvalidValue(f"Invalid value: '{url[:40]}'. {said}", params=name)
-    return await taken_in(content, limits)
+    return msgspec.structs.replace(await taken_in(content, limits), field=name)
 
 
-async def _seen(picture: GivenPicture, name: str, number: int) -> Seen | None:
+async def _seen(picture: GivenPicture, number: int) -> Seen | None:
     """None for what is not here yet. Raises UnsupportedFile, InvalidImage, FileTooLarge."""
     if picture.content is None:
         return None
     seen = await asyncio.to_thread(picture.content.see)
     if seen.mime_type not in _SUPPORTED:
-        raise UnsupportedFile(name, seen.mime_type)
+        raise UnsupportedFile(picture.field, seen.mime_type)
     if not (seen.is_whole and seen.width and seen.height):
         raise InvalidImage(number)
     return seen
 
 
-def _check_square(seen: Seen, size: int) -> None:
+def _check_square(seen: Seen, size: int, field: str) -> None:
     if seen.mime_type != "image/png" or size >= _MOST_BYTES:
-        raise Refusal("Uploaded image must be a PNG and less than 4 MB.", params="image")
+        raise Refusal("Uploaded image must be a PNG and less than 4 MB.", params=field)
     if seen.width != seen.height:
-        raise Refusal(f"Uploaded image must be square; it is {seen.width}x{seen.height}.", params="image")
+        raise Refusal(f"Uploaded image must be square; it is {seen.width}x{seen.height}.", params=field)

@@ -13,7 +13,7 @@ from app.runs.sizes import SMALLEST, STEP
 AUTO = "auto"
 SQUARES = ("256x256", "512x512", "1024x1024")
 _GPT_SIZES = ("1024x1024", "1024x1536", "1536x1024", AUTO)
-_GPT = re.compile(r"gpt-image-(\d+)(?:\.(\d+))?(?:-.*)?|chatgpt-image-.*")
+_GPT = re.compile(r"gpt-image-([0-9]{1,4})(?:\.([0-9]{1,4}))?(?:-.*)?|chatgpt-image-.*")
 _ONLY_GPT = frozenset({"background", "moderation", "output_format", "output_compression", "stream", "partial_images"})
 
 
@@ -21,9 +21,10 @@ class Profile(msgspec.Struct, frozen=True):
     """The limits of a model.
 
     `is_openais`: a name of theirs, for which some checkpoint stands in. `sizes`: the only ones; empty: any whose sides
-    are multiples of `grid` and at most `widest`, no longer than `flattest` times the other if that is not 0. `unknown`:
-    fields of the API that this model does not have. `edits` and `varies`: what else than generating it can do.
-    `takes_squares_alone`: pictures that it changes must be square PNG files below 4 MB.
+    are multiples of `grid` and at most `widest`, no longer than `flattest` times the other and with no more than
+    `most_pixels` together, as far as these are not 0. `unknown`: fields of the API that this model does not have.
+    `edits` and `varies`: what else than generating it can do. `takes_squares_alone`: pictures that it changes must be
+    square PNG files below 4 MB.
     """
 
     is_openais: bool = False
@@ -32,6 +33,7 @@ class Profile(msgspec.Struct, frozen=True):
     grid: int = STEP
     widest: int = WIDEST
     flattest: int = 0
+    most_pixels: int = 0
     qualities: tuple[str, ...] = ("auto", "low", "medium", "high", "xhigh", "max", "standard", "hd")
     most_prompt: int = 32_000
     most_n: int = 10
@@ -44,8 +46,9 @@ class Profile(msgspec.Struct, frozen=True):
     @property
     def sizes_in_words(self) -> str:
         ratio = f", at most 1 to {self.flattest} flat or narrow" if self.flattest else ""
+        most = f", at most {self.most_pixels} pixels in all" if self.most_pixels else ""
         sides = f"both multiples of {self.grid} from {SMALLEST} to {self.widest}"
-        return f"'auto' and WIDTHxHEIGHT in pixels, {sides}{ratio}"
+        return f"'auto' and WIDTHxHEIGHT in pixels, {sides}{ratio}{most}"
 
 
 CHECKPOINT = Profile()
@@ -76,7 +79,7 @@ GPT = Profile(
     unknown=frozenset({"response_format", "style"}),
     varies=False,
 )
-GPT_2 = msgspec.structs.replace(GPT, sizes=(), grid=16, widest=3840, flattest=3)
+GPT_2 = msgspec.structs.replace(GPT, sizes=(), grid=16, widest=3840, flattest=3, most_pixels=3840 * 2160)
 GPT_2_5 = msgspec.structs.replace(GPT_2, qualities=("low", "medium", "high", "xhigh", "max", AUTO))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack
+from functools import partial
 
 import msgspec
 from starlette.requests import Request
@@ -31,33 +32,19 @@ from app.api.openai.shapes import (
 from app.api.operation import EVENT_STREAM, Operation
 from app.api.pictures.answers import PicturesAnswer, Places, written
 from app.api.pictures.given import longest_body
-from app.api.pictures.runs import Asked, PictureRuns
+from app.api.pictures.runs import REFUSALS, Asked, PictureRuns, made_by
 from app.api.pictures.urls import PictureUrls
-from app.api.run_headers import RunHeaders
+from app.api.run_headers import PictureHeaders, RunHeaders
 from app.api.sse import EventStreams, broken_off
 from app.domain.event import QueuePosition, Tick
 from app.domain.request import Caller, Scope
 from app.domain.run import Run
-from app.errors import (
-    AtelierError,
-    BodyTooLarge,
-    FileTooLarge,
-    IdempotencyConflict,
-    InvalidParam,
-    RunFailed,
-    RunOverdue,
-    RunStopped,
-    TooManyRequests,
-    UnsupportedMediaType,
-)
+from app.errors import AtelierError, FileNotFound, FileTooLarge, UnsupportedMediaType
 from app.runs.models import ModelNotFound
 from app.settings import Settings
 
-_REFUSALS = (
-    *(InvalidParam, BodyTooLarge, UnsupportedMediaType, ModelNotFound, IdempotencyConflict, TooManyRequests),
-    *(RunFailed, RunStopped, RunOverdue),
-)
 _FORM = "multipart/form-data"
+_operation = partial(Operation, tag="OpenAI", error=OpenAIError)
 
 
 class OpenAIApi:
@@ -73,75 +60,52 @@ class OpenAIApi:
         self._settings = settings
 
     def operations(self) -> list[Operation]:
-        return [self._generations(), self._edits(), self._variations(), *self._models()]
+        return [*self._painting(), *self._models()]
 
-    def _generations(self) -> Operation:
-        return Operation(
-            method="POST",
-            path="/v1/images/generations",
-            handler=self._generate,
-            scope=Scope.RUN,
-            summary="Painting pictures, as OpenAI's API has it",
-            tag="OpenAI",
-            error=OpenAIError,
-            body=GenerationBody,
-            headers=RunHeaders,
-            answers={200: (Images, EVENT_STREAM)},
-            raises=_REFUSALS,
-        )
-
-    def _edits(self) -> Operation:
-        return Operation(
-            method="POST",
-            path="/v1/images/edits",
-            handler=self._edit,
-            scope=Scope.RUN,
-            summary="Changing pictures, as OpenAI's API has it",
-            description="A form, or JSON.",
-            tag="OpenAI",
-            error=OpenAIError,
-            body=EditBody,
-            form=EditForm,
-            headers=RunHeaders,
-            answers={200: (Images, EVENT_STREAM)},
-            raises=(*_REFUSALS, FileTooLarge),
-        )
-
-    def _variations(self) -> Operation:
-        return Operation(
-            method="POST",
-            path="/v1/images/variations",
-            handler=self._vary,
-            scope=Scope.RUN,
-            summary="Painting a picture anew, as OpenAI's API has it",
-            tag="OpenAI",
-            error=OpenAIError,
-            form=VariationForm,
-            headers=RunHeaders,
-            answers={200: Images},
-            raises=(*_REFUSALS, FileTooLarge),
-        )
+    def _painting(self) -> list[Operation]:
+        paints = partial(_operation, method="POST", scope=Scope.RUN, headers=PictureHeaders)
+        return [
+            paints(
+                path="/v1/images/generations",
+                handler=self._generate,
+                summary="Painting pictures, as OpenAI's API has it",
+                body=GenerationBody,
+                answers={200: (Images, EVENT_STREAM)},
+                raises=REFUSALS,
+            ),
+            paints(
+                path="/v1/images/edits",
+                handler=self._edit,
+                summary="Changing pictures, as OpenAI's API has it",
+                description="A form, or JSON.",
+                body=EditBody,
+                form=EditForm,
+                answers={200: (Images, EVENT_STREAM)},
+                raises=(*REFUSALS, FileTooLarge, FileNotFound),
+            ),
+            paints(
+                path="/v1/images/variations",
+                handler=self._vary,
+                summary="Painting a picture anew, as OpenAI's API has it",
+                form=VariationForm,
+                answers={200: Images},
+                raises=(*REFUSALS, FileTooLarge, UnsupportedMediaType),
+            ),
+        ]
 
     def _models(self) -> list[Operation]:
+        reads = partial(_operation, method="GET", scope=Scope.READ)
         return [
-            Operation(
-                method="GET",
+            reads(
                 path="/v1/models",
                 handler=self._list_models,
-                scope=Scope.READ,
-                summary="What can paint, as OpenAI's API has it",
-                tag="OpenAI",
-                error=OpenAIError,
+                summary="Listing models, as OpenAI's API has it",
                 answers={200: ModelList},
             ),
-            Operation(
-                method="GET",
+            reads(
                 path="/v1/models/{model:path}",
                 handler=self._model,
-                scope=Scope.READ,
-                summary="One of those",
-                tag="OpenAI",
-                error=OpenAIError,
+                summary="Reading a model, as OpenAI's API has it",
                 answers={200: ModelObject},
                 raises=(ModelNotFound,),
             ),
@@ -179,7 +143,7 @@ class OpenAIApi:
             return self._streams.stream(self._frames(asked, wanted), asked.headers)
 
         async def answer(run: Run) -> ASGIApp:
-            made, places = await self._runs.made(run), Places()
+            made, places = made_by(run), Places()
             shown = [self._urls.of(request, each) if wanted.look.urls else places.of(each) for each in made]
             body = msgspec.json.encode(wire.images(wanted.look, asked.model.name, made, shown))
             if wanted.look.urls:
@@ -194,10 +158,9 @@ class OpenAIApi:
         try:
             async for news in self._runs.follow(asked):
                 if isinstance(news, Run):
-                    made = await self._runs.made(news)
-                    events = [wire.completed(look, asked.model.name, each) for each in made]
-                    async for part in written(wire.pieces_of(events), self._reader):
-                        yield part
+                    for made in made_by(news):
+                        async for part in written(wire.completed(look, asked.model.name, made), self._reader):
+                            yield part
                 elif isinstance(news, Tick):
                     yield wire.comment(news) + partials.frame(news)
                 else:
@@ -212,6 +175,8 @@ class OpenAIApi:
 
     async def _model(self, request: Request, caller: Caller) -> ASGIApp:
         name = request.path_params["model"]
+        if not name:  # elsewhere that is the default
+            raise ModelNotFound(name)
         try:
             model = await self._runs.models.find(caller, name)
         except ModelNotFound:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from app.api.openai.errors import error_body
 from app.api.openai.profiles import AUTO
 from app.api.openai.shapes import Images, ModelObject, OneImage, Usage
 from app.api.pictures.answers import Piece, Places
-from app.domain.artifact import Artifact
+from app.domain.artifact import Picture
 from app.domain.event import QueuePosition, Tick
 from app.errors import AtelierError
 from app.runs.models import Model
@@ -25,7 +25,7 @@ _JPEG = "data:image/jpeg;base64,"
 PING = b": ping\n\n"
 
 
-def images(look: Look, model: str, made: Sequence[Artifact], shown: Sequence[str]) -> Images:
+def images(look: Look, model: str, made: Sequence[Picture], shown: Sequence[str]) -> Images:
     """The answer. `shown`: of each picture its URL, or what stands for its base64."""
     field = "url" if look.urls else "b64_json"
     revised: dict[str, Any] = {"revised_prompt": look.revised_prompt} if look.revised_prompt else {}
@@ -34,8 +34,8 @@ def images(look: Look, model: str, made: Sequence[Artifact], shown: Sequence[str
         data=[OneImage(each.seed, **{field: text}, **revised) for each, text in zip(made, shown, strict=True)],
         model=model,
         usage=Usage(),
-        output_format=look.output_format,  # type: ignore[arg-type] # it has been checked
-        size=_size_of(made[0]) if made else look.size,
+        output_format=_format_of(made[0]),  # type: ignore[arg-type] # the document paints no others
+        size=_size_of(made[0]),
         quality=look.quality or UNSET,  # type: ignore[arg-type]
         background=look.background or UNSET,  # type: ignore[arg-type]
         safety_identifier=look.safety_identifier or UNSET,
@@ -68,10 +68,10 @@ class Partials:
         return _frame(kind, _encode({"type": kind, **told, "output_format": "jpeg", "size": self._look.size}))
 
 
-def completed(look: Look, model: str, picture: Artifact) -> list[Piece]:
+def completed(look: Look, model: str, picture: Picture) -> list[Piece]:
     """The event of a finished picture, in pieces."""
     kind, places = f"{look.event}.completed", Places()
-    told = {"b64_json": places.of(picture), "usage": Usage(), **_about(look), "output_format": look.output_format}
+    told = {"b64_json": places.of(picture), "usage": Usage(), **_about(look), "output_format": _format_of(picture)}
     told |= {"size": _size_of(picture), "model": model, "seed": picture.seed}
     if look.revised_prompt:
         told["revised_prompt"] = look.revised_prompt
@@ -98,8 +98,13 @@ def _about(look: Look) -> dict[str, Any]:
     }
 
 
-def _size_of(picture: Artifact) -> str:
+def _size_of(picture: Picture) -> str:
     return f"{picture.width}x{picture.height}"
+
+
+def _format_of(picture: Picture) -> str:
+    """png, jpeg or webp: a preset may say it, too."""
+    return picture.mime_type.partition("/")[2]
 
 
 def _frame(kind: str, told: bytes) -> bytes:
@@ -112,9 +117,3 @@ def _created(path: Path) -> int:
         return int(path.stat().st_mtime)
     except OSError:
         return 0
-
-
-def pieces_of(events: Sequence[list[Piece]]) -> Iterator[Piece]:
-    """Those of several events, one after the other."""
-    for event in events:
-        yield from event

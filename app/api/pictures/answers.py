@@ -5,18 +5,21 @@ from __future__ import annotations
 import base64
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import ids
 from app.api.answer import Header
+from app.api.connection import connection_of
 from app.api.files import FileReader
 from app.api.sse import unless_gone
-from app.domain.artifact import Artifact
+from app.domain.artifact import Picture
+from app.errors import AtelierError
 
-Piece = bytes | Artifact
+Piece = bytes | Picture
 """A part of a body: as it is, or a picture whose bytes come as base64."""
 
-_AT_ONCE = 384 * 1024  # bytes of a picture; divisible by 3, so that what is made of it can be put together
+_AT_ONCE = 192 * 1024  # bytes of a picture; divisible by 3, so that what is made of it can be put together
 
 
 class Places:
@@ -24,9 +27,9 @@ class Places:
 
     def __init__(self) -> None:
         self._nonce = ids.new_nonce()
-        self._pictures: list[Artifact] = []
+        self._pictures: list[Picture] = []
 
-    def of(self, picture: Artifact) -> str:
+    def of(self, picture: Picture) -> str:
         """The text that stands for the picture's base64."""
         self._pictures.append(picture)
         return f"{self._nonce}-{len(self._pictures) - 1}-"
@@ -76,40 +79,67 @@ def length_of(piece: Piece) -> int:
 
 
 async def written(pieces: Iterable[Piece], reader: FileReader) -> AsyncIterator[bytes]:
-    """The pieces one after the other, pictures as base64. Raises NotFound, Unavailable."""
+    """The pieces one after the other, pictures as base64. Raises NotFound, Unavailable.
+
+    What stands before a picture comes once the picture's file has been read from: an error comes in its place.
+    """
+    before: list[bytes] = []
     for piece in pieces:
         if isinstance(piece, bytes):
-            yield piece
-        else:
-            rest = b""  # what is read may be less than was asked for
-            async for part in reader.pieces(piece.sha256, _AT_ONCE, piece.size):
-                part = rest + part if rest else part
-                whole = len(part) // 3 * 3
-                rest = part[whole:]
-                yield base64.b64encode(memoryview(part)[:whole])
-            if rest:
-                yield base64.b64encode(rest)
+            before.append(piece)
+            continue
+        async for part in reader.pieces(piece.sha256, _AT_ONCE, piece.size):
+            if before:
+                yield b"".join(before)
+                before.clear()
+            yield base64.b64encode(part)
+    if before:
+        yield b"".join(before)
 
 
 class LateAnswer:
-    """An answer that is still to come; nothing is sent before it, as it may be an error. `ended` hears how it went."""
+    """An answer that is still to come; nothing is sent before it, as it may be an error. `ended` hears how it went.
 
-    def __init__(self, wait: Callable[[], Awaitable[ASGIApp]], ended: Callable[[bool], None]) -> None:
+    A client that has left before the last of it has no answer. `headers` are what it has if it is an error, too.
+    """
+
+    def __init__(
+        self, wait: Callable[[], Awaitable[ASGIApp]], ended: Callable[[bool], None], headers: Iterable[Header] = ()
+    ) -> None:
         self._wait = wait
         self._ended = ended
+        self._headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answered = False
         try:
-            answer = await unless_gone(receive, self._come())
+            answer = await unless_gone(scope, receive, self._come())
             if answer is not None:
-                await answer(scope, receive, send)
+                await answer(scope, receive, _while_there(scope, send))
                 answered = True
-        except Exception:
+        except ClientDisconnect:
+            pass
+        except AtelierError as error:
             answered = True  # with an error
+            error.headers = {**error.headers, **{name.decode(): said.decode() for name, said in self._headers}}
+            raise
+        except Exception:
+            answered = True
             raise
         finally:
             self._ended(answered)
 
     async def _come(self) -> ASGIApp:
         return await self._wait()
+
+
+def _while_there(scope: Scope, send: Send) -> Send:
+    """Sends for as long as there is a client: a server takes what is sent to nobody without a word."""
+    connection = connection_of(scope)
+
+    async def send_on(message: Message) -> None:
+        if connection is not None and connection.is_lost:
+            raise ClientDisconnect
+        await send(message)
+
+    return send_on

@@ -19,12 +19,16 @@ GENERATE, EDIT, VARIATION, INPAINT = "text-to-image", "image-edit", "image-varia
 
 
 class GivenPicture(msgspec.Struct, frozen=True):
-    """A picture that came with the request (`content`), that is to be fetched (`url`), or that is here (`file_id`)."""
+    """A picture that came with the request (`content`), that is to be fetched (`url`), or that is here (`file_id`).
+
+    `field`: where the request has it, for errors.
+    """
 
     content: Incoming | None = None
     filename: str = ""
     url: str = ""
     file_id: str = ""
+    field: str = ""
 
 
 class PictureRequest(msgspec.Struct, frozen=True, kw_only=True):

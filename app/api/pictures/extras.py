@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cache
 from typing import Any
 
 from app.api.pictures.asked import inputs_of
 from app.api.pictures.table import aliases
 from app.errors import AtelierError, InvalidParam
+from app.runs.shipped import shipped
 
 ALIASES: Mapping[str, str] = aliases()
 """Names that other image servers have for inputs of our documents. The documents' own names always hold."""
@@ -42,3 +46,29 @@ def read_extras(document: str, given: Mapping[str, Any], unknown: Callable[[str]
             )
         inputs[stands_for], said[stands_for] = value, name
     return inputs
+
+
+def expected_of(document: str, name: str, value: Any) -> str:
+    """What an extra that the document has must be, as the end of a sentence, where its value is not of that type."""
+    expected, fits = _EXPECTED.get(_types(document)[input_named(document, name) or ""], _TEXT)
+    return "" if fits(value) else expected
+
+
+@cache
+def _types(document: str) -> Mapping[str, str]:
+    return {variable.name: variable.type for variable in shipped(document).graph.start.variables}
+
+
+def _is_number(value: Any) -> bool:
+    """Also as a text, as forms have it."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return math.isfinite(float(value))
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+_TEXT: tuple[str, Callable[[Any], bool]] = ("a string", lambda value: isinstance(value, str))
+_EXPECTED = {
+    "number": ("a number", _is_number),
+    "checkbox": ("a boolean", lambda value: isinstance(value, bool | str)),  # of texts the usual words
+}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 
 from app.api.pictures.asked import GivenPicture
 from app.artifacts.incoming import Incoming, Limits
+from app.errors import InvalidParam
+from app.graph.tools.parameters import PICTURES
 from app.settings import Settings
 
 _TOGETHER = 4  # pictures of the largest size that one body may hold
@@ -30,3 +33,19 @@ async def taken_in(content: bytes, limits: Limits) -> GivenPicture:
     incoming = Incoming("", limits)
     await incoming.write(content)
     return GivenPicture(incoming, "picture")
+
+
+async def picture_in(content: bytes, place: str, limits: Limits) -> GivenPicture:
+    """A picture that is looked at before there is a run. `place`: where in the request it stands.
+
+    Raises InvalidParam for what is none, or is not there as a whole, and FileTooLarge.
+    """
+    given = await taken_in(content, limits)
+    assert given.content is not None
+    seen = await asyncio.to_thread(given.content.see)
+    if seen.mime_type not in PICTURES or not (seen.is_whole and seen.width and seen.height):
+        said = (
+            f"{place} is no picture that can be read; send PNG, JPEG, WebP, GIF or BMP, from its first byte to its last"
+        )
+        raise InvalidParam(said, params=place)
+    return given

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -12,15 +12,24 @@ from starlette.types import ASGIApp
 
 from app.api.body import read_deadline, read_priority
 from app.api.pictures.answers import LateAnswer
-from app.api.pictures.asked import GivenPicture, PictureRequest
-from app.api.pictures.wishes import EDIT_STRENGTH, EFFORTS
+from app.api.pictures.asked import VARIATION, GivenPicture, PictureRequest
+from app.api.pictures.wishes import EDIT_STRENGTH, EFFORTS, VARIATION_STRENGTH
 from app.api.run_headers import read_idempotency_key
-from app.domain.artifact import MARK, Artifact, Upload
+from app.domain.artifact import Artifact, Picture, Upload
 from app.domain.detail import Part, StepTimes
 from app.domain.event import EventKind, QueuePosition, Tick
 from app.domain.request import Caller, RunRequest
 from app.domain.run import Run, RunStatus
-from app.errors import AtelierError, InvalidParam, RunFailed, RunOverdue, RunStopped
+from app.errors import (
+    AtelierError,
+    FileNotFound,
+    IdempotencyConflict,
+    InvalidParam,
+    RunFailed,
+    RunOverdue,
+    RunStopped,
+    TooManyRequests,
+)
 from app.events.feed import Silence
 from app.events.topic import Fact
 from app.runs.end_users import EndUsers
@@ -33,6 +42,9 @@ _encoder = msgspec.json.Encoder(order="deterministic")
 _OVERDUE = "deadline_exceeded"
 _STEPS = 30  # of a checkpoint whose card says nothing
 _MOST_STEPS = 150
+
+REFUSALS = (ModelNotFound, IdempotencyConflict, TooManyRequests, RunFailed, RunStopped, RunOverdue)
+"""What any request for pictures may be answered with, besides what is wrong with the request itself."""
 
 Kept = Upload | Artifact | str
 """A picture that is here, or the URL of one that is to be fetched."""
@@ -55,7 +67,7 @@ class Asked(msgspec.Struct, frozen=True):
 class Made(msgspec.Struct, frozen=True):
     """What a run has made, the time that it took, and in how many denoising steps."""
 
-    pictures: tuple[Artifact, ...]
+    pictures: tuple[Picture, ...]
     times: StepTimes
     steps: int
 
@@ -81,7 +93,7 @@ class PictureRuns:
         of what is wrong.
         """
         model = await self._model(request)
-        defaults = {**_defaults(model, request), **steps_of(request.effort, model), **_strength_of(request)}
+        defaults = {**strength_of(request), **_defaults(model, request), **steps_of(request.effort, model)}
         inputs: dict[str, Any] = {**defaults, **request.inputs, "model_name": model.checkpoint.name}
         given = await self._keep(request)
         accepted = await self._service.submit(
@@ -117,7 +129,7 @@ class PictureRuns:
         async def wait() -> ASGIApp:
             return await answer(await self._service.wait(asked.run))
 
-        return LateAnswer(wait, lambda answered: self._service.call_ended(asked.run, answered=answered))
+        return LateAnswer(wait, lambda answered: self._service.call_ended(asked.run, answered=answered), asked.headers)
 
     async def follow(self, asked: Asked) -> AsyncIterator[Tick | QueuePosition | Silence | Run]:
         """Its progress as it comes; its run at last, once it has ended."""
@@ -127,17 +139,12 @@ class PictureRuns:
             elif news.event.kind is EventKind.RUN_FINISHED:
                 yield news.run
 
-    async def made(self, run: Run) -> tuple[Artifact, ...]:
-        """The pictures of a run that has ended, in their order. Raises RunFailed, RunStopped, RunOverdue."""
-        check_success(run)
-        return _in_order(run, await self._service.made(run))
-
     async def made_in(self, caller: Caller, run: Run) -> Made:
-        """The same, with the time that it took."""
-        check_success(run)
-        detail = await self._service.detail(caller, run.id, {Part.ARTIFACTS, Part.TIMINGS})
+        """The pictures of a run that has ended, with the time that it took. Raises as `made_by` does."""
+        pictures = made_by(run)
+        detail = await self._service.detail(caller, run.id, {Part.TIMINGS}, has_few_steps=True)
         steps = [(each.step.inputs or {}).get("steps") for each in detail.steps if each.work]
-        return Made(_in_order(run, detail.artifacts), detail.times, next(filter(None, steps), 0))
+        return Made(pictures, detail.times, next(filter(None, steps), 0))
 
     async def _keep(self, request: PictureRequest) -> dict[str, list[Kept]]:
         """Stores what came with the request, as its user's uploads; by the document's variable. URLs stay."""
@@ -152,16 +159,19 @@ class PictureRuns:
 
     async def _kept(self, picture: GivenPicture, caller: Caller, owner: Owner) -> Kept:
         if picture.file_id:
-            return await self._uploads.find(caller, picture.file_id, owner.user)
+            try:
+                return await self._uploads.find(caller, picture.file_id, owner.user)
+            except FileNotFound:
+                raise FileNotFound(f"There is no file '{picture.file_id}'.", params=picture.field) from None
         if picture.content is None:
             return picture.url
         return await self._uploads.keep(picture.content, picture.filename, owner)
 
 
-def _in_order(run: Run, artifacts: Iterable[Artifact]) -> tuple[Artifact, ...]:
-    """Those that the run's outputs name, as they do."""
-    made = {artifact.id: artifact for artifact in artifacts}
-    return tuple(made[file[MARK]] for file in run.outputs["files"] or ())
+def made_by(run: Run) -> tuple[Picture, ...]:
+    """The pictures of a run that has ended, in their order. Raises RunFailed, RunStopped, RunOverdue."""
+    check_success(run)
+    return msgspec.convert(run.outputs["files"] or (), tuple[Picture, ...])
 
 
 def check_success(run: Run) -> None:
@@ -193,8 +203,13 @@ def steps_of(effort: str, model: Model) -> dict[str, int]:
     return {"steps": min(max(round(own * EFFORTS[effort]), 1), _MOST_STEPS)}
 
 
-def _strength_of(request: PictureRequest) -> dict[str, float]:
-    """The input that keeps references in sight: at 1 a masked part would begin as noise, and have nothing of them."""
+def strength_of(request: PictureRequest) -> dict[str, float]:
+    """How far a change goes where nobody says it, if that is not what the document's tool does.
+
+    References are kept in sight: at 1 a masked part would begin as noise, and have nothing of them.
+    """
+    if request.document == VARIATION:
+        return {"strength": VARIATION_STRENGTH}
     return {"strength": EDIT_STRENGTH} if {"mask", "reference"} <= request.pictures.keys() else {}
 
 

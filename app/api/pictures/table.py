@@ -127,7 +127,11 @@ ROWS = (
         dify=honoured("inputs.width", "inputs.height"),
         openai=honoured("size", says="`auto`: the checkpoint's own, or the picture's"),
         ollama=mapped(
-            "width", "height", "options.width", "options.height", says="to the nearest multiple of 8; 0: as open"
+            "width",
+            "height",
+            "options.width",
+            "options.height",
+            says="to the nearest multiple of 8; 0: as open; above 2048 half of it is painted, and doubled",
         ),
         early=mapped("size", says="likewise; what can't be read is 1024 by 1024"),
         llamago=honoured("options.width", "options.height", says="or beside `options`"),
@@ -186,7 +190,7 @@ ROWS = (
         dify=honoured("inputs.mask"),
         openai=honoured("mask"),
         ollama=honoured("options.mask"),
-        llamago=honoured("options.mask"),
+        llamago=honoured("options.mask", says="or beside `options`"),
         allm=honoured("mask", says="of an edit; elsewhere it is named in `raw.left_out`"),
     ),
     _setting("strength", "denoising_strength", says="else by `input_fidelity`: low 0.75, high 0.4; of a variation 0.6"),
@@ -206,7 +210,7 @@ ROWS = (
         "style",
         "prompt",
         openai=mapped("style", says="words behind the prompt; `revised_prompt` tells them"),
-        allm=mapped("style", says="words behind the prompt"),
+        allm=mapped("style", says="words behind the prompt; of a variation it is named in `raw.left_out`"),
     ),
     row(
         "transparency",
@@ -225,7 +229,7 @@ ROWS = (
         openai=honoured("output_format", says="`png`, `jpeg`, `webp`; `gif` and `svg` are refused"),
         ollama=honoured("options.output_format", "options.format"),
         early=without_effect("output_format", says="always PNG"),
-        llamago=honoured("options.output_format", "options.format", says="or beside `options`"),
+        llamago=honoured("options.output_format", "options.format", says="`output_format` also beside `options`"),
         allm=honoured("options.output_format", "options.format"),
     ),
     row(
@@ -286,7 +290,9 @@ ROWS = (
     row(
         "settings of texts",
         ollama=without_effect("system", "template", "format", "raw", "think", "options.temperature", says="as there"),
-        llamago=without_effect("suffix", "system", "template", "raw", "options.temperature", "options.num_predict"),
+        llamago=without_effect(
+            "suffix", "system", "template", "format", "raw", "options.temperature", "options.num_predict"
+        ),
     ),
     row(
         "unknown fields",

@@ -96,6 +96,7 @@ def _departures(recipe: Recipe) -> dict[str, Any]:
         found["vae"] = recipe.vae
     if recipe.hires:
         found |= {f"hires_{name}": value for name, value in msgspec.structs.asdict(recipe.hires).items()}
+        found["hires_steps"] = recipe.hires.steps or recipe.steps
     if recipe.enlarge:
         found |= {"upscale": recipe.enlarge.scale, "upscaler": recipe.enlarge.upscaler}
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app.domain.recipe import MOST_WORDS
 from app.graph.tools.parameters import ToolParameter
 
 WIDEST = 2048  # px, of what is painted in one pass
@@ -15,9 +16,9 @@ WORDS = (
         "string",
         "What the picture shows. `(word:1.2)` weighs, `BREAK` begins a new chunk, `<lora:name:0.8>` puts a LoRA on.",
         required=True,
-        max_length=32_000,
+        max_length=MOST_WORDS,
     ),
-    ToolParameter("negative_prompt", "string", "What to keep out.", default="", max_length=32_000),
+    ToolParameter("negative_prompt", "string", "What to keep out.", default="", max_length=MOST_WORDS),
     MODEL,
 )
 

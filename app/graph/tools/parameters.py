@@ -17,7 +17,7 @@ ParameterType = Literal["string", "number", "integer", "boolean", "select", "pic
 
 _WHOLE = re.compile(r"[+-]?[0-9]{1,30}")
 _DECIMAL = re.compile(r"[+-]?([0-9]{1,30}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][+-]?[0-9]{1,3})?")
-_PICTURES = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp"})
+PICTURES = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp"})
 _MOST_PICTURES = 4  # unless a parameter says otherwise
 _TRUE, _FALSE = frozenset({"true", "1", "yes", "on"}), frozenset({"false", "0", "no", "off"})
 
@@ -190,7 +190,7 @@ def _select(parameter: ToolParameter, value: Value) -> str | None:
 
 def _picture(parameter: ToolParameter, value: Value) -> Value:
     file = value[0] if isinstance(value, list) and len(value) == 1 else value
-    return file if is_artifact(file) and file["mime_type"] in _PICTURES else None
+    return file if is_artifact(file) and file["mime_type"] in PICTURES else None
 
 
 def _pictures(parameter: ToolParameter, value: Value) -> list[Value] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -23,28 +23,32 @@ from app.graph.tools.weighted import split_prompt
 _LONGEST = 100_000  # characters of a text that are looked at
 _LONGEST_LINE = 20_000
 _MOST_NOTES = 40
-_SETTING = re.compile(r'\s*([A-Za-z][\w \-/]{0,60}):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
+_SETTING = re.compile(r'([A-Za-z][\w \-/]{0,60}):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
 _NEGATIVE, _STEPS = "Negative prompt:", "Steps:"
 _SIZE = re.compile(r"(\d{1,5})\s*x\s*(\d{1,5})")
 _NO_UPSCALERS = frozenset({"none", "nearest"})
 
 
 def read_said(text: str) -> tuple[Recipe, tuple[str, ...]]:
-    """(the recipe, what of the text could not be taken over). Raises InvalidParam for a text that is no recipe."""
+    """(the recipe, what of the text could not be taken over). Raises InvalidParam for a text that is no recipe.
+
+    A prompt may begin with a brace, too; but no JSON has a line that begins as the settings do.
+    """
+    lines = text[:_LONGEST].strip().split("\n")
+    at = next((i for i in reversed(range(len(lines))) if lines[i].lstrip().startswith(_STEPS)), None)
+    if at is not None:
+        return _read_parameters(lines, at)
     if text.lstrip().startswith("{"):
         recipe, strangers = read_recipe(text)
         return recipe, tuple(f"'{name}' is not known here, and had no effect" for name in strangers[:_MOST_NOTES])
-    return _read_parameters(text)
+    raise InvalidParam(
+        "The picture says nothing that Atelier can read about how it was made: there is no line 'Steps: …'.",
+        params="recipe",
+    )
 
 
-def _read_parameters(text: str) -> tuple[Recipe, tuple[str, ...]]:
-    lines = text[:_LONGEST].strip().split("\n")
-    at = next((i for i in reversed(range(len(lines))) if lines[i].lstrip().startswith(_STEPS)), None)
-    if at is None:
-        raise InvalidParam(
-            "The picture says nothing that Atelier can read about how it was made: there is no line 'Steps: …'.",
-            params="recipe",
-        )
+def _read_parameters(lines: Sequence[str], at: int) -> tuple[Recipe, tuple[str, ...]]:
+    """`at` is the line of the settings."""
     prompt, _, negative = "\n".join(lines[:at]).partition(_NEGATIVE)
     if len(prompt) > MOST_WORDS:
         raise InvalidParam(f"The picture's prompt has more than {MOST_WORDS} characters.", params="recipe")
@@ -116,7 +120,9 @@ class _Draft:
     def _sampler(self) -> None:
         name, spacing = self._take("Sampler"), self._take("Schedule type")
         choice = choose_sampler(name, spacing)
-        if choice is None:
+        if not name:
+            self.notes.append("there is no sampler: euler_a paints")
+        elif choice is None:
             self.notes.append(f"the sampler '{name[:60]}' is not known here: euler_a paints in its place")
         elif choice.note:
             self.notes.append(choice.note)
@@ -146,7 +152,10 @@ class _Draft:
     def _hires_scale(self) -> float:
         scale: float = self._number("Hires upscale", float, 1.0)
         resized = _SIZE.fullmatch(self._take("Hires resize"))
-        return int(resized[1]) / max(1, self._values["width"]) if resized else scale
+        if resized is None:
+            return scale
+        sides = (int(resized[1]), self._values["width"]), (int(resized[2]), self._values["height"])
+        return max(float(wanted / max(1, side)) for wanted, side in sides)  # one that is 0 follows from the other
 
     def _hires_upscaler(self) -> str:
         name = self._take("Hires upscaler") or "Latent"
@@ -163,7 +172,8 @@ class _Draft:
             self._values["enlarge"] = {"scale": scale, "upscaler": upscaler or "lanczos"}
 
     def _software(self) -> None:
-        self._values["versions"] = {"software": self._take("Version")[:256] or "unknown"}
+        if software := self._take("Version")[:256]:
+            self._values["versions"] = {"software": software}
 
     def _take(self, name: str) -> str:
         return self._left.pop(name, "").strip()

@@ -10,7 +10,7 @@ import msgspec
 
 from app.errors import InvalidParam
 
-_TAG = re.compile(r"<lora:([^:>]+)((?::[^:>]*)*)>,?\s*")
+_TAG = re.compile(r"<lora:([^:<>]+)((?::[^:<>]*)*)>,?\s*")  # no tag within a tag: each place is looked at once
 _NUMBER = re.compile(r"[+-]?([0-9]{1,4}(\.[0-9]{0,12})?|\.[0-9]{1,12})")
 _TEXT_KEY, _UNET_KEY = "te", "unet"
 _MARKS = str.maketrans(":<>", "   ")

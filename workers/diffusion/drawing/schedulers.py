@@ -40,7 +40,8 @@ class Sampler:
         try:
             return deepcopy(_made(self.name, json.dumps(dict(schedule), sort_keys=True), steps))
         except (ValueError, IndexError) as error:
-            raise NodeFailed(f"The sampler {self.title} can't work in {steps} steps: {error}") from error
+            said = f"The sampler {self.title} can't work in {steps} steps: {error}"
+            raise NodeFailed(said, error_type="InvalidParam") from error
 
     @property
     def takes_generator(self) -> bool:

@@ -18,6 +18,7 @@ from app.errors import NodeFailed
 
 STRESS = 1.1
 DEEPEST = 100  # brackets that are open at once
+HEAVIEST = 100_000
 
 _SIGN = re.compile(
     r"""
@@ -28,7 +29,7 @@ _SIGN = re.compile(
     """,
     re.VERBOSE,
 )
-_BREAK = re.compile(r"\s*\bBREAK\b\s*")
+_BREAK = re.compile(r"\bBREAK\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Passage:
 def passages(prompt: str) -> list[list[Passage]]:
     """The prompt's parts, as BREAK separates them; in each, passages whose neighbours have another weight.
 
-    Raises NodeFailed where brackets nest too deeply.
+    Raises NodeFailed where brackets nest too deeply, or weights know no measure.
     """
     parts: list[list[Passage]] = [[]]
     for text, weight in _Reading().read(prompt):
@@ -82,7 +83,8 @@ class _Reading:
         if sign in "([":
             (self._round if sign == "(" else self._square).append(len(self._texts))
             if len(self._round) + len(self._square) > DEEPEST:
-                raise NodeFailed(f"The prompt's brackets nest too deeply: at most {DEEPEST} may be open at once.")
+                said = f"The prompt's brackets nest too deeply: at most {DEEPEST} may be open at once."
+                raise NodeFailed(said, error_type="InvalidParam")
         elif sign == ")" and self._round:
             self._weigh(self._round.pop(), STRESS)
         elif sign == "]" and self._square:
@@ -91,11 +93,12 @@ class _Reading:
             self._text(sign)
 
     def _text(self, text: str) -> None:
+        """Blanks around a BREAK are none of the prompt. A pattern would look for them behind every blank."""
         first, *others = _BREAK.split(text)
-        self._add(first)
-        for each in others:
+        self._add(first.rstrip() if others else first)
+        for i, each in enumerate(others, start=1):
             self._add(None)
-            self._add(each)
+            self._add(each.strip() if i < len(others) else each.lstrip())
 
     def _add(self, text: str | None) -> None:
         self._texts.append(text)
@@ -104,3 +107,6 @@ class _Reading:
     def _weigh(self, begin: int, weight: float) -> None:
         for i in range(begin, len(self._weights)):
             self._weights[i] *= weight
+            if abs(self._weights[i]) > HEAVIEST:
+                said = f"The prompt weighs some of its words more than {HEAVIEST:,} times, which leaves no numbers."
+                raise NodeFailed(said, error_type="InvalidParam")

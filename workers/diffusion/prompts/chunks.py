@@ -46,7 +46,8 @@ def chunks(parts: Sequence[Sequence[Passage]], tokenizer: CLIPTokenizer, words: 
         if pieces or i + 1 < len(parts) or not cut:
             cut += _cut(pieces, comma)
         if len(cut) > MOST:
-            raise NodeFailed(f"The prompt is too long: at most {MOST * ROOM} tokens (about as many words) are read.")
+            said = f"The prompt is too long: at most {MOST * ROOM} tokens (about as many words) are read."
+            raise NodeFailed(said, error_type="InvalidParam")
     count = next(count for count in COUNTS if count >= len(cut))
     return cut + [[] for _ in range(count - len(cut))]
 

@@ -134,7 +134,8 @@ def _layer(made: BaseModelOutput, from_end: int) -> torch.Tensor:
     """What the layer that is `from_end`-th from the end gave; the first entry is the words before any layer."""
     layers = made.hidden_states[1:]
     if not 1 <= from_end <= len(layers):
-        raise NodeFailed(f"clip_skip is {from_end}, but this checkpoint's text encoder has {len(layers)} layers.")
+        said = f"clip_skip is {from_end}, but this checkpoint's text encoder has {len(layers)} layers."
+        raise NodeFailed(said, error_type="InvalidParam")
     layer: torch.Tensor = layers[-from_end]
     return layer
 
