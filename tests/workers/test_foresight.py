@@ -45,7 +45,7 @@ def foresight(pipeline):
 def test_who_comes_during_a_call_is_encoded_in_it(foresight, pipeline):
     foresight.expect(ticket("before"))
     with foresight.away():
-        assert pipeline.done.wait(20)
+        assert pipeline.done.wait(60)
     foresight.expect(ticket("after"))
     foresight.close()
     assert pipeline.prompts == ["before", "no before"]
@@ -58,7 +58,7 @@ def test_who_has_begun_or_wears_loras_or_is_to_repeat_is_left_alone_and_who_is_b
         foresight.expect(ticket("exclusive", exclusive=True))
         foresight.expect(ticket("broken"))
         foresight.expect(ticket("whole"))
-        assert pipeline.done.wait(20)
+        assert pipeline.done.wait(60)
     assert pipeline.prompts == ["broken", "whole", "no whole"]
 
 
