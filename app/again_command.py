@@ -25,7 +25,7 @@ def again(  # noqa: PLR0913 - each is an option
     key: Annotated[str, typer.Option(envvar="ATELIER_KEY", help="A key of the app; default: the quickstart's.")] = "",
     user: Annotated[str, typer.Option(help="Whose files the picture was made from.")] = client.USER,
     model: Annotated[str, typer.Option(help="A checkpoint in place of the one that the file names.")] = "",
-    given: Annotated[list[Path], typer.Option(help="A picture that it was made from; may be given twice.")] = [],  # noqa: B006
+    given: Annotated[list[Path], typer.Option(help="A picture that it was made from; once for each.")] = [],  # noqa: B006
 ) -> None:
     """Make a picture again from its own file. Exit 1 unless the pixels are the same; what is otherwise is said."""
     if show:

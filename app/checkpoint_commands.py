@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -28,6 +27,7 @@ from app.checkpoints.download import Download
 from app.checkpoints.hashes import Hashes
 from app.checkpoints.header import is_pickled
 from app.checkpoints.identify import SUFFIXES, identify
+from app.checkpoints.installed import take_away
 from app.checkpoints.kinds import FOLDERS
 from app.checkpoints.sources import Hub, Remote, Source, find_source
 from app.errors import AtelierError, InvalidParam
@@ -102,6 +102,7 @@ def show(name: Name) -> None:
     checkpoint = _named(settings, name)
     path = Path(checkpoint.path)
     converted = Conversions(settings.converted_dir).find(path)
+    width, height = checkpoint.width or checkpoint.side, checkpoint.height or checkpoint.side
     facts = {
         "name": checkpoint.name,
         "path": checkpoint.path,
@@ -110,8 +111,8 @@ def show(name: Name) -> None:
         "size": _megabytes(checkpoint.size_bytes),
         "sha256": _hashes(settings, [checkpoint]).find(path) or "",
         "predicts": checkpoint.prediction,
-        "picture": f"{checkpoint.width or checkpoint.side} x {checkpoint.height or checkpoint.side}",
-        "guidance": f"{checkpoint.guidance_scale:g}",
+        "picture": f"{width} x {height}" if checkpoint.family else "",
+        "guidance": f"{checkpoint.guidance_scale:g}" if checkpoint.family else "",
         "sampler": checkpoint.sampler,
         "steps": str(checkpoint.steps or ""),
         "clip skip": str(checkpoint.clip_skip or ""),
@@ -195,7 +196,7 @@ def _fetch_folder(client: httpx.Client, hub: Hub, source: Source, target: Path) 
         if not file.exists() or file.stat().st_size != (remote.size or file.stat().st_size):
             _fetch(client, hub, remote, file)
     if target.exists():
-        shutil.rmtree(target)
+        take_away(target)
     coming.replace(target)
 
 

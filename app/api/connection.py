@@ -6,7 +6,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from starlette.types import Scope
 
@@ -14,6 +14,7 @@ from app.api.unreadable import Protocol
 
 _NAME = "atelier.connection"
 _AT_ONCE = struct.pack("ii", 1, 0)
+_HEAD = b"HTTP/1.1 "
 
 
 class Connection(Protocol):
@@ -24,7 +25,7 @@ class Connection(Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """`on_lost` is called once when the connection is gone: cheaper than a task that waits for it."""
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", _Together(transport, self.loop)))
         self._extensions: dict[str, Any] = {_NAME: self}
         self.is_lost = False
         self.on_lost: Callable[[], None] | None = None
@@ -52,6 +53,42 @@ class Connection(Protocol):
         """Ends the connection now; what was not taken is lost, in the kernel's buffer too."""
         self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
         self.transport.abort()
+
+
+class _Together:
+    """A transport that sends the head of an answer with the beginning of its body: each write is a system call.
+
+    A head waits for the next write, or for the next turn of the loop. All else is the transport's own.
+    """
+
+    __slots__ = ("_head", "_loop", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, content: bytes) -> None:
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.writelines((head, content))
+        elif content.startswith(_HEAD):
+            self._head = content
+            self._loop.call_soon(self._send_head)
+        else:
+            self._transport.write(content)
+
+    def close(self) -> None:
+        self._send_head()
+        self._transport.close()
+
+    def _send_head(self) -> None:
+        head, self._head = self._head, b""
+        if head and not self._transport.is_closing():
+            self._transport.write(head)
 
 
 def connection_of(scope: Scope) -> Connection | None:

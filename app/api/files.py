@@ -30,6 +30,7 @@ T = TypeVar("T")
 _READERS = 16
 _READ_WITHIN_S = 30.0
 _AT_ONCE = 1024 * 1024  # bytes of one file that are in memory
+_AT_HAND = 64 * 1024  # bytes that are read before a thread would have begun
 _UNSIGNED = "File not found or signature is invalid"
 
 
@@ -49,8 +50,10 @@ class FileQuery(msgspec.Struct, frozen=True):
 class FileReader:
     """Sends a file's bytes. What a browser would run as a program, such as HTML or SVG, it gets as a download only."""
 
-    def __init__(self, content: ArtifactStore) -> None:
+    def __init__(self, content: ArtifactStore, *, is_near: bool = False) -> None:
+        """`is_near`: the files lie on this machine, beside a database that is read without threads, too."""
         self._content = content
+        self._is_near = is_near
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="files")
 
     async def answer(
@@ -75,10 +78,13 @@ class FileReader:
         return StreamingResponse(self._pieces(*opened, _AT_ONCE), headers=headers)
 
     async def pieces(self, sha256: str, size: int, whole: int) -> AsyncIterator[bytes]:
-        """The bytes of a stored file, `whole` in all, `size` at a time: only the last piece may be shorter.
+        """The bytes of a file that was made just now, `whole` in all, `size` at a time: only the last may be fewer.
 
         Raises NotFound, Unavailable, before the first of them.
         """
+        if self._is_near and whole <= _AT_HAND:  # it is in memory still
+            yield self._content.get(sha256)
+            return
         if whole <= size:
             yield await self._read(self._content.get, sha256)
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import msgspec
@@ -56,7 +57,7 @@ def health_operations(store: Store, catalogue: Catalogue, worker_state: WorkerSt
         answer = Readiness(
             status="unavailable" if problems else "ready",
             checkpoint=checkpoint,
-            checkpoints=[found.name for found in catalogue.list() if found.problem is None],
+            checkpoints=[found.name for found in await asyncio.to_thread(catalogue.list) if found.problem is None],
             worker=worker,
             problems=problems,
         )

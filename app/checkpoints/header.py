@@ -101,8 +101,10 @@ def _is_pickled(start: bytes) -> bool:
 
 
 def _stored(entry: Entry, behind_header: int) -> Stored:
-    strides = tuple(math.prod(entry.shape[i + 1 :]) for i in range(len(entry.shape)))
-    return Stored(entry.dtype, entry.shape, strides, behind_header + entry.data_offsets[0])
+    strides, step = [0] * len(entry.shape), 1
+    for i in reversed(range(len(strides))):
+        strides[i], step = step, step * entry.shape[i]
+    return Stored(entry.dtype, entry.shape, tuple(strides), behind_header + entry.data_offsets[0])
 
 
 def _what_it_is(start: bytes) -> str:

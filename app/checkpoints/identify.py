@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,6 +26,7 @@ SECOND = "text_encoder_2"  # of SDXL
 PARTS = (*COMPONENTS, SECOND, "scheduler")
 PICKLES = frozenset({".ckpt", ".pt", ".pth"})
 SUFFIXES = PICKLES | {".safetensors", ".gguf"}
+_UNNAMEABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # what steers a terminal, and bytes that are no UTF-8
 _MOST_TEXT_BYTES = 1 << 20  # of a component's configuration: it has a few KB
 _WIDEST = 1024  # latents, of a UNet that says what size it was trained on
 
@@ -46,11 +48,8 @@ def name_of(path: Path) -> str:
 
 
 def is_nameable(name: str) -> bool:
-    """Can a request write it? A file system takes names that no text can have; hidden ones are meant for nobody."""
-    try:
-        return not name.startswith(".") and bool(name.encode())
-    except UnicodeEncodeError:
-        return False
+    """Can a request write it? A file system takes names that no text should have; hidden ones are meant for nobody."""
+    return not name.startswith(".") and _UNNAMEABLE.search(name) is None
 
 
 def identify(path: Path) -> Checkpoint:

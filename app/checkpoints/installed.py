@@ -90,7 +90,7 @@ class Installed:
         try:
             checkpoint = self._catalogue.get(name)
         except CheckpointUnavailable:  # it lacks a part that nothing here has
-            _remove(place)
+            take_away(place)
             raise
         if not place.is_dir() and digests:
             self._hashes.note(place, next(iter(digests.values())))
@@ -153,7 +153,7 @@ class Installed:
 
     def require_free(self, name: str) -> None:
         """Raises InvalidParam where a checkpoint has that name already, in whichever letters, usable or not."""
-        if any(each.name.lower() == name.lower() for each in self._catalogue.list()):
+        if self._catalogue.called(name) is not None:
             raise InvalidParam(
                 f"there is a checkpoint '{name}' already, with other content; delete it first, or take another name",
                 params="model",
@@ -173,7 +173,7 @@ class Installed:
         path = Path(checkpoint.path)
         try:
             converted = self._conversions.find(path)
-            _remove(path)
+            take_away(path)
             if converted is not None:
                 converted.unlink(missing_ok=True)
         except OSError as error:
@@ -222,7 +222,7 @@ def _rename(made: Path, place: Path) -> None:
         made.unlink()
 
 
-def _remove(path: Path) -> None:
+def take_away(path: Path) -> None:
     """First nobody sees it, then it is gone. Of a link that leads elsewhere the link alone."""
     aside = path.with_name(f".deleted-{ids.new_nonce()}")
     path.rename(aside)

@@ -57,7 +57,12 @@ def kind_of(shapes: Shapes) -> Kind | None:
 
 def _with(*parts: str) -> Callable[[Iterable[str]], bool]:
     """Is there a tensor with one of `parts` in its name?"""
-    return lambda names: any(part in name for name in names for part in parts)
+
+    def belongs(names: Iterable[str]) -> bool:
+        text = "\n".join(names)
+        return any(part in text for part in parts)
+
+    return belongs
 
 
 def _with_all(*names: str) -> Callable[[Iterable[str]], bool]:

@@ -84,8 +84,17 @@ class Fitting:
         """The installed textual inversions whose name stands in a prompt as a word."""
         words = " ".join(texts).lower()
         named = self._adapters.list("embedding", lambda name: _is_word(name.lower(), words))
-        found = [adapter.name for adapter in named if adapter.problem is None and self._fits(adapter)]
+        found = [adapter.name for adapter in named if self._is_worn(adapter)]
         return {"embeddings": found} if found else {}
+
+    def _is_worn(self, embedding: Adapter) -> bool:
+        """What is called by a word of the prompt may not be meant at all: so one that can't be worn is only noted."""
+        why = embedding.problem
+        if why is None and not self._fits(embedding):
+            why = f"it is for {embedding.family} checkpoints, and this one is {self._family}."
+        if why:
+            self.left_out.append(f"the textual inversion '{embedding.name}' is left out: {why}")
+        return why is None
 
     def named(self, kind: Kind, name: str) -> str | None:
         """The name of the one that is here for it."""

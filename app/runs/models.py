@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,7 +55,8 @@ class Models:
     async def list(self, caller: Caller) -> list[Model]:
         """All that the caller may paint with, by name. A preset whose checkpoint is not there is left out."""
         presets = await self._store.read(lambda tx: list_presets(tx, caller.app_id))
-        checkpoints = {each.name: each for each in self._catalogue.list() if not each.problem}
+        listed = await asyncio.to_thread(self._catalogue.list)  # of thousands the first look takes seconds
+        checkpoints = {each.name: each for each in listed if not each.problem}
         found = [Model(each.name, each) for each in checkpoints.values()]
         found += [
             preset_model(each, checkpoints[each.checkpoint]) for each in presets if each.checkpoint in checkpoints

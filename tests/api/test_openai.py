@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from PIL import Image
+from PIL.ExifTags import Base
 
 from tests.media import picture, png_bomb
 from tests.servers import ROOT, Atelier, running
@@ -31,7 +32,7 @@ Json = dict[str, Any]
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Atelier]:
     """Its engine paints small squares at once."""
-    settings = {"worker_module": "tests.chaos.painter", "outbound_allow": "127.0.0.1"}
+    settings = {"worker_module": "tests.chaos.painter", "outbound_allow": "127.0.0.1", "retry_delay_s": "0"}
     with running(tmp_path_factory.mktemp("openai"), **settings) as server:
         server.until_ready()
         yield server
@@ -614,6 +615,18 @@ def test_the_first_picture_is_changed_and_the_others_are_references(house: Ateli
     assert [each["size"] for each in (inputs["image"], *inputs["reference"])] == [len(each) for each in pictures]
     assert (inputs["mask"]["size"], inputs["strength"], inputs["reference_weight"]) == (len(PNG), 0.75, 0.5)
     assert answer.json()["data"][0]["b64_json"]
+
+
+def test_a_mask_has_the_size_of_the_photo_as_it_is_seen(house: Atelier) -> None:
+    turned, photo = Image.Exif(), io.BytesIO()
+    turned[Base.Orientation] = 6  # the camera was held upright
+    Image.new("RGB", (96, 64)).save(photo, "JPEG", exif=turned)
+    upright, lying = (
+        house.http.post(**editing({"image": file(photo.getvalue()), "mask": file(picture(size=size))}, steps="2"))
+        for size in ((64, 96), (96, 64))
+    )
+    assert upright.status_code == 200
+    assert lying.json()["error"]["message"].endswith("but it is 96x64, and the image is 64x96.")
 
 
 def test_the_same_edit_under_the_same_key_is_one_run(house: Atelier) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,17 @@ def test_a_blocking_run_answers_in_difys_shape(web: Atelier, echo_key: str) -> N
     assert body["data"]["error"] is None
     assert body["data"]["total_steps"] == 3
     assert isinstance(body["data"]["created_at"], int)
+
+
+def test_head_and_body_of_an_answer_come_together(web: Atelier) -> None:
+    """One system call here, one there."""
+    url = web.http.base_url
+    with socket.create_connection((url.host, url.port), timeout=10) as line:
+        for _ in range(20):
+            line.sendall(b"GET /livez HTTP/1.1\r\nHost: atelier\r\n\r\n")
+            head, _, body = line.recv(65536).partition(b"\r\n\r\n")
+            assert b"content-length: %d" % len(body) in head
+            assert json.loads(body)
 
 
 def test_without_a_mode_a_run_blocks(web: Atelier, echo_key: str) -> None:

@@ -56,6 +56,8 @@ def test_pictures_of_a_prompt(client: OpenAI) -> None:
     picture = Image.open(io.BytesIO(httpx.get(again.data[0].url).content)).convert("RGB")
     assert picture.size == (64, 64)
     assert again.data[0].seed == 7  # type: ignore[attr-defined] # one of ours beside OpenAI's
+    small = client.images.generate(prompt="a red circle", extra_body={**SOON, "format": "webp"})
+    assert small.output_format == "webp"
 
 
 def test_a_stream(client: OpenAI) -> None:

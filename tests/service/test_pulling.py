@@ -255,6 +255,20 @@ def test_a_repository_is_pulled_listed_and_shown(server, command):
     assert "is there already" in command("pull", "me/shapes-too")
 
 
+def test_a_folder_is_replaced_and_what_a_link_led_to_stays(server, command, tmp_path):
+    server.repositories["me/again"] = shipped_files()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "mine.txt").write_text("stays")
+    command.folder.mkdir(exist_ok=True)
+    (command.folder / "again").symlink_to(elsewhere)
+    for _ in range(2):
+        assert "requests call it again." in command("pull", "me/again", "--force")
+    assert not (command.folder / "again").is_symlink()
+    assert [each.name for each in command.folder.iterdir()] == ["again"]
+    assert (elsewhere / "mine.txt").read_text() == "stays"
+
+
 def test_a_folder_that_broke_off_goes_on_with_the_file_that_it_was_at(server, command, monkeypatch):
     monkeypatch.setattr(download.time, "sleep", lambda s: None)
     server.repositories["me/broken"] = shipped_files()

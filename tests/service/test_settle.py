@@ -13,6 +13,7 @@ from app.errors import CheckpointUnavailable, InvalidParam
 from app.graph.nodes.kind import WorkerCall
 from app.runs.settle import SettleImages
 from tests.adapters import dress, lora
+from tests.workers.headers import write
 
 SHAPES = SHIPPED_FOLDER / "atelier-shapes"
 
@@ -175,6 +176,12 @@ def test_what_another_servers_workflow_asks_for_and_is_not_here_is_left_out_and_
 def test_a_textual_inversion_is_worn_where_a_prompt_says_its_name(dressed: Path) -> None:
     assert asked(dressed, negative_prompt="(Bad-Hands:1.2), blur")["embeddings"] == ["bad-hands"]
     assert "embeddings" not in asked(dressed, negative_prompt="bad-hands-2")
+    write(dressed / "embeddings/wide.safetensors", {"emb_params": [4, 768]})
+    other = asked(dressed, prompt="a wide road")
+    assert "embeddings" not in other
+    assert other["left_out"] == [
+        "the textual inversion 'wide' is left out: it is for sd1 checkpoints, and this one is shapes."
+    ]
 
 
 def test_a_variation_without_a_seed_of_its_own_draws_one(folder: Path) -> None:

@@ -319,7 +319,8 @@ def test_a_name_that_no_text_can_have_is_left_out(tmp_path):
     write(tmp_path / "plain.safetensors", sd())
     for folder in ("", "vae"):
         (tmp_path / folder).mkdir(exist_ok=True)
-        Path(os.fsdecode(os.fsencode(tmp_path / folder) + b"/caf\xe9.safetensors")).write_bytes(b"")
+        for name in (b"caf\xe9", b"red\x1b[31m", b"two\nlines", b".hidden"):
+            Path(os.fsdecode(os.fsencode(tmp_path / folder) + b"/" + name + b".safetensors")).write_bytes(b"")
     catalogue = Catalogue([tmp_path])
     assert [each.name for each in catalogue.list()] == ["plain"]
     assert catalogue.adapters.list("vae") == []

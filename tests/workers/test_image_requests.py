@@ -159,5 +159,5 @@ def test_a_picture_that_would_be_too_large_is_refused(folder: Path, artifacts: A
 
 
 def test_what_is_no_picture_fails_the_step(folder: Path, artifacts: ArtifactStore) -> None:
-    with pytest.raises(NodeFailed, match="The image can't be read"):
+    with pytest.raises(NodeFailed, match="The image is no picture that can be read"):
         request_of(folder, artifacts, image=file_of(artifacts, b"no picture"))

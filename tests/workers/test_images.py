@@ -10,6 +10,7 @@ from PIL import Image
 
 from app.errors import NodeFailed
 from workers.diffusion.pictures import images
+from workers.diffusion.pictures.opening import opened, seen_size
 
 NOISE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
 
@@ -22,7 +23,7 @@ def file_of(picture: Image.Image, kind: str = "PNG", **options) -> bytes:
 
 def test_a_picture_of_the_right_size_keeps_every_bit():
     content = file_of(Image.fromarray(NOISE))
-    assert np.array_equal(images.pixels_of(images.opened(content), (64, 48)), NOISE)
+    assert np.array_equal(images.pixels_of(opened(content), (64, 48)), NOISE)
 
 
 def test_a_picture_of_another_shape_is_cut_and_not_stretched():
@@ -36,13 +37,13 @@ def test_a_picture_of_another_shape_is_cut_and_not_stretched():
 def test_a_photograph_is_turned_as_its_camera_was_held():
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera lay on its side
-    picture = images.opened(file_of(Image.fromarray(NOISE), "JPEG", exif=exif))
+    picture = opened(file_of(Image.fromarray(NOISE), "JPEG", exif=exif))
     assert picture.size == (48, 64)
 
 
 def test_what_is_transparent_in_a_picture_is_white():
     clear = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
-    assert (images.pixels_of(images.opened(file_of(clear)), (8, 8)) == 255).all()
+    assert (images.pixels_of(opened(file_of(clear)), (8, 8)) == 255).all()
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,7 @@ def test_what_is_transparent_in_a_picture_is_white():
 )
 def test_pictures_of_all_modes_become_colours(mode, colour, seen):
     kind = "TIFF" if mode == "CMYK" else "PNG"
-    picture = images.opened(file_of(Image.new(mode, (8, 8), colour), kind))
+    picture = opened(file_of(Image.new(mode, (8, 8), colour), kind))
     assert (images.pixels_of(picture, (8, 8)) == seen).all()
 
 
@@ -67,8 +68,23 @@ def test_pictures_of_all_modes_become_colours(mode, colour, seen):
     ],
 )
 def test_what_cannot_be_read_is_named(content, says):
-    with pytest.raises(NodeFailed, match=says):
-        images.opened(content, "mask")
+    for look in (opened, seen_size):
+        with pytest.raises(NodeFailed, match=says):
+            look(content, "mask")
+
+
+def test_a_damaged_picture_of_any_kind_is_named():
+    content = bytearray(file_of(Image.fromarray(NOISE), "AVIF"))
+    content[content.index(b"iloc") + 20] ^= 0xFF
+    with pytest.raises(NodeFailed, match="image is a damaged picture"):
+        opened(bytes(content))
+
+
+def test_a_size_is_known_as_it_is_seen_without_the_pixels():
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    assert seen_size(file_of(Image.fromarray(NOISE), "JPEG", exif=turned)) == (48, 64)
+    assert seen_size(file_of(Image.fromarray(NOISE), "GIF")[:900]) == (64, 48)
 
 
 def test_what_is_transparent_in_a_mask_is_painted():
@@ -84,6 +100,12 @@ def test_without_alpha_what_is_white_is_painted(mode):
     mask = Image.new("L", (4, 4), 0)
     mask.putpixel((1, 2), 255)
     assert images.share_of(mask.convert(mode), (4, 4), (4, 4))[2, 1] == 1
+
+
+def test_a_mask_of_sixteen_bits_is_as_soft_as_one_of_eight():
+    soft = np.linspace(0, 255, 48, dtype=np.uint8).repeat(64).reshape(48, 64)
+    one, other = (Image.fromarray(each) for each in (soft, soft.astype(np.uint16) * 257))
+    assert (images.share_of(one, (64, 48), (64, 48)) == images.share_of(other, (64, 48), (64, 48))).all()
 
 
 def test_a_mask_is_cut_as_the_picture_it_belongs_to():

@@ -289,6 +289,7 @@ def test_a_file_that_does_not_fit_is_refused_by_name(xl, tmp_path):
         "odd": (odd, "does not fit"),
         "torn": (torn, "do not go together"),
         "half": (half, "a kind that is not known here"),
+        "none": (kohya("unet", OUT, torch.full((RANK, 32), torch.nan), torch.ones(32, RANK)), "its numbers are none"),
     }
     for name, (tensors, sentence) in said.items():
         lora = save(tmp_path / f"{name}.safetensors", tensors)

@@ -60,7 +60,17 @@ def test_neighbours_of_one_weight_are_one_passage():
     assert passages(r"a \(big cat\)") == [[Passage("a (big cat)")]]
 
 
+@pytest.mark.parametrize(
+    "prompt", ["(cat:" + "9" * 400 + ")", "(((cat:99):99):99)", "(cat:-100001)", "(" * 150 + "a:99"]
+)
+def test_a_weight_beyond_measure_is_refused(prompt):
+    with pytest.raises(NodeFailed) as caught:
+        passages(prompt)
+    assert caught.value.error_type == "InvalidParam"
+
+
 def test_brackets_may_not_nest_without_end():
     assert passages("(" * 100 + "a" + ")" * 100 + "(b)" * 200)[0][1].text == "b" * 200
-    with pytest.raises(NodeFailed, match="nest too deeply"):
+    with pytest.raises(NodeFailed, match="nest too deeply") as refused:
         passages("(a" * 101)
+    assert refused.value.error_type == "InvalidParam"

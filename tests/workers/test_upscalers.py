@@ -131,6 +131,16 @@ class _Payload:
         return (open, ("/tmp/never", "w"))
 
 
+@pytest.mark.parametrize(
+    ("doublings", "channels", "says"), [(1, 48, "2 times smaller"), (2, 1, "reads 1 channels a pixel")]
+)
+def test_a_network_for_something_else_is_named(doublings, channels, says, tmp_path):
+    weights = network(doublings).state_dict() | {"conv_first.weight": torch.zeros(8, channels, 3, 3)}
+    save_file(weights, tmp_path / "net.safetensors")
+    with pytest.raises(CheckpointUnavailable, match=says):
+        load_upscaler(str(tmp_path / "net.safetensors"), CPU)
+
+
 @pytest.mark.parametrize("content", [b"<html>", b"", {"conv_first.weight": torch.zeros(8, 3, 3, 3)}, _Payload(), [1]])
 def test_what_is_no_upscaler_is_refused_and_nothing_is_executed(content, tmp_path):
     path = tmp_path / "net.pth"

@@ -26,7 +26,8 @@ from workers.diffusion.loop.ticket import Chore, Enlarge, Ticket
 from workers.diffusion.machine import described
 from workers.diffusion.memory import memory_for_weights, spare_libraries
 from workers.diffusion.pictures import encoding
-from workers.diffusion.pictures.images import MOST_PIXELS, Pixels, Size, opened, pixels_as_they_are
+from workers.diffusion.pictures.images import Pixels, Size, pixels_as_they_are
+from workers.diffusion.pictures.opening import MOST_PIXELS, opened
 from workers.diffusion.pictures.upscalers import LANCZOS, Upscalers
 from workers.diffusion.request import (
     EnlargeRequest,

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-from PIL import Image as Picture
-from PIL import UnidentifiedImageError
 
 from app.artifacts.store import ArtifactStore
 from app.checkpoints.adapters import Kind
@@ -20,6 +16,7 @@ from app.checkpoints.hashes import stamp_of
 from app.errors import NodeFailed
 from app.graph.tools.weighted import split_prompt
 from app.runs.sizes import LARGEST, Size, size_of_change
+from workers.diffusion.pictures.opening import seen_size
 from workers.diffusion.request import (
     Control,
     Enlargement,
@@ -32,7 +29,6 @@ from workers.diffusion.request import (
 )
 from workers.nodes.hashing import Hashing
 
-_ORIENTATION = 0x0112  # EXIF's tag; from 5 on the picture lies on its side
 _TINY = "taesd"
 _BUILT_IN = frozenset({"latent", "lanczos"})
 _SAME_NAMES = (
@@ -102,7 +98,7 @@ class ImageRequests:
     def enlarging(self, inputs: Mapping[str, Any]) -> EnlargeRequest:
         """Raises as `painting` does."""
         image = self._artifacts.get(inputs["image"]["sha256"])
-        _enlarged(_size_of(image), inputs)
+        _enlarged(seen_size(image), inputs)
         given = {name: inputs[name] for name in ("format", "quality") if name in inputs}
         files = tuple(map(self._hashed, self._upscalers(inputs)))
         return EnlargeRequest(image, self._enlargement(inputs), files=files, **given)
@@ -202,7 +198,7 @@ def _size(image: bytes | None, inputs: Mapping[str, Any], checkpoint: Checkpoint
     width, height = inputs.get("width"), inputs.get("height")
     if image is None:
         return inputs["width"], inputs["height"]
-    size = size_of_change(_size_of(image), width, height, checkpoint.side)
+    size = size_of_change(seen_size(image), width, height, checkpoint.side)
     _enlarged(size, inputs)
     return size
 
@@ -221,17 +217,3 @@ def _enlarged(size: Size, inputs: Mapping[str, Any]) -> Size:
         said = f"The picture would have {width} x {height} pixels; a side may have {LARGEST}. Enlarge it less."
         raise NodeFailed(said, error_type="InvalidParam")
     return width, height
-
-
-def _size_of(content: bytes) -> Size:
-    """As it is to be seen: on its side, where its EXIF says so. Raises NodeFailed for what is no picture."""
-    try:
-        with Picture.open(io.BytesIO(content)) as picture:
-            width, height = picture.size
-            is_on_its_side = picture.getexif().get(_ORIENTATION, 1) >= 5
-    except UnidentifiedImageError:  # which would tell of the object that it looked into
-        said = "The image can't be read: it is of no kind that is known here, or cut short."
-        raise NodeFailed(said, error_type="InvalidParam") from None
-    except (OSError, ValueError, SyntaxError) as error:
-        raise NodeFailed(f"The image can't be read: {error}", error_type="InvalidParam") from error
-    return (height, width) if is_on_its_side else (width, height)

@@ -45,7 +45,8 @@ class Assembly:
         for slot in kin.slots:
             source = part.find(slot.name)
             if source.shape != slot.shape and _squeezed(source.wanted_shape) != _squeezed(slot.shape):
-                raise ValueError(f"{slot.name} is {source.wanted_shape} where {tuple(slot.shape)} belongs")
+                of = "" if source.where == "it" else f" of {source.where}"
+                raise ValueError(f"{slot.name}{of} is {source.wanted_shape} where {tuple(slot.shape)} belongs")
             slots: dict[str, Any] = parts[slot.part]._parameters if slot.is_parameter else parts[slot.part]._buffers
             place = self._place(slot, slots[slot.leaf], dtype)
             self._filling.add(source, place)

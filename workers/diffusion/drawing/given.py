@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from app.errors import NodeFailed
-from workers.diffusion.pictures.images import Pixels, Share, Size, mixed, opened, pixels_of, share_of
+from workers.diffusion.pictures.images import Pixels, Share, Size, mixed, pixels_of, share_of
+from workers.diffusion.pictures.opening import opened
 from workers.diffusion.request import ImageRequest
 
 GRID = 8  # pixels; the sides of a second pass are rounded to it

@@ -102,7 +102,10 @@ def _sum(parameter: nn.Parameter, changes: Sequence[_Change]) -> torch.Tensor:
     total = parameter.detach().float()
     for each in changes:
         with _explained(each.lora):
-            total = total + each.strength * each.tensor()
+            change = each.strength * each.tensor()
+            if not torch.isfinite(change.to(parameter.dtype)).all():
+                raise ValueError("its numbers are none (NaN), or too large for this precision")
+            total = total + change
     return torch.empty_like(parameter.detach()).copy_(total)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of others: files of any kind → arrays of the size that is painted, and masks.
+"""Pictures of others → arrays of the size that is painted, and masks.
 
 A picture of another shape is cut and never stretched: scaled until it covers the size, then cut evenly on both sides.
 A picture that has the size already is not touched, to the last bit.
@@ -6,15 +6,13 @@ A picture that has the size already is not touched, to the last bit.
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image as Picture
-from PIL import ImageOps, UnidentifiedImageError
+from PIL import ImageOps
 from PIL.Image import Resampling
 
 from app.errors import NodeFailed
@@ -23,34 +21,7 @@ Pixels = NDArray[np.uint8]  # (height, width, 3)
 Share = NDArray[np.float32]  # (height, width), of each pixel: 0 is kept, 1 is painted anew
 Size = tuple[int, int]  # (width, height)
 
-MOST_PIXELS = 100_000_000
-"""Before it is decoded: 10,000 by 10,000, which takes 400 MB."""
-
-KINDS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 _PAINTED = 0.5  # from here on a pixel of a soft mask counts as painted where there is only yes and no
-
-
-def opened(content: bytes, what: str = "image") -> Picture.Image:
-    """A picture file as it is to be seen: turned as its EXIF says, the first frame of many.
-
-    `what` names it in errors. Raises NodeFailed for what is no picture, is cut off, or is too large to decode.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of large pictures; the limit here is our own
-            picture = Picture.open(io.BytesIO(content), formats=KINDS)
-            if picture.width * picture.height > MOST_PIXELS:
-                raise Picture.DecompressionBombError
-            picture.load()
-            return ImageOps.exif_transpose(picture)
-    except Picture.DecompressionBombError as error:
-        said = f"The {what} is too large: a picture may have {MOST_PIXELS:,} pixels."
-        raise NodeFailed(said, error_type="InvalidParam") from error
-    except UnidentifiedImageError as error:
-        said = f"The {what} is no picture that can be read ({', '.join(KINDS)})."
-        raise NodeFailed(said, error_type="InvalidParam") from error
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise NodeFailed(f"The {what} is a damaged picture: {error}.", error_type="InvalidParam") from error
 
 
 def pixels_of(picture: Picture.Image, size: Size) -> Pixels:
@@ -80,7 +51,8 @@ def share_of(mask: Picture.Image, image_size: Size, size: Size) -> Share:
     `image_size`, and is cut to `size` as that is. Raises NodeFailed for a mask that leaves nothing to paint.
     """
     alpha = mask.convert("RGBA").getchannel("A") if mask.has_transparency_data else None
-    painted = mask.convert("L") if alpha is None or alpha.getextrema()[0] == 255 else ImageOps.invert(alpha)
+    is_seen_through = alpha is not None and alpha.getextrema()[0] != 255
+    painted = ImageOps.invert(alpha) if alpha is not None and is_seen_through else _eight_bits(mask).convert("L")
     if painted.size != image_size:
         painted = painted.resize(image_size, Resampling.BILINEAR)
     share = np.asarray(cut(painted, size, Resampling.BILINEAR), np.float32) / np.float32(255)

@@ -165,7 +165,11 @@ class RRDBNet(nn.Module):
         features, channels = named["conv_first.weight"].shape[:2]
         numbers = {int(found[1]) for name in named if (found := re.match(r"body\.(\d+)\.rdb1", name))}
         doublings = sum(bool(re.fullmatch(r"conv_up\.\d+\.weight", name)) for name in named)
-        growth, folded = len(named["body.0.rdb1.conv1.weight"]), {3: 1, 12: 2, 48: 4}[channels]
+        growth, folded = len(named["body.0.rdb1.conv1.weight"]), {3: 1, 12: 2, 48: 4}.get(channels)
+        if folded is None:
+            raise ValueError(f"it reads {channels} channels a pixel, and not three colours")
+        if 2**doublings < folded:
+            raise ValueError(f"it would make pictures {folded // 2**doublings} times smaller")
         return _filled(lambda: cls(features, growth, len(numbers), doublings, folded), named)
 
     def forward(self, small: torch.Tensor) -> torch.Tensor:

@@ -18,6 +18,7 @@ from app.errors import NodeFailed
 
 STRESS = 1.1
 DEEPEST = 100  # brackets that are open at once
+HEAVIEST = 100_000
 
 _SIGN = re.compile(
     r"""
@@ -40,7 +41,7 @@ class Passage:
 def passages(prompt: str) -> list[list[Passage]]:
     """The prompt's parts, as BREAK separates them; in each, passages whose neighbours have another weight.
 
-    Raises NodeFailed where brackets nest too deeply.
+    Raises NodeFailed where brackets nest too deeply, or weights know no measure.
     """
     parts: list[list[Passage]] = [[]]
     for text, weight in _Reading().read(prompt):
@@ -106,3 +107,6 @@ class _Reading:
     def _weigh(self, begin: int, weight: float) -> None:
         for i in range(begin, len(self._weights)):
             self._weights[i] *= weight
+            if abs(self._weights[i]) > HEAVIEST:
+                said = f"The prompt weighs some of its words more than {HEAVIEST:,} times, which leaves no numbers."
+                raise NodeFailed(said, error_type="InvalidParam")
