@@ -263,8 +263,13 @@ def test_a_pickle_that_would_run_something_is_refused_before_there_is_a_run(atel
     assert "nice.ckpt wants 'posix.system' to be run" in answer.json()["message"]
 
 
-def test_the_quickstarts_curl_line_works(atelier: Atelier) -> None:
+def test_the_command_saves_each_picture_and_says_where(atelier: Atelier, tmp_path: Path) -> None:
+    words = ("run", "prompt=a red circle", "n=2", "steps=2", "--url", atelier.url, "--key", atelier.key)
+    told = atelier.cli(*words, "--out", str(tmp_path)).splitlines()
+    assert sorted(told[-2:]) == sorted(map(str, tmp_path.glob("*.png")))
 
+
+def test_the_quickstarts_curl_line_works(atelier: Atelier) -> None:
     words = shlex.split(curl(atelier.url, atelier.key, 'it\'s a "red" circle'))
     done = subprocess.run([*words, "-s"], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["data"]["status"] == "succeeded"
