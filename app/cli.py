@@ -111,7 +111,7 @@ def quickstart(
     key = prepare(settings)
     with server.beside() as stop:
         client.wait_until_ready(server.url, server.failed)
-        picture = client.paint(server.url, key, {"prompt": prompt, "seed": 7}, Path("out"))
+        picture, *_ = client.paint(server.url, key, {"prompt": prompt, "seed": 7}, Path("out"))
         out.print(f"\nYour picture: {picture}\nThe same again:\n\n{client.curl(server.url, key, prompt)}\n")
         if once:
             stop()
@@ -162,8 +162,8 @@ def run(
     if wrong:
         raise InvalidParam(f"Several inputs are name=value each, not {wrong[0]!r}.")
     values: dict[str, Any] = dict(pair.partition("=")[::2] for pair in inputs)
-    picture = client.paint(url, key or client.kept_key(_settings().data_dir), values, folder)
-    out.print(str(picture))
+    for picture in client.paint(url, key or client.kept_key(_settings().data_dir), values, folder):
+        out.print(str(picture), markup=False)
 
 
 app.command()(again)

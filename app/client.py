@@ -61,13 +61,12 @@ def wait_until_ready(url: str, has_failed: Callable[[], bool]) -> None:
     raise Unavailable(f"Not ready: {'; '.join(problems)}.")
 
 
-def paint(url: str, key: str, inputs: dict[str, Any], folder: Path) -> Path:
-    """Runs the key's workflow and saves its pictures; returns the first one's path. Raises AtelierError."""
+def paint(url: str, key: str, inputs: dict[str, Any], folder: Path) -> list[Path]:
+    """Runs the key's workflow and saves its pictures; returns their paths, one at least. Raises AtelierError."""
     with _server(url, key) as http:
         body = {"inputs": inputs, "response_mode": "streaming", "user": USER}
         finished = _follow(http, "/v1/workflows/run", json=body)
-        paths = [_save(http, file, folder / str(file["filename"])) for file in finished["files"]]
-        return paths[0]
+        return [_save(http, file, folder / str(file["filename"])) for file in finished["files"]]
 
 
 def paint_again(url: str, key: str, asked: Asked, out: Path | None) -> tuple[Path, dict[str, Any]]:

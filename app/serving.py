@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import signal
 import socket
@@ -154,6 +155,8 @@ def _bind(host: str, port: int, setting: str = "ATELIER_PORT or --port") -> sock
         listener.bind((host, port))
         listener.listen(2048)  # from now on clients wait in line instead of being refused
     except OSError as error:
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            setting = "ATELIER_HOST or --host"
         raise SettingsInvalid(
             f"Port {port} on {host} can't be used: {error.strerror}. Set {setting} to another one."
         ) from None

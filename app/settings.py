@@ -328,6 +328,8 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         lines = [f"{_place(e['loc'])}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()]
         raise SettingsInvalid("; ".join(lines)) from None
+    except UnicodeDecodeError:
+        raise SettingsInvalid("The file .env is no text.") from None
 
 
 def _place(path: tuple[int | str, ...]) -> str:

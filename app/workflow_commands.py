@@ -90,8 +90,11 @@ def export_document(
         text = store.read_blocking(lambda tx: exported(tx, name, version or None))
     if target is None:
         sys.stdout.buffer.write(text.encode())
-    else:
+        return
+    try:
         target.write_bytes(text.encode())
+    except OSError as error:
+        raise InvalidParam(f"{target} can't be written: {error.strerror}.") from None
 
 
 @workflows.command("check")

@@ -86,11 +86,10 @@ def start_cluster(folder: Path, *options: str, **settings: str) -> RunningCluste
     """Starts a cluster; it serves when this returns. `settings`: `lease_s="3"` for ATELIER_LEASE_S."""
     words = [word for name, value in settings.items() for word in ("--setting", f"ATELIER_{name.upper()}={value}")]
     command = [sys.executable, "-m", "app", "cluster", "--folder", str(folder), *options, *words]
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("ATELIER_", "S3_"))}
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "supervisor.log").open("a") as log:
         supervisor = subprocess.Popen(
-            command, cwd=ROOT, env=env | {"PYTHONUNBUFFERED": "1"}, stdout=log, stderr=log, text=True
+            command, cwd=ROOT, env=os.environ | {"PYTHONUNBUFFERED": "1"}, stdout=log, stderr=log, text=True
         )
     cluster = RunningCluster(folder, supervisor)
     until("the cluster serves", lambda: supervisor.poll() is not None or (folder / "state.json").exists())

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.databases import PostgresDatabases
-from tests.servers import ROOT, Atelier, running
+from tests.servers import ROOT, Atelier, forget_the_environment, running
+
+forget_the_environment()
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ import httpx
 import pytest
 from botocore.config import Config
 
-from tests.servers import OURS, PATIENCE_S, ROOT
+from tests.servers import PATIENCE_S, ROOT
 
 BUCKET = "atelier"
 S3RVER = "s3rver@3.7.1"
@@ -54,7 +54,7 @@ class _S3Process:
 
     def start(self) -> None:
         """Starts it; it answers when this returns."""
-        env = {name: value for name, value in os.environ.items() if not name.startswith(OURS)} | self._variables()
+        env = os.environ | self._variables()
         self._process = subprocess.Popen(self._command(), env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         end = time.monotonic() + PATIENCE_S
         while time.monotonic() < end:

@@ -24,7 +24,20 @@ from app.errors import answers
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE_S = 60.0
-OURS = ("ATELIER_", "DATABASE_URL", "REDIS_URL", "S3_", "HF_")  # variables of whoever runs the tests change nothing
+OURS = ("ATELIER_", "DATABASE_URL", "REDIS_URL", "S3_", "HF_")  # what Atelier reads
+THEIRS = (
+    "AWS_",
+    "PG",
+    "OPENAI_",
+    "OLLAMA_",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "COLUMNS",
+    "NO_COLOR",
+    "FORCE_COLOR",
+)
+FOR_TESTS = ("ATELIER_CHAOS_", "ATELIER_FUZZ_", "ATELIER_ORACLE_", "ATELIER_SHAPES_DIR")
 
 
 OTHER_SHAPES = (  # of the other dialects' errors
@@ -45,6 +58,13 @@ def errors_have_the_envelope(answer: httpx.Response) -> None:
     assert (said["code"], said["status"]) in IN_THE_TABLE, answer.text
     assert said["status"] == answer.status_code
     assert said["request_id"] == answer.headers["x-request-id"]
+
+
+def forget_the_environment() -> None:
+    """Variables of whoever runs the tests change nothing, here and in what is started from here."""
+    for name in list(os.environ):
+        if name.upper().startswith(OURS + THEIRS) and not name.startswith(FOR_TESTS):
+            del os.environ[name]
 
 
 _ONE_COMMAND = threading.Lock()

@@ -68,6 +68,12 @@ class Child:
             held.last_sign_s = clock.monotonic()
             held.tick = tick or held.tick
 
+    def excuses(self, away_s: float) -> None:
+        """For so long nobody listened: a silence of that time is no sign of a stall."""
+        for held in self._held.values():
+            held.last_sign_s += away_s
+            held.asked_s = None if held.asked_s is None else held.asked_s + away_s
+
     def _of(self, step_id: str) -> Iterable[Held]:
         return (held for held in self._held.values() if held.step_id == step_id)
 

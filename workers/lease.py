@@ -45,6 +45,7 @@ _CLOSED = Retry("The server was stopped.", SERVER_STOPPED)
 _NEIGHBOUR = Retry("The worker was ended because of another step.", NEIGHBOUR_HUNG)
 _LONGEST_PAUSE_S = 10.0
 _SOFT_S = 5.0
+_AWAY_S = 0.5
 
 
 class LeaseKeeper:
@@ -147,11 +148,14 @@ class LeaseKeeper:
 
     def _attend(self, child: Child) -> None:
         """Until the worker's pipe ends (EOFError), it hangs, or the server stops."""
-        next_beat_s = clock.monotonic()
+        looked_s = next_beat_s = clock.monotonic()
         while not self._stopping.is_set():
             if child.connection.poll(0.1):
                 self._hear(child, receive_from_worker(child.connection))
             now_s = clock.monotonic()
+            if now_s - looked_s > _AWAY_S:  # frozen or waiting for the database: what was said meanwhile is unheard
+                child.excuses(now_s - looked_s)
+            looked_s = now_s
             if now_s >= next_beat_s:
                 next_beat_s = now_s + self._settings.lease_beat_s
                 self._hold_life(child.worker_id)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from unicodedata import normalize
 
 import msgspec
@@ -19,7 +19,7 @@ import msgspec
 from app.checkpoints.bases import base_of
 from app.checkpoints.header import Shapes, Unreadable, tensor_shapes
 from app.checkpoints.identify import is_nameable, name_of, read_config, read_or_problem
-from app.checkpoints.kinds import FOLDERS, NotUsable, kind_of
+from app.checkpoints.kinds import FOLDERS, TINY_VAE, NotUsable, kind_of
 from app.checkpoints.metadata import metadata_of
 from app.checkpoints.weight_files import missing_files, weight_files
 from app.errors import CheckpointUnavailable
@@ -36,6 +36,7 @@ _NOUNS = {
     "upscaler": "upscaler",
     "text_encoder": "text encoder",
 }
+_TINY = "it is a tiny one (TAESD), which shows pictures in the making and finishes none."
 _PARAMS = {"lora": "loras", "embedding": "prompt", "controlnet": "control_net", "text_encoder": "model_name"}
 _SUFFIXES = frozenset({".safetensors", ".pt", ".pth", ".bin", ".ckpt"})
 _TICK_NS = 2_000_000_000  # as in the catalogue: a listing of a folder that has just changed is not trusted
@@ -56,6 +57,7 @@ class Adapter(msgspec.Struct, frozen=True):
     problem: str | None = None
     size_bytes: int = 0
     trigger_words: tuple[str, ...] = ()
+    is_tiny: bool = False  # a VAE that only shows pictures in the making
 
 
 class Adapters:
@@ -87,8 +89,9 @@ class Adapters:
         if plain not in paths:
             raise CheckpointUnavailable(f"There is no {_NOUNS[kind]} {name!r}. {self._way_out(kind)}", params=params)
         found = self._adapter(kind, plain, paths[plain])
-        if found.problem:
-            raise CheckpointUnavailable(f"The {_NOUNS[kind]} {name!r} can't be used: {found.problem}", params=params)
+        problem = found.problem or (_TINY if found.is_tiny else None)
+        if problem:
+            raise CheckpointUnavailable(f"The {_NOUNS[kind]} {name!r} can't be used: {problem}", params=params)
         return found
 
     def _adapter(self, kind: Kind, name: str, path: Path) -> Adapter:
@@ -138,17 +141,23 @@ def listed(names: list[str]) -> str:
 def identify_adapter(kind: Kind, name: str, path: Path) -> Adapter:
     """What `path` is. It never raises: what can't be read, or is of another kind, has that as its `problem`."""
     read, problem = read_or_problem(path, partial(_folder if path.is_dir() else _file, kind))
-    family, words = read or (None, ())
-    return Adapter(kind, name, str(path), family, problem, _stamp(path)[1], words)
+    found = read or _Found()
+    size_bytes = _stamp(path)[1]
+    return Adapter(kind, name, str(path), found.family, problem, size_bytes, found.trigger_words, found.is_tiny)
 
 
-def _file(kind: Kind, path: Path) -> tuple[str | None, tuple[str, ...]]:
-    """Its family and its trigger words. Raises NotUsable, Unreadable, OSError."""
-    shapes, said = tensor_shapes(path), metadata_of(path)
-    return _family(kind, path.stem, shapes, said), _trigger_words(said)
+class _Found(NamedTuple):
+    family: str | None = None
+    trigger_words: tuple[str, ...] = ()
+    is_tiny: bool = False
 
 
-def _folder(kind: Kind, path: Path) -> tuple[str | None, tuple[str, ...]]:
+def _file(kind: Kind, path: Path) -> _Found:
+    """Raises NotUsable, Unreadable, OSError."""
+    return _found(kind, path.stem, tensor_shapes(path), metadata_of(path))
+
+
+def _folder(kind: Kind, path: Path) -> _Found:
     """Raises as `_file` does."""
     weights = weight_files(path)
     if not weights:
@@ -162,17 +171,17 @@ def _folder(kind: Kind, path: Path) -> tuple[str | None, tuple[str, ...]]:
         except Unreadable as error:
             raise Unreadable(f"can't be used, because its {file.name} {error}") from error
     read_config(path / "config.json", dict[str, Any])
-    return _family(kind, path.name, shapes, {}), ()
+    return _found(kind, path.name, shapes, {})
 
 
-def _family(kind: Kind, name: str, shapes: Shapes, said: Mapping[str, str]) -> str | None:
+def _found(kind: Kind, name: str, shapes: Shapes, said: Mapping[str, str]) -> _Found:
     """Raises NotUsable for what is of another kind."""
     found = kind_of(shapes)
     if found is None:
         raise NotUsable(f"is no {_NOUNS[kind]}: it holds nothing that Atelier knows.")
     if found.word != kind:
         raise found.as_another(kind)
-    return base_of(kind, name, shapes, said)
+    return _Found(base_of(kind, name, shapes, said), _trigger_words(said), found is TINY_VAE)
 
 
 def _is_one(kind: Kind, path: Path) -> bool:
@@ -196,6 +205,6 @@ def _stamp(path: Path) -> Stamp:
     return max((stat.st_mtime_ns for stat in stats), default=0), sum(stat.st_size for stat in stats)
 
 
-def _trigger_words(said: dict[str, str]) -> tuple[str, ...]:
+def _trigger_words(said: Mapping[str, str]) -> tuple[str, ...]:
     phrase = said.get("modelspec.trigger_phrase") or ""
     return tuple(word.strip() for word in phrase.split(",") if word.strip())

@@ -101,6 +101,7 @@ _LORA = Kind("lora", "a LoRA", "it changes a checkpoint and is none itself")
 _EMBEDDING = Kind("embedding", "a textual inversion", "it teaches a checkpoint a word and is none itself")
 _CONTROLNET = Kind("controlnet", "a ControlNet", "it steers a checkpoint and is none itself")
 _VAE = Kind("vae", "a VAE alone", "it turns latents into pixels and can't paint by itself")
+TINY_VAE = Kind("vae", "a tiny VAE (TAESD)", "it shows pictures in the making")
 _UPSCALER = Kind("upscaler", "an upscaler (ESRGAN)", "it enlarges pictures and can't paint them")
 _TEXT_ENCODER = Kind("text_encoder", "a text encoder alone", "it reads prompts and can't paint")
 _CHECKPOINT = Kind("checkpoint", "a checkpoint")
@@ -125,7 +126,7 @@ _KINDS: tuple[tuple[Kind, Callable[[Shapes], bool]], ...] = (
      _with_all("input_blocks.0.0.weight", "time_embed.0.weight")),
     (_CHECKPOINT, _with_all(FIRST_LAYER)),
     (_VAE, _is_vae),
-    (Kind("vae", "a tiny VAE (TAESD)", "it shows pictures in the making"), _is_tiny_vae),
+    (TINY_VAE, _is_tiny_vae),
     (_UPSCALER, _is_upscaler),
     (_TEXT_ENCODER, _with("embeddings.token_embedding.weight", "token_embedding.weight")),
 )  # fmt: skip

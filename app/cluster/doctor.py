@@ -50,7 +50,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         try:
             yield from check(settings)
         except AtelierError as error:
-            yield Finding(subject, error.message, _MEND[subject])
+            yield Finding(subject, error.message.removesuffix("."), _MEND[subject])
 
 
 def _data_folder(settings: Settings) -> Iterator[Finding]:

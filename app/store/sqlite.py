@@ -91,4 +91,5 @@ def _translated() -> Iterator[None]:
         kind = Busy if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY else Unavailable
         raise kind(f"The database can't be used at the moment: {error}.") from error
     except OSError as error:
-        raise Unavailable(f"The data folder can't be used: {error.strerror or error}.") from error
+        named = f" ({error.filename})" if error.filename else ""
+        raise Unavailable(f"The data folder{named} can't be used: {error.strerror or error}.") from error

@@ -219,9 +219,11 @@ def test_one_run_of_a_key_waits_for_one_step_of_another_and_is_told_its_place(pa
     server = painting
     busy, quiet = (server.cli("keys", "create", "--label", label) for label in ("busy", "quiet"))
     long = {"prompt": "p", "steps": 25}  # 0.5 s
-    crowd = [queued(server, busy, inputs=long) for _ in range(6)]
+    crowd = [queued(server, busy, inputs={"prompt": "hold crowd", "steps": 1})]
+    crowd += [queued(server, busy, inputs=long) for _ in range(5)]
     one = queued(server, quiet, inputs=long)
     with following(server, busy, inputs=long) as last:
+        (server.data_dir / "release-crowd").touch()
         server.until_ended(one)
         server.until_ended(crowd[-1])
     taken = dict(rows(server, "SELECT run_id, claimed_at FROM steps"))

@@ -75,8 +75,8 @@ def test_ids_come_at_once_then_spaces_then_the_answer(web: Atelier) -> None:
 
 
 def test_a_client_that_waits_less_than_the_run_gets_its_answer(web: Atelier) -> None:
-    threading.Timer(1.5, release, (web, "patient")).start()
-    with httpx.Client(base_url=web.url, headers=web.bearer(web.key), timeout=0.8) as impatient:
+    threading.Timer(2.5, release, (web, "patient")).start()
+    with httpx.Client(base_url=web.url, headers=web.bearer(web.key), timeout=1.5) as impatient:
         assert impatient.post(RUN, json=body("patient")).json()["data"]["status"] == "succeeded"
 
 

@@ -52,6 +52,19 @@ def test_a_port_in_use_gets_one_sentence(tmp_path: Path, web: Atelier) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("serve", "--host", "192.0.2.1", "--port", "0"), "Port 0 on 192.0.2.1 can't be used: Cannot assign requested"),
+        (("workflows", "import", "nothing.yml"), "nothing.yml can't be read: No such file or directory."),
+    ],
+)
+def test_trouble_gets_a_sentence(words: tuple[str, ...], says: str, tmp_path: Path) -> None:
+    done = atelier(tmp_path, *words)
+    assert done.returncode == 1
+    assert done.stderr.removeprefix("atelier: ").startswith(says)
+
+
 def test_a_usual_port_that_is_taken_is_done_without_and_told(tmp_path: Path) -> None:
     known = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "ATELIER_WORKER": "none", "ATELIER_LLAMAGO_PORT": "none"}
     with ExitStack() as held:

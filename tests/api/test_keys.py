@@ -153,7 +153,7 @@ def test_an_expired_key_is_told_so(web: Atelier, admin: httpx.Client) -> None:
 
 def test_a_rotated_key_works_beside_the_new_one_until_the_overlap_ends(web: Atelier, admin: httpx.Client) -> None:
     old = make(admin, scopes=["read"], max_active=4)
-    answer = admin.post(f"/v1/keys/{old['id']}/rotate", json={"overlap_s": 2})
+    answer = admin.post(f"/v1/keys/{old['id']}/rotate", json={"overlap_s": 3})
     assert answer.status_code == 201
     new = answer.json()
     assert (new["name"], new["scopes"], new["max_active"], new["expires_at"]) == ("test", ["read"], 4, None)

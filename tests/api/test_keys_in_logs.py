@@ -72,9 +72,9 @@ def test_no_line_of_a_server_holds_a_token(tmp_path: Path, form: str) -> None:
 
 
 def test_a_command_shows_a_token_once(web: Atelier) -> None:
-    made = command(web, "keys", "create", "--name", "quiet")
+    made = command(web, "keys", "create", "--name", "shown once")
     listed = command(web, "keys", "list")
-    key_id = next(line.split()[0] for line in listed.stdout.splitlines() if "quiet" in line)
+    key_id = next(line.split()[0] for line in listed.stdout.splitlines() if "shown once" in line)
     rotated = command(web, "keys", "rotate", key_id)
     mistaken = command(web, "keys", "revoke", made.stdout.strip())
     assert (made.stderr, rotated.stderr) == ("", "")

@@ -140,7 +140,7 @@ def test_metrics_can_be_switched_off(tmp_path: Path) -> None:
 def test_top_shows_what_runs_what_waits_and_what_has_ended(painter: Atelier) -> None:
     ended = painter.run({"prompt": "a red ring", "steps": 2}).json()["workflow_run_id"]
     with ExitStack() as at_the_end:
-        run_id = at_the_end.enter_context(painting(painter))
+        run_id = at_the_end.enter_context(painting(painter, prompt="hold top"))
         waiting = begin(painter)
         shown = painter.cli("top", "--once")
         for task_id in (waiting, painter.detail(run_id)["id"]):

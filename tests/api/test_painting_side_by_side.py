@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import signal
 import sqlite3
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -93,7 +96,7 @@ def test_a_worker_takes_no_more_than_its_engine_has_room_for_and_a_stop_makes_ro
 def test_a_stalled_picture_is_dropped_and_a_hanging_one_costs_its_neighbours_no_try(
     tmp_path: Path, callers: Callers
 ) -> None:
-    with running(tmp_path, **PAINTERS, step_stall_s="1", max_attempts="1") as server:
+    with running(tmp_path, **PAINTERS, step_stall_s="2", max_attempts="1") as server:
         server.until_ready()
         pid = server.worker_pid("tests.chaos.painter")
         neighbour, stalls = callers.ask(server, "live a"), callers.ask(server, "stall")
@@ -103,6 +106,19 @@ def test_a_stalled_picture_is_dropped_and_a_hanging_one_costs_its_neighbours_no_
         assert statuses(hangs) == {"failed"}
         callers.release(server)
         assert statuses(neighbour) == {"succeeded"}, "it was given back, and not counted as a try"
+
+
+def test_a_server_that_was_frozen_takes_no_step_for_stalled(tmp_path: Path, callers: Callers) -> None:
+    with running(tmp_path, **PAINTERS, step_stall_s="1.5", max_attempts="1") as server:
+        server.until_ready()
+        runs = [callers.ask(server, f"live {name}") for name in "ab"]
+        server.until("both are painted", lambda: len(held(server)) == 2)
+        os.kill(server.process.pid, signal.SIGSTOP)
+        time.sleep(2)
+        os.kill(server.process.pid, signal.SIGCONT)
+        assert statuses(callers.ask(server, "p")) == {"succeeded"}
+        callers.release(server)
+        assert statuses(*runs) == {"succeeded"}
 
 
 def test_a_step_that_kills_its_worker_each_time_ends_by_itself_and_its_neighbours_are_painted(

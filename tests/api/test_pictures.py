@@ -129,13 +129,12 @@ def test_a_stop_reaches_a_picture_that_is_being_painted(atelier: Atelier) -> Non
     with atelier.http.stream("POST", "/v1/workflows/run", json=body | {"response_mode": "streaming"}) as stream:
         lines = stream.iter_lines()
         next(line for line in lines if "node_progress" in line)
-        started = time.monotonic()
         atelier.http.post(f"/v1/workflows/tasks/{stream.headers['x-task-id']}/stop", json={"user": "u"})
         told = events("\n".join(lines))
     assert told[-1]["data"]["status"] == "stopped"
-    # The worker is free again: the next picture does not wait for 150 steps of 512 px.
+    assert max(event["data"].get("step", 0) for event in told) < 150
+    # The worker is free again.
     assert atelier.run({"prompt": "a small ring", "steps": 2}).json()["data"]["status"] == "succeeded"
-    assert time.monotonic() - started < 30
 
 
 def test_a_workflow_branches_and_paints_its_template(atelier: Atelier, workflows: Path) -> None:
@@ -264,8 +263,13 @@ def test_a_pickle_that_would_run_something_is_refused_before_there_is_a_run(atel
     assert "nice.ckpt wants 'posix.system' to be run" in answer.json()["message"]
 
 
-def test_the_quickstarts_curl_line_works(atelier: Atelier) -> None:
+def test_the_command_saves_each_picture_and_says_where(atelier: Atelier, tmp_path: Path) -> None:
+    words = ("run", "prompt=a red circle", "n=2", "steps=2", "--url", atelier.url, "--key", atelier.key)
+    told = atelier.cli(*words, "--out", str(tmp_path)).splitlines()
+    assert sorted(told[-2:]) == sorted(map(str, tmp_path.glob("*.png")))
 
+
+def test_the_quickstarts_curl_line_works(atelier: Atelier) -> None:
     words = shlex.split(curl(atelier.url, atelier.key, 'it\'s a "red" circle'))
     done = subprocess.run([*words, "-s"], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["data"]["status"] == "succeeded"

@@ -177,7 +177,7 @@ def test_a_new_version_is_run_by_the_same_key(web: Atelier, workflows: Path, tmp
     (tmp_path / "loud.yml").write_text((workflows / "echo.yml").read_text().replace("{{ text }}", "{{ text }}!"))
     web.cli("workflows", "publish", str(tmp_path / "loud.yml"), "--app", "versioned")
     loud = lambda: web.run({"text": "x"}, key).json()["data"]["outputs"] == {"text": "x!"}  # noqa: E731
-    web.until("the new version runs", loud, patience_s=10)
+    web.until("the new version runs", loud)
     assert web.run({"text": "x"}, key).json()["data"]["workflow_id"] != before
 
 

@@ -152,11 +152,11 @@ def test_a_step_that_hangs_costs_its_neighbour_no_attempt(office: Open) -> None:
 
 
 def test_waiting_for_an_answer_is_no_stall(office: Open) -> None:
-    with office(step_stall_s="1", max_attempts="1") as open_office:
+    with office(step_stall_s="2", max_attempts="1") as open_office:
         run = open_office.ask("/1")
         open_office.until_asked("/1")
         ended = threading.Event()
         run.add_done_callback(lambda _: ended.set())
-        assert not ended.wait(2.5)
+        assert not ended.wait(3)
         open_office.answer("/1")
         assert outcome(run) == ("succeeded", "/1")

@@ -91,7 +91,7 @@ def test_a_long_poll_at_another_server_hears_of_the_end(two_servers: list[Atelie
 def test_a_client_goes_on_after_a_restart_in_the_middle_of_its_run(tmp_path: Path) -> None:
     server = start(tmp_path, **PAINTER)
     server.until_ready()
-    run_id, _ = begin(server, PICTURE | {"steps": 60})
+    run_id, _ = begin(server, {"prompt": "hold on", "steps": 2})
     with follow(server, run_id, after=0) as answer:
         lines = frames(answer.iter_lines())
         before = [frame for frame in (next(lines) for _ in range(4)) if frame.id]
@@ -101,6 +101,7 @@ def test_a_client_goes_on_after_a_restart_in_the_middle_of_its_run(tmp_path: Pat
     assert before[-1].name != "workflow_finished"
     assert 500 <= int(rest[-1].retry or 0) <= 1500
     assert server.stop() == 0
+    (tmp_path / "release-on").touch()
     with running(tmp_path, **PAINTER) as again:
         after = by_pieces(run_id, [again], last_id=str(before[-1].id))
         assert told(before + after) == told(all_of(again, run_id))

@@ -142,6 +142,7 @@ def test_a_model_that_nobody_answers_for_is_named(web: Atelier, tmp_path: Path) 
 
 def test_what_is_not_there_is_named(web: Atelier, tmp_path: Path) -> None:
     assert "There is no app named nobody. Apps: " in refused(web, "export", "nobody")
+    assert "/no/a.yml can't be written: No such" in refused(web, "export", "text-to-image", "--out", "/no/a.yml")
     assert "There is no app named nobody. Apps: " in refused(web, "list", "--app", "nobody")
     assert "A site has no 'colour'. It has: title, " in refused(web, "site", "text-to-image", "colour=red")
     assert "These are true or false: " in refused(web, "site", "text-to-image", "show_workflow_steps=perhaps")

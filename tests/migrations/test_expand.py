@@ -18,7 +18,7 @@ from app.store.schema import SCHEMA_HEAD
 from app.store.store import Store
 from tests.api.test_command import atelier
 from tests.databases import PostgresDatabases
-from tests.servers import OURS, ROOT, Atelier, running
+from tests.servers import ROOT, Atelier, running
 
 TOMORROW = f'''"""What the next version will need (expand)."""
 
@@ -97,8 +97,7 @@ def test_two_upgrades_at_once_are_one(tmp_path: Path, postgres: PostgresDatabase
     settings = load_settings(data_dir=tmp_path, database_url=url)
     if begun != "nothing":
         migrate(settings, "20261121_runs", tmp_path)
-    env = {k: v for k, v in os.environ.items() if not k.startswith(OURS)}
-    env |= {"DATABASE_URL": url, "ATELIER_DATA_DIR": str(tmp_path)}
+    env = os.environ | {"DATABASE_URL": url, "ATELIER_DATA_DIR": str(tmp_path)}
     upgrade = [sys.executable, "-m", "app", "db", "upgrade"]
     both = [subprocess.Popen(upgrade, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     ends = [(process.communicate(timeout=60)[1], process.returncode) for process in both]

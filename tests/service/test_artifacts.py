@@ -137,12 +137,10 @@ def test_damaged_bytes_on_disk_are_noticed(tmp_path: Path) -> None:
         store.get(SHA256)
 
 
-def test_a_dead_server_is_unavailable_within_the_bound() -> None:
+def test_a_dead_server_is_unavailable() -> None:
     server = MotoServer()
-    began = time.monotonic()
     with pytest.raises(Unavailable, match=rf"The bucket {BUCKET} at {server.url} can't be reached"):
         bucket(server.url).put(PICTURE)
-    assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize("method", ["HEAD", "PUT"])
@@ -177,10 +175,8 @@ def test_one_trouble_in_a_get_is_mended_and_a_lasting_one_ends(proxy: Proxy, tro
     proxy.troubles["GET"] = [trouble]
     assert store.get(SHA256) == PICTURE
     proxy.always["GET"] = trouble
-    began = time.monotonic()
     with pytest.raises(Unavailable):
         store.get(SHA256)
-    assert time.monotonic() - began < 15
 
 
 def test_a_server_that_keeps_failing_is_unavailable(proxy: Proxy) -> None:

@@ -184,7 +184,7 @@ async def test_what_is_revoked_elsewhere_is_refused_once_it_must_be_noticed(hous
 
 
 async def test_a_key_that_is_remembered_still_expires(house: House) -> None:
-    _, token = make(house, KeyTerms("short", lasts_s=0.8))
+    _, token = make(house, KeyTerms("short", lasts_s=1.5))
     async with remembering(house) as (publications, store):
         await publications.caller(token)
 

@@ -113,6 +113,15 @@ def test_what_pytorch_saved_is_known_by_what_it_holds(tmp_path):
         adapters.find("vae", "lora")
 
 
+def test_a_tiny_vae_finishes_no_picture(tmp_path):
+    write(tmp_path / "vae/taesd.safetensors", {"1.weight": [64, 4, 3, 3], "3.conv.0.weight": [64, 64, 3, 3]})
+    adapters = Adapters(tmp_path)
+    assert [each.problem for each in adapters.list("vae")] == [None]
+    with pytest.raises(CheckpointUnavailable, match="it is a tiny one") as caught:
+        adapters.find("vae", "taesd")
+    assert caught.value.params == "vae"
+
+
 def test_controlnets_and_vaes_may_be_folders(tmp_path):
     net = {"controlnet_cond_embedding.conv_in.weight": [16, 3, 3, 3], "down_blocks.0.attn2.to_k.weight": [320, 768]}
     for place, shapes in (("controlnet/canny", net), ("vae/soft", VAE), ("vae/canny", net)):

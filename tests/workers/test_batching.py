@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -87,6 +88,19 @@ def test_who_is_exclusive_is_alone_in_every_call_and_the_same_bit_for_bit(engine
     crowded, *_ = at_once([ask(steps=4, exclusive=True, n=2), ask(steps=4, seed=1), ask(steps=4, seed=2)])
     assert rows.count(2) >= 8
     assert crowded.images == alone.images
+
+
+def test_who_is_exclusive_does_not_read_prompts_as_another_thread_has_encoded_them(engine, ask):
+    """With another number of threads, and so with other bits."""
+    encoded, asked = [], ask(steps=1, prompt="a red star alone")
+    encoder = engine.residency.pipeline(asked.weights).components.text_encoders[0]
+    hook = encoder.register_forward_pre_hook(lambda module, given: encoded.append(1))
+    counts = []
+    for exclusive in (False, False, True, True):
+        engine.paint(replace(asked, exclusive=exclusive))
+        counts.append(len(encoded))
+    hook.remove()
+    assert counts[0] == counts[1] < counts[2] == counts[3]
 
 
 def test_a_stop_of_one_leaves_the_others_alone(engine, ask):

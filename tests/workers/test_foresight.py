@@ -25,9 +25,9 @@ class _Pipeline:
             self.done.set()
 
 
-def ticket(prompt, is_begun=False, loras=()):
-    request = SimpleNamespace(weights="w", prompt=prompt, negative_prompt=f"no {prompt}", guidance_scale=5, loras=loras)
-    return SimpleNamespace(request=request, is_begun=is_begun)
+def ticket(prompt, is_begun=False, loras=(), exclusive=False):
+    asked = {"weights": "w", "prompt": prompt, "negative_prompt": f"no {prompt}", "guidance_scale": 5}
+    return SimpleNamespace(request=SimpleNamespace(**asked, loras=loras, exclusive=exclusive), is_begun=is_begun)
 
 
 @pytest.fixture
@@ -45,19 +45,20 @@ def foresight(pipeline):
 def test_who_comes_during_a_call_is_encoded_in_it(foresight, pipeline):
     foresight.expect(ticket("before"))
     with foresight.away():
-        assert pipeline.done.wait(20)
+        assert pipeline.done.wait(60)
     foresight.expect(ticket("after"))
     foresight.close()
     assert pipeline.prompts == ["before", "no before"]
 
 
-def test_who_has_begun_or_wears_loras_is_left_alone_and_who_is_broken_harms_nobody(foresight, pipeline):
+def test_who_has_begun_or_wears_loras_or_is_to_repeat_is_left_alone_and_who_is_broken_harms_nobody(foresight, pipeline):
     with foresight.away():
         foresight.expect(ticket("begun", is_begun=True))
         foresight.expect(ticket("dressed", loras=(Lora("l", "/l"),)))
+        foresight.expect(ticket("exclusive", exclusive=True))
         foresight.expect(ticket("broken"))
         foresight.expect(ticket("whole"))
-        assert pipeline.done.wait(20)
+        assert pipeline.done.wait(60)
     assert pipeline.prompts == ["broken", "whole", "no whole"]
 
 

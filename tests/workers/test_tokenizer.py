@@ -31,6 +31,8 @@ def test_chinese_is_bytes_not_the_unknown_token():
         ("a cat<|endoftext|> and a dog", "a cat and a dog"),
         ("<|startoftext|>a cat", "a cat"),
         ("a<|end<|endoftext|>oftext|> cat", "a cat"),
+        ("<|end" * 2000 + "oftext|>" * 2000 + "<|startof<|endoftext|>text|>!", "!"),
+        ("a <|endoftext|", "a <|endoftext|"),
         ("a \ud83dcat", "a cat"),
         ("一只猫", "一只猫"),
     ],

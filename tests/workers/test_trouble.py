@@ -93,7 +93,7 @@ def test_two_that_do_not_fit_beside_each_other_are_both_painted(ask, tiny):
             refused.append(module)
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    requests = [ask(steps=20), ask(path=tiny.file, steps=20)]
+    requests = [ask(steps=8), ask(path=tiny.file, steps=8)]
     hook = torch.nn.modules.module.register_module_forward_pre_hook(tight)
     try:
         with ThreadPoolExecutor(2) as threads:

@@ -97,7 +97,10 @@ class Pipeline:
         Raises CheckpointUnavailable for a LoRA or an embedding that can't be used, NodeFailed for a prompt too long.
         """
         self._dressing.check(request.loras)
-        return self._prompts.encode(Prompt(prompt, request.clip_skip, request.embeddings, negative, request.loras))
+        wanted = Prompt(
+            prompt, request.clip_skip, request.embeddings, negative, request.loras, repeats=request.exclusive
+        )
+        return self._prompts.encode(wanted)
 
     def control_net(self, path: str) -> ControlNetModel:
         """Raises CheckpointUnavailable."""

@@ -35,11 +35,20 @@ def tokenizer(family: str, part: str = "tokenizer", configs: Path = CONFIGS) -> 
 
 
 def clean(text: str) -> str:
-    """`text` without the marks that would end the prompt early, and without what UTF-8 can't carry."""
+    """`text` without the marks that would end the prompt early, and without what UTF-8 can't carry.
+
+    In one pass: a mark that the removal of another has put together is none that is left.
+    """
     text = text.encode("utf-8", "ignore").decode("utf-8")
-    while START in text or END in text:  # again, for a mark that the removal of another has put together
-        text = text.replace(START, "").replace(END, "")
-    return text
+    if START not in text and END not in text:
+        return text
+    kept: list[str] = []
+    for letter in text:
+        kept.append(letter)
+        for mark in (START, END):
+            if letter == mark[-1] and "".join(kept[-len(mark) :]) == mark:
+                del kept[-len(mark) :]
+    return "".join(kept)
 
 
 def _byte_letters() -> list[str]:

@@ -15,6 +15,7 @@ _FIRST = 16  # rows that are tried before anything was measured
 _SAMPLES = 8  # calls of a size before it is judged
 _RECENT = 16
 _TRUST_S = 30.0  # then a size that did not pay is tried again: the machine may have been busy with something else
+_LIMIT_TRUST_S = 600.0  # the same of one that did not fit: others may have had the memory
 
 
 @dataclass(slots=True)
@@ -37,6 +38,7 @@ class Curve:
     def __init__(self) -> None:
         self._measured: dict[int, _Measured] = {}
         self._most = MOST_ROWS
+        self._limited_s = 0.0
 
     def note(self, rows: int, seconds: float) -> None:
         """A call of `rows` took `seconds`, the steps of its drawings with it."""
@@ -45,8 +47,9 @@ class Curve:
         measured.at_s = time.monotonic()
 
     def limit(self, rows: int) -> None:
-        """More than `rows` don't fit into memory."""
+        """More than `rows` don't fit into memory, for now."""
         self._most = max(1, rows)
+        self._limited_s = time.monotonic()
 
     def expected_s(self, rows: int) -> float:
         """How long a call of `rows` will take: as long as the next smaller one that was measured; 0: nothing was."""
@@ -56,6 +59,8 @@ class Curve:
     @property
     def cap(self) -> int:
         """The most rows that still pay: up to twice as many as were ever tried, less those that were found not to."""
+        if time.monotonic() - self._limited_s > _LIMIT_TRUST_S:
+            self._most = MOST_ROWS
         tried = max(self._measured, default=0)
         cap = min(max(_FIRST, 2 * tried), self._most)
         judged = self._judged()

@@ -33,8 +33,10 @@ class Foresight:
         self._thread: threading.Thread | None = None
 
     def expect(self, ticket: Ticket) -> None:
-        """Called by any thread. LoRAs change weights before a prompt is encoded: those who want them wait."""
-        if not ticket.request.loras:
+        """Called by any thread. LoRAs change weights before a prompt is encoded: those who want them wait. So do those
+        whose bits are to repeat: on a CPU they depend on how many threads calculate.
+        """
+        if not (ticket.request.loras or ticket.request.exclusive):
             self._come.put(ticket)
 
     @contextmanager

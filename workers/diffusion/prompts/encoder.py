@@ -40,6 +40,7 @@ class Prompt:
     embeddings: tuple[tuple[str, str], ...] = ()  # (word, path) of the textual inversions that the text may name
     negative: bool = False
     loras: tuple[Lora, ...] = ()  # what the text encoders are to wear
+    repeats: bool = False  # bit for bit: what another thread has encoded is another's
 
 
 class PromptEncoder:
@@ -64,7 +65,7 @@ class PromptEncoder:
         words = self._words(prompt)
         stamps = tuple(sorted((word, self._inversions[word][0]) for word in words))
         empty = prompt.negative and not prompt.text.strip()
-        key = (prompt.text, prompt.clip_skip, empty, stamps, self._dressing.text_key(prompt.loras))
+        key = (prompt.text, prompt.clip_skip, empty, stamps, self._dressing.text_key(prompt.loras), prompt.repeats)
         return self._remembered.get(key, lambda: self._encoded(prompt, words))
 
     @property
