@@ -6,6 +6,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from workers.diffusion.loop.foresight import Foresight
 from workers.diffusion.request import Lora
@@ -76,3 +77,27 @@ def test_the_engine_comes_back_after_the_request_that_is_being_encoded_whoever_w
         threading.Timer(0.05, go_on.set).start()
     assert pipeline.prompts in (["0", "no 0"], ["0"])
     foresight.close()
+
+
+def test_it_calculates_on_one_core_whatever_the_others_have(pipeline):
+    """OpenMP lets two teams of threads wait for each other at every operation, for as long as both are there."""
+    has_begun, seen, before = threading.Event(), [], torch.get_num_threads()
+
+    def calculate(prompt, request, negative=False):
+        assert has_begun.wait(60)
+        torch.ones(100_000).exp()
+        seen.append(torch.get_num_threads())
+        pipeline.done.set()
+
+    torch.set_num_threads(2)
+    try:
+        pipeline.encode = calculate
+        beside = Foresight({"w": pipeline}.get)
+        beside.expect(ticket("one"))
+        with beside.away():
+            has_begun.set()  # by now the number is the others' again
+            assert pipeline.done.wait(60)
+        beside.close()
+        assert (seen[0], torch.get_num_threads()) == (1, 2)
+    finally:
+        torch.set_num_threads(before)

@@ -92,13 +92,14 @@ class Foresight:
 def _started(run: Callable[[], None]) -> threading.Thread:
     """On a CPU one core is enough for it: with more, two teams of threads would wait for each other.
 
-    To torch the number is that of the thread which sets it, and of all that begin to calculate later; those have what
-    they had.
+    To torch the number is that of the thread which sets it, and of all that begin to calculate later, so this one has
+    to begin while it is one.
     """
     before, is_set = torch.get_num_threads(), threading.Event()
 
     def alone() -> None:
         torch.set_num_threads(1)
+        torch.get_num_threads()  # which is a beginning
         is_set.set()
         run()
 
