@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from PIL import Image as Picture
 from PIL import ImageOps, UnidentifiedImageError
+from PIL.ExifTags import Base
 
 from app.errors import NodeFailed
 
@@ -16,7 +17,7 @@ MOST_PIXELS = 100_000_000
 """Before it is decoded: 10,000 by 10,000, which takes 400 MB."""
 
 KINDS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-_ORIENTATION = 0x0112  # EXIF's tag; from 5 on the picture lies on its side
+_FIRST_ON_ITS_SIDE = 5  # of EXIF's eight orientations
 
 
 def opened(content: bytes, what: str = "image") -> Picture.Image:
@@ -35,7 +36,7 @@ def seen_size(content: bytes, what: str = "image") -> tuple[int, int]:
     with _explained(what):
         picture = _begun(content)
         width, height = picture.size
-        return (height, width) if picture.getexif().get(_ORIENTATION, 1) >= 5 else (width, height)
+        return (height, width) if picture.getexif().get(Base.Orientation, 1) >= _FIRST_ON_ITS_SIDE else (width, height)
 
 
 def _begun(content: bytes) -> Picture.Image:
